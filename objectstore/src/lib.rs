@@ -1,0 +1,7 @@
+//! The object-store port, its directory and memory engines, and the object format.
+//!
+//! Engines run off the shards (threads of their own, or the tokio runtime) and are reached through mailboxes.
+
+mod port;
+
+pub use port::{ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};

@@ -1,0 +1,12 @@
+//! The words that the WAL, the objects and the shards share: identities, times, and the head of a record batch.
+//!
+//! Plain values without I/O, usable on every core. Nothing here knows Kafka's requests or our formats on
+//! storage; what is laid down here is only Kafka's own record-batch head (magic 2).
+
+mod batch;
+mod ids;
+mod time;
+
+pub use batch::{Batch, BatchError, BatchHead, HEAD_LEN, NO_PRODUCER, TimestampType};
+pub use ids::{LeaderEpoch, NodeId, Offset, PartitionId, ShardId, TopicId};
+pub use time::{Mono, Wall};

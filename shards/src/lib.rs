@@ -1,0 +1,9 @@
+//! The heart of Thalweg: the actor runtime and the shard.
+//!
+//! A shard is one actor on one core. It owns its partitions as plain state machines, its slice of the WAL and its upload
+//! pipeline; it knows record-batch heads, not Kafka's requests. See ARCHITECTURE.md for the way of a record.
+
+pub mod mailbox;
+pub mod meta;
+pub mod msg;
+pub mod runtime;

@@ -1,0 +1,130 @@
+//! What shards ask of the metadata store, as messages to its actor (`src/cluster`), which lives on a thread of its own.
+//!
+//! Each request carries a one-shot flume sender; a sender dropped unanswered means that the process is stopping.
+
+use flume::Sender;
+use thalweg_objectstore::ObjectKey;
+use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId, Wall};
+
+use crate::msg::ProducerEntry;
+
+/// Id of an object: from blocks reserved durably, ascending within a block, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ObjectId(pub u64);
+
+/// A partition's part of a committed object, as readers need it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommittedObject {
+    /// The object.
+    pub object: ObjectId,
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its size in bytes, footer included.
+    pub object_bytes: u64,
+    /// First offset of the partition in it.
+    pub base: Offset,
+    /// Last offset of the partition in it.
+    pub last: Offset,
+    /// Bytes of this partition's batches in it.
+    pub size_bytes: u64,
+    /// Greatest timestamp of this partition in it.
+    pub max_timestamp: Wall,
+    /// Leader epoch of its first batch.
+    pub epoch: LeaderEpoch,
+}
+
+/// One partition's range within a commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommitRange {
+    /// The partition.
+    pub partition: PartitionId,
+    /// First offset; must equal the partition's committed end in the store.
+    pub base: Offset,
+    /// Last offset.
+    pub last: Offset,
+    /// Bytes of its batches.
+    pub size_bytes: u64,
+    /// Greatest timestamp.
+    pub max_timestamp: Wall,
+    /// Leader epochs that begin in this range: (epoch, first offset).
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+    /// Absolute state, at the end of the range, of each producer that appended in it.
+    pub producers: Vec<ProducerEntry>,
+}
+
+/// Makes one object exist for readers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObjectCommit {
+    /// Its id, still reserved.
+    pub object: ObjectId,
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its size in bytes.
+    pub object_bytes: u64,
+    /// All ranges in it.
+    pub ranges: Vec<CommitRange>,
+}
+
+/// What came of a commit. Commits are idempotent: the same commit again is `Committed`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CommitOutcome {
+    /// All ranges are in; durable after the next [`MetaRequest::Sync`].
+    Committed,
+    /// Nothing was committed: the object's reservation is gone (the janitor took it). Write it again under a new id.
+    Unreserved,
+    /// Nothing was committed: these partitions are gone (deleted), or do not start at their committed end (given here).
+    /// Drop or cut them, and try again with what is left.
+    Mismatch(Vec<(PartitionId, Option<Offset>)>),
+    /// This node's epoch is fenced: stop.
+    Fenced,
+}
+
+/// What a shard asks. Errors of the engine itself are fatal to the process and handled by the actor.
+#[derive(Debug)]
+pub enum MetaRequest {
+    /// Reserves `count` object ids for `shard`, durably; answers the first of that many consecutive ones.
+    ReserveObjects {
+        /// Who will write them.
+        shard: ShardId,
+        /// How many, 1..=1024.
+        count: u32,
+        /// First id.
+        reply: Sender<ObjectId>,
+    },
+    /// One or more commits in log order, as one transaction each; stops at the first that is not `Committed`.
+    Commit {
+        /// Who commits.
+        shard: ShardId,
+        /// In log order.
+        commits: Vec<ObjectCommit>,
+        /// One outcome per commit tried.
+        reply: Sender<Vec<CommitOutcome>>,
+    },
+    /// Answers when everything written before is durable on the device (flush and fsync).
+    Sync {
+        /// Signalled when durable.
+        reply: Sender<()>,
+    },
+    /// Advances log starts (never back); answers when durable. Deleted partitions are skipped.
+    RaiseLogStart {
+        /// Partition and new log start.
+        starts: Vec<(PartitionId, Offset)>,
+        /// Signalled when durable.
+        reply: Sender<()>,
+    },
+    /// Reservations of `shard` that no commit has used and that are older than this process: takes them away (so that a
+    /// late commit fails) and answers their ids, for the janitor to delete what was written under them.
+    TakeStaleReservations {
+        /// Whose.
+        shard: ShardId,
+        /// At most this many.
+        limit: u32,
+        /// The ids taken; each stays listed as garbage until [`MetaRequest::GarbageGone`].
+        reply: Sender<Vec<ObjectId>>,
+    },
+    /// The store no longer holds these objects: forget them.
+    GarbageGone {
+        /// Which.
+        objects: Vec<ObjectId>,
+    },
+}

@@ -1,0 +1,116 @@
+//! What the API handlers ask of the control actor. Answered only when durable *and* every shard acknowledged the
+//! revision *and* the new snapshot has reached every shard's edge.
+
+use std::collections::BTreeMap;
+
+use flume::Sender;
+use thalweg_record::TopicId;
+
+/// A request to control.
+#[derive(Debug)]
+pub enum ControlRequest {
+    /// Creates topics, each on its own fate, in order.
+    CreateTopics {
+        /// The topics.
+        topics: Vec<CreateTopic>,
+        /// Check only.
+        validate_only: bool,
+        /// One result per topic, in order.
+        reply: Sender<Vec<Result<CreatedTopic, ControlError>>>,
+    },
+    /// Deletes topics by id.
+    DeleteTopics {
+        /// Which.
+        ids: Vec<TopicId>,
+        /// One result per topic, in order.
+        reply: Sender<Vec<Result<(), ControlError>>>,
+    },
+    /// Raises a topic's partition count.
+    CreatePartitions {
+        /// Topic name and new total.
+        topics: Vec<(String, i32)>,
+        /// Check only.
+        validate_only: bool,
+        /// One result per topic, in order.
+        reply: Sender<Vec<Result<(), ControlError>>>,
+    },
+    /// Changes a topic's settings.
+    AlterTopicConfigs {
+        /// The topic.
+        topic: String,
+        /// The changes, in order.
+        ops: Vec<ConfigOp>,
+        /// Check only.
+        validate_only: bool,
+        /// The result.
+        reply: Sender<Result<(), ControlError>>,
+    },
+    /// Reserves a block of producer ids, durably, never reused.
+    ReserveProducerIds {
+        /// How many.
+        count: u32,
+        /// First id of the block.
+        reply: Sender<i64>,
+    },
+}
+
+/// One change of a topic's settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConfigOp {
+    /// Sets a value.
+    Set(String, String),
+    /// Back to the default.
+    Delete(String),
+    /// Adds to a list.
+    Append(String, String),
+    /// Takes from a list.
+    Subtract(String, String),
+}
+
+/// A topic to create.
+#[derive(Clone, Debug)]
+pub struct CreateTopic {
+    /// Its name.
+    pub name: String,
+    /// Partitions; `None` takes `num.partitions`.
+    pub partitions: Option<i32>,
+    /// Settings by Kafka's name.
+    pub configs: BTreeMap<String, String>,
+    /// Whether it is one of Kafka's internal topics.
+    pub internal: bool,
+}
+
+/// A topic that was (or could be) created.
+#[derive(Clone, Debug)]
+pub struct CreatedTopic {
+    /// Its id; zero under validate_only.
+    pub id: TopicId,
+    /// Its partition count.
+    pub partitions: i32,
+}
+
+/// Why control refused; `src/api/errors.rs` maps each to Kafka's code. The text is for the client's `error_message`.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ControlError {
+    /// 36.
+    #[error("{0}")]
+    TopicExists(String),
+    /// 17.
+    #[error("{0}")]
+    InvalidTopicName(String),
+    /// 37.
+    #[error("{0}")]
+    InvalidPartitions(String),
+    /// 40.
+    #[error("{0}")]
+    InvalidConfig(String),
+    /// 42.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// 3.
+    #[error("{0}")]
+    UnknownTopic(String),
+    /// 100.
+    #[error("{0}")]
+    UnknownTopicId(String),
+}

@@ -1,0 +1,7 @@
+//! Cluster metadata: the store's port and engines, the control actor, and the snapshots it publishes.
+
+mod control_msg;
+mod snapshot;
+
+pub use control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic};
+pub use snapshot::{BrokerView, ClusterSnapshot, TopicSettings, TopicView};

@@ -1,0 +1,3 @@
+//! Thalweg's edge: everything that knows Kafka's wire protocol or the cluster.
+
+pub mod cluster;

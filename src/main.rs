@@ -1,0 +1,3 @@
+//! The `thalweg` binary: wiring only.
+
+fn main() {}
