@@ -429,3 +429,28 @@ pub struct ProducerBatch {
     /// Its last offset.
     pub last_offset: Offset,
 }
+
+/// What a shard tells the coordinators of its core about partitions of internal topics, on a lane of their own.
+#[derive(Clone, Debug)]
+pub enum Ownership {
+    /// This shard serves the partition from now on: load what it holds between the two offsets, then answer for it.
+    Opened {
+        /// The partition's topic name.
+        topic_name: std::sync::Arc<str>,
+        /// The partition.
+        partition: PartitionId,
+        /// Its leader epoch.
+        epoch: LeaderEpoch,
+        /// Log start offset.
+        log_start: Offset,
+        /// High watermark at the opening: all that must be loaded.
+        end: Offset,
+    },
+    /// This shard serves it no more.
+    Sealed {
+        /// The partition.
+        partition: PartitionId,
+        /// The epoch that ends.
+        epoch: LeaderEpoch,
+    },
+}
