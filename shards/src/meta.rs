@@ -119,8 +119,9 @@ pub enum MetaRequest {
         shard: ShardId,
         /// At most this many.
         limit: u32,
-        /// The ids taken; each stays listed as garbage until [`MetaRequest::GarbageGone`].
-        reply: Sender<Vec<ObjectId>>,
+        /// The ids taken, each with the node epoch that reserved it (part of its key); each stays listed as garbage until
+        /// [`MetaRequest::GarbageGone`].
+        reply: Sender<Vec<(ObjectId, u64)>>,
     },
     /// The store no longer holds these objects: forget them.
     GarbageGone {
