@@ -1,0 +1,153 @@
+//! What a handler gets and gives.
+
+use std::{borrow::Cow, rc::Rc};
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::{
+    messages::ApiKey,
+    protocol::{Decodable, Encodable, StrBytes},
+};
+use thalweg_record::Mono;
+use thalweg_shards::runtime::LocalBoxFuture;
+
+use super::{Caller, Edge};
+use crate::net::{Permit, guarded};
+
+/// What a handler's future resolves to.
+pub type Handled = LocalBoxFuture<'static, Result<Response, Close>>;
+
+/// The second half of an ordered handler.
+pub type Pending = LocalBoxFuture<'static, Result<Handled, Close>>;
+
+/// How a key is served.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Starts when every earlier request of its connection has finished.
+    Alone(fn(Call, Bytes) -> Handled),
+    /// Produce: the outer future hands the work to the shards in order; the connection may start the next request of the
+    /// same key when it resolves. The inner one waits for the answer.
+    Ordered(fn(Call, Bytes) -> Pending),
+}
+
+/// One API key as it is served.
+#[derive(Clone, Copy)]
+pub struct Api {
+    /// The key.
+    pub key: ApiKey,
+    /// Lowest version offered.
+    pub min: i16,
+    /// Highest version offered.
+    pub max: i16,
+    /// Lowest version served: Produce 0-2 are offered but not served (KAFKA-18659).
+    pub served_from: i16,
+    /// Who serves it.
+    pub handler: Handler,
+}
+
+impl Api {
+    /// A key whose requests each run alone on their connection.
+    pub const fn new(key: ApiKey, min: i16, max: i16, handler: fn(Call, Bytes) -> Handled) -> Api {
+        Api { key, min, max, served_from: min, handler: Handler::Alone(handler) }
+    }
+
+    /// Whether `version` is served.
+    pub fn serves(&self, version: i16) -> bool {
+        (self.served_from..=self.max).contains(&version)
+    }
+}
+
+/// One request.
+pub struct Call {
+    /// The executor's edge.
+    pub edge: Rc<Edge>,
+    /// Who asks.
+    pub caller: Rc<Caller>,
+    /// The request's version, within the offered range.
+    pub version: i16,
+    /// The client id of the request header.
+    pub client_id: Option<StrBytes>,
+    /// When the frame was complete.
+    pub received: Mono,
+}
+
+impl Call {
+    /// Decodes the request body, under the decode guard. The connection has bounded every length in it before.
+    ///
+    /// # Errors
+    /// [`Close`] when it does not decode.
+    pub fn decode<T: Decodable>(&self, mut body: Bytes) -> Result<T, Close> {
+        guarded(|| T::decode(&mut body, self.version)).map_err(|error| Close::new(format!("undecodable: {error}")))
+    }
+
+    /// Encodes an answer in the request's version.
+    pub fn respond<T: Encodable>(&self, answer: &T) -> Response {
+        Response::encode(answer, self.version)
+    }
+}
+
+/// An answer's body, encoded: what a handler made, without length and response header.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// The body in order; large slices of records stay slices.
+    pub pieces: Vec<Bytes>,
+    /// Nothing is sent (acks=0).
+    pub silent: bool,
+    held: Vec<Permit>,
+}
+
+impl Response {
+    /// A body that one message of the protocol crate makes.
+    ///
+    /// # Panics
+    /// When the message cannot be encoded in `version`: our own answer breaks the schema.
+    pub fn encode<T: Encodable>(answer: &T, version: i16) -> Response {
+        let size = answer.compute_size(version).expect("our own answer fits the schema");
+        let mut body = BytesMut::with_capacity(size);
+        answer.encode(&mut body, version).expect("our own answer fits the schema");
+        Response { pieces: vec![body.freeze()], silent: false, held: Vec::new() }
+    }
+
+    /// A body of pieces encoded already.
+    pub fn from_pieces(pieces: Vec<Bytes>) -> Response {
+        Response { pieces, silent: false, held: Vec::new() }
+    }
+
+    /// No answer at all.
+    pub fn silent() -> Response {
+        Response { silent: true, ..Response::default() }
+    }
+
+    /// Keeps `permit` until the answer is written or its connection gone.
+    pub fn holding(mut self, permit: Permit) -> Response {
+        self.held.push(permit);
+        self
+    }
+
+    /// Length of the body in bytes.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether the body has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Why a connection must be closed; one line of log.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Close(Cow<'static, str>);
+
+impl Close {
+    /// Closes for this reason.
+    pub fn new(why: impl Into<Cow<'static, str>>) -> Close {
+        Close(why.into())
+    }
+}
+
+impl From<super::Stopping> for Close {
+    fn from(stopping: super::Stopping) -> Close {
+        Close::new(stopping.to_string())
+    }
+}

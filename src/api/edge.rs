@@ -1,0 +1,175 @@
+//! What the handlers of one executor share, and what they know of their connection.
+//!
+//! An `Edge` never leaves its core. Cells are borrowed for a moment, never over an await.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
+
+use flume::Sender;
+use kafka_protocol::protocol::StrBytes;
+use thalweg_record::ShardId;
+use thalweg_shards::{
+    mailbox::ShardLane,
+    msg::{ConnId, Request},
+    runtime::Runtime,
+};
+
+use crate::{
+    cluster::{ClusterSnapshot, ControlRequest},
+    net::{Admission, EdgeLimits},
+};
+
+/// Producer ids reserved at once.
+const PRODUCER_ID_BLOCK: u32 = 1000;
+
+/// The parts an [`Edge`] is made of.
+pub struct EdgeParts {
+    /// The executor's runtime.
+    pub runtime: Rc<dyn Runtime>,
+    /// Which shard shares the executor.
+    pub home: ShardId,
+    /// Limits of connections.
+    pub limits: EdgeLimits,
+    /// Lanes to all shards, by id.
+    pub shards: Vec<ShardLane>,
+    /// The lane to the control actor.
+    pub control: Sender<ControlRequest>,
+    /// The newest snapshot.
+    pub snapshot: Arc<ClusterSnapshot>,
+}
+
+/// One executor's edge.
+pub struct Edge {
+    /// The executor's runtime.
+    pub runtime: Rc<dyn Runtime>,
+    /// Which shard shares the executor.
+    pub home: ShardId,
+    /// Limits of connections.
+    pub limits: EdgeLimits,
+    /// Lanes to all shards, by id.
+    pub shards: Vec<ShardLane>,
+    /// The lane to the control actor.
+    pub control: Sender<ControlRequest>,
+    /// Permits of this executor.
+    pub admission: Admission,
+    snapshot: RefCell<Arc<ClusterSnapshot>>,
+    waiting: RefCell<Vec<(u64, Sender<()>)>>,
+    producer_ids: Cell<(i64, i64)>,
+    connections: Cell<u64>,
+}
+
+/// The control actor is gone: the process is stopping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the broker is stopping")]
+pub struct Stopping;
+
+impl Edge {
+    /// Puts an edge together.
+    ///
+    /// # Panics
+    /// When `shards` is not every shard in the order of its id.
+    pub fn new(parts: EdgeParts) -> Edge {
+        let EdgeParts { runtime, home, limits, shards, control, snapshot } = parts;
+        assert!(shards.iter().enumerate().all(|(at, lane)| usize::from(lane.id.0) == at), "lanes are by shard id");
+        Edge {
+            admission: Admission::new(&limits, shards.len()),
+            runtime,
+            home,
+            limits,
+            shards,
+            control,
+            snapshot: RefCell::new(snapshot),
+            waiting: RefCell::default(),
+            producer_ids: Cell::new((0, 0)),
+            connections: Cell::new(0),
+        }
+    }
+
+    /// The newest snapshot this executor was given.
+    pub fn snapshot(&self) -> Arc<ClusterSnapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Takes a snapshot, unless it is older than the one at hand, and wakes who waits for it.
+    pub fn publish(&self, newer: Arc<ClusterSnapshot>) {
+        let revision = newer.revision;
+        if revision < self.snapshot.borrow().revision {
+            return;
+        }
+        *self.snapshot.borrow_mut() = newer;
+        self.waiting.borrow_mut().retain(|(wanted, wake)| {
+            if *wanted > revision {
+                return true;
+            }
+            let _gone = wake.try_send(());
+            false
+        });
+    }
+
+    /// The newest snapshot, as soon as its revision is at least `revision`. Waits for ever for one that never comes:
+    /// bound it with a deadline.
+    pub async fn snapshot_at(&self, revision: u64) -> Arc<ClusterSnapshot> {
+        if self.snapshot.borrow().revision < revision {
+            let (wake, woken) = flume::bounded(1);
+            self.waiting.borrow_mut().push((revision, wake));
+            let _published = woken.recv_async().await;
+        }
+        self.snapshot()
+    }
+
+    /// The lane to a shard.
+    pub fn shard(&self, id: ShardId) -> &ShardLane {
+        &self.shards[usize::from(id.0)]
+    }
+
+    /// A producer id that was never handed out before.
+    ///
+    /// # Errors
+    /// [`Stopping`] when the control actor is gone.
+    pub async fn next_producer_id(&self) -> Result<i64, Stopping> {
+        loop {
+            let (next, end) = self.producer_ids.get();
+            if next < end {
+                self.producer_ids.set((next + 1, end));
+                return Ok(next);
+            }
+            let (reply, answer) = flume::bounded(1);
+            let ask = ControlRequest::ReserveProducerIds { count: PRODUCER_ID_BLOCK, reply };
+            self.control.try_send(ask).map_err(|_| Stopping)?;
+            let first = answer.recv_async().await.map_err(|_| Stopping)?;
+            // Another handler may have filled the block meanwhile; its rest is given up, ids are plenty.
+            self.producer_ids.set((first, first + i64::from(PRODUCER_ID_BLOCK)));
+        }
+    }
+
+    /// A connection id, unique in this process: the shard in the upper 16 bits.
+    pub fn next_connection(&self) -> ConnId {
+        let count = self.connections.get() + 1;
+        self.connections.set(count);
+        ConnId(u64::from(self.home.0) << 48 | count)
+    }
+
+    /// Tells every shard that a connection is closed.
+    pub fn connection_gone(&self, conn: ConnId) {
+        self.shards.iter().for_each(|lane| lane.send(Request::ConnGone(conn)));
+    }
+}
+
+/// Who calls: one per connection.
+#[derive(Debug)]
+pub struct Caller {
+    /// The connection.
+    pub conn: ConnId,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Host that this connection's listener advertises.
+    pub advertised_host: Arc<str>,
+    /// Port that this connection's listener advertises.
+    pub advertised_port: u16,
+    /// Name and version of the client's software (KIP-511), once it has said so.
+    pub software: RefCell<Option<(StrBytes, StrBytes)>>,
+}

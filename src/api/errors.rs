@@ -1,0 +1,92 @@
+//! The one map from our errors to Kafka's codes.
+
+use kafka_protocol::ResponseError;
+use thalweg_shards::msg::PartitionError;
+
+use crate::cluster::ControlError;
+
+/// The code that says "no error".
+pub const NONE: i16 = 0;
+
+/// An error of ours that clients see as one of Kafka's.
+pub trait ToKafka {
+    /// Kafka's error.
+    fn to_kafka(&self) -> ResponseError;
+
+    /// Kafka's error code.
+    fn code(&self) -> i16 {
+        self.to_kafka().code()
+    }
+}
+
+impl ToKafka for PartitionError {
+    fn to_kafka(&self) -> ResponseError {
+        match self {
+            PartitionError::Moved(_) | PartitionError::Unavailable => ResponseError::NotLeaderOrFollower,
+            PartitionError::FencedLeaderEpoch => ResponseError::FencedLeaderEpoch,
+            PartitionError::UnknownLeaderEpoch => ResponseError::UnknownLeaderEpoch,
+            PartitionError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
+            PartitionError::CorruptMessage => ResponseError::CorruptMessage,
+            PartitionError::InvalidRecord(_) => ResponseError::InvalidRecord,
+            PartitionError::InvalidTimestamp => ResponseError::InvalidTimestamp,
+            PartitionError::MessageTooLarge => ResponseError::MessageTooLarge,
+            PartitionError::UnsupportedCompression => ResponseError::UnsupportedCompressionType,
+            PartitionError::OutOfOrderSequence => ResponseError::OutOfOrderSequenceNumber,
+            PartitionError::InvalidProducerEpoch => ResponseError::InvalidProducerEpoch,
+            PartitionError::RingFull => ResponseError::NotEnoughReplicas,
+            PartitionError::TimedOut => ResponseError::RequestTimedOut,
+            PartitionError::Storage => ResponseError::KafkaStorageError,
+            PartitionError::PolicyViolation => ResponseError::PolicyViolation,
+        }
+    }
+}
+
+impl ToKafka for ControlError {
+    fn to_kafka(&self) -> ResponseError {
+        match self {
+            ControlError::TopicExists(_) => ResponseError::TopicAlreadyExists,
+            ControlError::InvalidTopicName(_) => ResponseError::InvalidTopicException,
+            ControlError::InvalidPartitions(_) => ResponseError::InvalidPartitions,
+            ControlError::InvalidConfig(_) => ResponseError::InvalidConfig,
+            ControlError::InvalidRequest(_) => ResponseError::InvalidRequest,
+            ControlError::UnknownTopic(_) => ResponseError::UnknownTopicOrPartition,
+            ControlError::UnknownTopicId(_) => ResponseError::UnknownTopicId,
+        }
+    }
+}
+
+impl ToKafka for ResponseError {
+    fn to_kafka(&self) -> ResponseError {
+        *self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_the_protocol_names() {
+        let refused = [
+            (PartitionError::Moved(4), 6),
+            (PartitionError::CorruptMessage, 2),
+            (PartitionError::InvalidRecord("no records"), 87),
+            (PartitionError::MessageTooLarge, 10),
+            (PartitionError::UnsupportedCompression, 76),
+            (PartitionError::OutOfOrderSequence, 45),
+            (PartitionError::InvalidProducerEpoch, 47),
+            (PartitionError::InvalidTimestamp, 32),
+            (PartitionError::RingFull, 19),
+            (PartitionError::TimedOut, 7),
+            (PartitionError::Storage, 56),
+            (PartitionError::PolicyViolation, 44),
+            (PartitionError::FencedLeaderEpoch, 74),
+            (PartitionError::UnknownLeaderEpoch, 75),
+        ];
+        for (error, code) in refused {
+            assert_eq!(error.code(), code, "{error:?}");
+        }
+        assert_eq!(ControlError::TopicExists(String::new()).code(), 36);
+        assert_eq!(ControlError::UnknownTopicId(String::new()).code(), 100);
+    }
+}
