@@ -1,9 +1,22 @@
 //! The object-store port, its directory and memory engines, and the object format.
 //!
-//! Engines run off the shards (threads of their own, or the tokio runtime) and are reached through mailboxes.
+//! Engines run off the shards (threads of their own, or the tokio runtime); their futures only wait for an answer, so
+//! any executor may poll them, a shard's included. The S3 engine is a crate of its own, `thalweg-objectstore-s3`.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests touch the machine"))]
 
+mod backoff;
+mod key;
+mod local;
+mod memory;
+mod open;
 mod port;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
+pub use backoff::Backoff;
+pub use key::{DATA_FOLDER, data_key, data_key_prefix, split_object_url};
+pub use local::LocalStore;
+pub use memory::{Call, Fate, FaultHook, MemoryStore, Operation};
+pub use open::{Access, OpenError, open};
 pub use port::{ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};

@@ -81,7 +81,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Writes an object; `parts` are concatenated. The engine may split it into a multipart upload.
     fn put<'a>(&'a self, key: &'a ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> StoreFuture<'a, ()>;
 
-    /// Reads `range` of an object: exactly its length, or an error. A range past the end is [`StoreError::Refused`].
+    /// Reads `range` of an object: exactly its length, or an error. A range that is empty or
+    /// reaches past the end is [`StoreError::Refused`].
     fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes>;
 
     /// An object's size.

@@ -1,0 +1,67 @@
+//! How objects are named: `data/HH/ID-nNODE-eEPOCH`.
+//!
+//! `HH` is a hash of the id, so that neither an S3 partition nor a directory gets all new objects. The id comes next, so
+//! that what was written under a reservation can be listed by the id alone; the writer's node and epoch tell a late
+//! writer's object from anybody else's. Other objects of a cluster (its id, metadata snapshots) lie beside the folder.
+
+use thalweg_record::NodeId;
+
+use crate::ObjectKey;
+
+/// The folder of all data objects, below the store's prefix.
+pub const DATA_FOLDER: &str = "data";
+
+/// The key of the data object `id` as written by `node` in its epoch `node_epoch`.
+pub fn data_key(id: u64, node: NodeId, node_epoch: u64) -> ObjectKey {
+    let key = format!("{}n{}-e{node_epoch}", data_key_prefix(id), node.0);
+    ObjectKey::new(key).expect("made of digits, letters and dashes")
+}
+
+/// What the keys of data object `id` start with, whoever wrote it; for listing.
+pub fn data_key_prefix(id: u64) -> String {
+    // Fibonacci hashing: neighbouring ids land far apart.
+    let spread = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+    format!("{DATA_FOLDER}/{spread:02x}/{id:016x}-")
+}
+
+/// Splits the URL of one data object (`file:///store/data/3f/...`, `s3://bucket/prefix/data/...?region=`) into the
+/// store's URL, query included, and the object's key.
+///
+/// # Errors
+/// A sentence for the user when the URL does not lead to a data object.
+pub fn split_object_url(object_url: &str) -> Result<(String, ObjectKey), String> {
+    let (path, query) = match object_url.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (object_url, None),
+    };
+    let folder = format!("/{DATA_FOLDER}/");
+    let at = path.rfind(&folder).ok_or_else(|| format!("{object_url} does not lead into a store's {folder} folder"))?;
+    let key = ObjectKey::new(&path[at + 1..]).map_err(|key| format!("{key} is not the key of an object"))?;
+    let store = query.map_or_else(|| path[..at].to_owned(), |query| format!("{}?{query}", &path[..at]));
+    Ok((store, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_spread_and_found_by_id() {
+        assert_eq!(data_key(1, NodeId(7), 3).as_str(), "data/9e/0000000000000001-n7-e3");
+        assert!(data_key(1, NodeId(-1), 3).as_str().starts_with(&data_key_prefix(1)));
+        let spread: BTreeSet<String> = (0..256).map(|id| data_key_prefix(id)[5..7].to_owned()).collect();
+        assert!(spread.len() > 150, "256 consecutive ids use {} of 256 folders", spread.len());
+    }
+
+    #[test]
+    fn an_object_url_splits_into_store_and_key() {
+        let (store, key) = split_object_url("s3://b/data/p/data/9e/01-n7-e3?region=x").expect("an object");
+        assert_eq!((store.as_str(), key.as_str()), ("s3://b/data/p?region=x", "data/9e/01-n7-e3"));
+        let (store, _) = split_object_url("file:///var/objects/data/9e/01-n7-e3").expect("an object");
+        assert_eq!(store, "file:///var/objects");
+        assert!(split_object_url("file:///var/objects").is_err());
+        assert!(split_object_url("file:///var/data/a b").is_err());
+    }
+}

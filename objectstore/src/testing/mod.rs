@@ -1,0 +1,5 @@
+//! The contract suite of the port: every engine runs it.
+
+mod contract;
+
+pub use contract::{Contract, contract};
