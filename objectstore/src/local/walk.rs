@@ -1,5 +1,5 @@
 //! Listing a directory tree in the order of object keys.
-#![allow(clippy::disallowed_methods, reason = "runs on the directory engine's threads")]
+#![expect(clippy::disallowed_methods, reason = "runs on the directory engine's threads")]
 
 use std::{fs, io, path::Path};
 

@@ -1,38 +1,19 @@
-//! The directory engine: objects are files below one directory.
-//!
-//! File calls block, so they run on a small pool of threads of its own, reached through a flume lane; the port's futures
-//! wait for the answer and may be polled on any executor. A future that is dropped does not undo its call.
-//!
-//! A put is atomic and durable: written to a temporary file, fsynced, renamed into place (or linked, which never
-//! replaces), and the directory fsynced. What a crash leaves behind lies in the folder `~tmp`, whose name is no key's,
-//! and is cleared when a broker opens the store.
-#![allow(clippy::disallowed_methods, reason = "this engine owns threads on which file calls may block")]
+//! The engine: hands file calls to its threads.
+#![expect(clippy::disallowed_methods, reason = "this engine owns threads on which file calls may block")]
 
-use std::{
-    fmt,
-    fs::{self, File},
-    io::{self, Write},
-    ops::Range,
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, fs, ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use flume::{Receiver, Sender};
 
-use crate::{
-    Access, ObjectKey, ObjectMeta, ObjectStore, OpenError, PutCondition, StoreError, StoreFuture, memory::past_the_end,
+use super::{
+    files::{Files, store_error},
+    walk,
 };
-
-mod walk;
+use crate::{Access, ObjectKey, ObjectMeta, ObjectStore, OpenError, PutCondition, StoreError, StoreFuture};
 
 /// Threads of one store: enough to keep a disk busy with an upload, its fsync, and cold reads beside it.
 const THREADS: usize = 4;
-const TEMPORARY: &str = "~tmp";
 
 type Job = Box<dyn FnOnce(&Files) + Send>;
 
@@ -56,12 +37,12 @@ impl LocalStore {
     /// [`OpenError::Directory`] that names the directory and what could not be done with it.
     pub fn open(root: &Path, access: Access) -> Result<LocalStore, OpenError> {
         let failed = |action| move |source| OpenError::Directory { path: root.to_owned(), action, source };
-        let files = Files { root: root.to_owned(), temporary: root.join(TEMPORARY), next_temporary: AtomicU64::new(0) };
+        let files = Files::new(root);
         match access {
             Access::ReadOnly => drop(fs::read_dir(root).map_err(failed("read it"))?),
             Access::ReadWrite => {
                 files.create_folder(root).map_err(failed("create it"))?;
-                files.create_folder(&files.temporary).map_err(failed("write to it"))?;
+                files.create_temporary().map_err(failed("write to it"))?;
                 files.clear_temporary().map_err(failed("clear unfinished objects from its folder ~tmp"))?;
                 files.probe().map_err(failed("write to it"))?;
             }
@@ -83,7 +64,7 @@ impl LocalStore {
         job: impl FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'a, T> {
         let (answer, answered) = flume::bounded(1);
-        let sent = self.jobs.send(Box::new(move |files| {
+        let sent = self.jobs.try_send(Box::new(move |files| {
             let _asker_gone = answer.send(job(files));
         }));
         Box::pin(async move {
@@ -145,117 +126,9 @@ impl ObjectStore for LocalStore {
     ) -> StoreFuture<'a, Vec<ObjectMeta>> {
         let (prefix, after) = (prefix.to_owned(), after.cloned());
         self.run(move |files| {
-            walk::list(&files.root, &prefix, after.as_ref(), limit.min(1000))
-                .map_err(|e| StoreError::Retry(format!("listing {}: {e}", files.root.display())))
+            walk::list(files.root(), &prefix, after.as_ref(), limit.min(1000))
+                .map_err(|e| StoreError::Retry(format!("listing {}: {e}", files.root().display())))
         })
-    }
-}
-
-/// The blocking side, on the engine's threads.
-struct Files {
-    root: PathBuf,
-    temporary: PathBuf,
-    next_temporary: AtomicU64,
-}
-
-impl Files {
-    fn path(&self, key: &ObjectKey) -> PathBuf {
-        self.root.join(key.as_str())
-    }
-
-    fn put(&self, key: &ObjectKey, parts: &[Bytes], condition: PutCondition) -> Result<(), StoreError> {
-        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let unfinished = self.temporary.join(format!("{}-{number}", std::process::id()));
-        let done = self.put_through(&unfinished, &self.path(key), parts, condition);
-        if done.is_err() || condition == PutCondition::IfAbsent {
-            // What stays for lack of permission or space is cleared at the next open.
-            let _left_behind = fs::remove_file(&unfinished);
-        }
-        done.map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists if condition == PutCondition::IfAbsent => StoreError::Exists(key.clone()),
-            // Somebody cleared the folder under us: the put did not happen, and may again be tried.
-            io::ErrorKind::NotFound => StoreError::Retry(format!("{key}: {e}")),
-            _ => store_error(key, &e),
-        })
-    }
-
-    fn put_through(&self, unfinished: &Path, place: &Path, parts: &[Bytes], condition: PutCondition) -> io::Result<()> {
-        let mut file = File::create(unfinished)?;
-        parts.iter().try_for_each(|part| file.write_all(part))?;
-        file.sync_all()?;
-        drop(file);
-        let folder = place.parent().expect("a key lies below the root");
-        self.create_folder(folder)?;
-        match condition {
-            PutCondition::Always => fs::rename(unfinished, place)?,
-            // A rename would replace; a second link to the same file never does.
-            PutCondition::IfAbsent => fs::hard_link(unfinished, place)?,
-        }
-        File::open(folder)?.sync_all()
-    }
-
-    fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let file = File::open(self.path(key)).map_err(|e| store_error(key, &e))?;
-        let found = file.metadata().map_err(|e| store_error(key, &e))?;
-        if !found.is_file() {
-            return Err(StoreError::NotFound(key.clone()));
-        }
-        if range.is_empty() || range.end > found.len() {
-            return Err(past_the_end(key, &range, found.len()));
-        }
-        let mut content = vec![0; (range.end - range.start) as usize];
-        file.read_exact_at(&mut content, range.start).map_err(|e| store_error(key, &e))?;
-        Ok(Bytes::from(content))
-    }
-
-    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let place = self.path(key);
-        let removed = fs::remove_file(&place).and_then(|()| {
-            let folder = place.parent().expect("a key lies below the root");
-            File::open(folder)?.sync_all()
-        });
-        match removed {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(|e| store_error(key, &e)),
-        }
-    }
-
-    /// Makes `folder` and all above it, each durable in its parent.
-    fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
-            return Ok(());
-        }
-        if let Some(above) = folder.parent() {
-            self.create_folder(above)?;
-        }
-        match fs::create_dir(folder) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => return Err(e),
-            _ => {}
-        }
-        folder.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())
-    }
-
-    fn clear_temporary(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.temporary)? {
-            fs::remove_file(entry?.path())?;
-        }
-        Ok(())
-    }
-
-    fn probe(&self) -> io::Result<()> {
-        let place = self.temporary.join("probe");
-        File::create(&place)?;
-        fs::remove_file(&place)
-    }
-}
-
-fn store_error(key: &ObjectKey, error: &io::Error) -> StoreError {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::NotFound(key.clone()),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::IsADirectory => {
-            StoreError::Refused(format!("{key}: {error}"))
-        }
-        _ => StoreError::Retry(format!("{key}: {error}")),
     }
 }
 
@@ -263,7 +136,7 @@ fn store_error(key: &ObjectKey, error: &io::Error) -> StoreError {
 mod tests {
     use futures_lite::future::block_on;
 
-    use super::*;
+    use super::{super::files::TEMPORARY, *};
     use crate::testing::{Contract, contract};
 
     fn key(text: &str) -> ObjectKey {
