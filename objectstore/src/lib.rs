@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests touch the machine"))]
 
 mod backoff;
+pub mod format;
 mod key;
 mod local;
 mod memory;
