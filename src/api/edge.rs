@@ -18,6 +18,7 @@ use thalweg_shards::{
     runtime::Runtime,
 };
 
+use super::k01_fetch::Stash;
 use crate::{
     cluster::{ClusterSnapshot, ControlRequest},
     net::{Admission, EdgeLimits},
@@ -172,4 +173,6 @@ pub struct Caller {
     pub advertised_port: u16,
     /// Name and version of the client's software (KIP-511), once it has said so.
     pub software: RefCell<Option<(StrBytes, StrBytes)>>,
+    /// What its last fetch left behind.
+    pub stash: RefCell<Option<Box<Stash>>>,
 }

@@ -6,6 +6,10 @@
 mod call;
 pub mod edge;
 pub mod errors;
+#[cfg(test)]
+mod fake;
+mod gather;
+mod k01_fetch;
 mod k18_api_versions;
 pub mod table;
 

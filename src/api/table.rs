@@ -1,9 +1,9 @@
 //! The keys that are served, sorted. Dispatch and the ApiVersions answer are derived from this table alone.
 
-use super::{Api, k18_api_versions};
+use super::{Api, k01_fetch, k18_api_versions};
 
 /// Every key that is served, in ascending order.
-pub static TABLE: &[Api] = &[k18_api_versions::API];
+pub static TABLE: &[Api] = &[k01_fetch::API, k18_api_versions::API];
 
 /// How a key is served, if it is.
 pub fn find(key: i16) -> Option<&'static Api> {

@@ -1,0 +1,175 @@
+//! A broker's edge for the tests of handlers: virtual time, and shards and control that the test plays itself.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+use flume::Receiver;
+use kafka_protocol::{
+    messages::TopicName,
+    protocol::{Decodable, Encodable, StrBytes},
+};
+use thalweg_record::{LeaderEpoch, Mono, NodeId, ShardId, TopicId};
+use thalweg_shards::{
+    mailbox::{ShardInbox, shard_lanes},
+    msg::{ConnId, PartitionSettings, Request},
+    runtime::{
+        Queue,
+        seeded::{Node, World},
+    },
+};
+
+use super::{Api, Call, Caller, Close, Edge, EdgeParts, Handler, Response};
+use crate::{
+    cluster::{BrokerView, ClusterSnapshot, ControlRequest, TopicSettings, TopicView},
+    net::EdgeLimits,
+};
+
+const POLLS: u64 = 100_000;
+
+/// One executor's edge, and the far ends of its lanes.
+pub struct FakeBroker {
+    pub world: Rc<World>,
+    pub edge: Rc<Edge>,
+    pub caller: Rc<Caller>,
+    pub inboxes: Vec<ShardInbox>,
+    pub control: Receiver<ControlRequest>,
+}
+
+/// An answer that may still be under way.
+pub struct Asked {
+    answer: Rc<RefCell<Option<Result<Response, Close>>>>,
+    version: i16,
+}
+
+pub fn topic_id(name: &str) -> TopicId {
+    let mut id = [0; 16];
+    id[..name.len().min(16)].copy_from_slice(&name.as_bytes()[..name.len().min(16)]);
+    TopicId(id)
+}
+
+pub fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+pub fn topic(name: &str, partitions: i32) -> Arc<TopicView> {
+    let effective = PartitionSettings {
+        max_message_bytes: 1 << 20,
+        retention_ms: None,
+        retention_bytes: None,
+        delete: true,
+        compact: false,
+        timestamp_before_max_ms: None,
+        timestamp_after_max_ms: None,
+    };
+    Arc::new(TopicView {
+        name: name.into(),
+        id: topic_id(name),
+        partitions,
+        leader_epoch: LeaderEpoch(2),
+        internal: name.starts_with("__"),
+        settings: TopicSettings { overrides: BTreeMap::new(), effective },
+    })
+}
+
+pub fn snapshot(revision: u64, shards: u16, topics: &[(&str, i32)]) -> Arc<ClusterSnapshot> {
+    let views: Vec<Arc<TopicView>> = topics.iter().map(|(name, partitions)| topic(name, *partitions)).collect();
+    Arc::new(ClusterSnapshot {
+        revision,
+        cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
+        broker: BrokerView { node: NodeId(1), host: "default.example".into(), port: 1, rack: Some("a".into()) },
+        shards,
+        topics: views.iter().map(|view| (Arc::clone(&view.name), Arc::clone(view))).collect(),
+        topics_by_id: views.into_iter().map(|view| (view.id, view)).collect(),
+    })
+}
+
+impl FakeBroker {
+    pub fn new(shards: u16, topics: &[(&str, i32)]) -> FakeBroker {
+        let world = World::new(7);
+        let (lanes, inboxes) = (0..shards).map(|id| shard_lanes(ShardId(id))).unzip();
+        let (control, requests) = flume::unbounded();
+        let edge = Edge::new(EdgeParts {
+            runtime: world.runtime(Node(1)),
+            home: ShardId(0),
+            limits: EdgeLimits::default(),
+            shards: lanes,
+            control,
+            snapshot: snapshot(1, shards, topics),
+        });
+        let caller = Caller {
+            conn: ConnId(5),
+            peer: "127.0.0.1:4000".parse().expect("an address"),
+            advertised_host: "this.example".into(),
+            advertised_port: 9099,
+            software: RefCell::default(),
+            stash: RefCell::default(),
+        };
+        FakeBroker { world, edge: Rc::new(edge), caller: Rc::new(caller), inboxes, control: requests }
+    }
+
+    /// Sends a request.
+    pub fn ask(&self, api: &Api, version: i16, request: &impl Encodable) -> Asked {
+        let mut body = BytesMut::new();
+        request.encode(&mut body, version).expect("encodable");
+        self.ask_bytes(api, version, body.freeze())
+    }
+
+    pub fn ask_bytes(&self, api: &Api, version: i16, body: Bytes) -> Asked {
+        let call = Call {
+            edge: Rc::clone(&self.edge),
+            caller: Rc::clone(&self.caller),
+            version,
+            client_id: None,
+            received: self.world.mono(),
+        };
+        let Handler::Alone(handler) = api.handler else { panic!("not for Produce") };
+        let handled = handler(call, body);
+        let answer = Rc::new(RefCell::new(None));
+        let to = Rc::clone(&answer);
+        let task = async move { *to.borrow_mut() = Some(handled.await) };
+        self.edge.runtime.spawn(Queue::Hot, "handler", Box::pin(task));
+        Asked { answer, version }
+    }
+
+    /// The next request to a shard; time passes while it waits.
+    pub fn request(&self, shard: usize) -> Request {
+        self.world.run_until(POLLS, || !self.inboxes[shard].data.is_empty());
+        self.inboxes[shard].data.try_recv().expect("a request to this shard")
+    }
+
+    /// The next request to control.
+    pub fn control_request(&self) -> ControlRequest {
+        self.world.run_until(POLLS, || !self.control.is_empty());
+        self.control.try_recv().expect("a request to control")
+    }
+
+    /// The answer, whenever it comes.
+    pub fn finish<T: Decodable>(&self, asked: Asked) -> T {
+        self.world.run_until(POLLS, || asked.answer.borrow().is_some());
+        let answer = asked.answer.take().expect("an answer");
+        let mut bytes = Bytes::from(answer.expect("the connection stays open").pieces.concat());
+        let decoded = T::decode(&mut bytes, asked.version).expect("decodable");
+        assert!(bytes.is_empty(), "nothing after the answer");
+        decoded
+    }
+
+    /// Runs everything that can run without time passing; whether the answer is there.
+    pub fn settled(&self, asked: &Asked) -> bool {
+        let now = self.world.mono();
+        let moved = Cell::new(false);
+        self.edge.runtime.spawn(Queue::Hot, "settle", {
+            let runtime = Rc::clone(&self.edge.runtime);
+            Box::pin(async move { runtime.sleep_until(Mono(now.0 + 1)).await })
+        });
+        self.world.run_until(POLLS, || {
+            moved.set(self.world.mono() > now);
+            moved.get() || asked.answer.borrow().is_some()
+        });
+        asked.answer.borrow().is_some()
+    }
+}

@@ -1,0 +1,136 @@
+//! Asking the shards that own some partitions, and putting their answers together in the order asked.
+//!
+//! One message per shard. When a shard says that it does not have a partition (its revision and the asker's snapshot
+//! differ for a moment), the asker waits for the newer of both and asks again, a bounded number of times.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_lite::future::or;
+use thalweg_record::{PartitionId, ShardId};
+use thalweg_shards::{
+    mailbox::{Answer, ReplyTo},
+    msg::{PartitionError, Reply, Request},
+};
+
+use super::{Edge, errors::ToKafka};
+use crate::{cluster::ClusterSnapshot, net::Permit};
+use kafka_protocol::ResponseError;
+
+/// How often a moved partition is looked for again.
+pub const MOVED_RETRIES: u32 = 5;
+
+/// How long to wait for a snapshot that a shard knows of.
+const SNAPSHOT_WAIT: Duration = Duration::from_millis(100);
+
+/// How long to leave a shard that is behind the snapshot before asking again.
+const SHARD_WAIT: Duration = Duration::from_millis(2);
+
+/// Charge of one part of a request against the shard's byte quota.
+const PART_BYTES: usize = 64;
+
+/// Permits for one message to each of these shards, in ascending order as everybody acquires them.
+pub async fn permits<T>(edge: &Edge, by_shard: &BTreeMap<ShardId, Vec<T>>) -> Vec<Permit> {
+    let mut permits = Vec::with_capacity(by_shard.len());
+    for (shard, parts) in by_shard {
+        permits.push(edge.admission.shard(*shard, parts.len() * PART_BYTES).await);
+    }
+    permits
+}
+
+/// The newest revision at which a shard did not have a partition, if any says so.
+pub fn newest_move<'a>(errors: impl Iterator<Item = &'a PartitionError>) -> Option<u64> {
+    let revision = |error: &PartitionError| match error {
+        PartitionError::Moved(revision) => Some(*revision),
+        _ => None,
+    };
+    errors.filter_map(revision).max()
+}
+
+/// Waits, for a bounded time, until this executor's snapshot and a shard that is at `revision` may agree.
+pub async fn catch_up(edge: &Edge, revision: u64) {
+    let now = edge.runtime.mono();
+    if edge.snapshot().revision >= revision {
+        edge.runtime.sleep_until(now.plus(SHARD_WAIT)).await;
+    } else {
+        let published = async { drop(edge.snapshot_at(revision).await) };
+        or(published, edge.runtime.sleep_until(now.plus(SNAPSHOT_WAIT))).await;
+    }
+}
+
+/// Kafka's code for what a shard said of a partition: one that is gone from the snapshot is unknown, not moved.
+pub fn code(snapshot: &ClusterSnapshot, partition: PartitionId, error: &PartitionError) -> i16 {
+    match error {
+        PartitionError::Moved(_) if !snapshot.topics_by_id.contains_key(&partition.topic) => {
+            ResponseError::UnknownTopicOrPartition.code()
+        }
+        error => error.code(),
+    }
+}
+
+/// What shards answer for one partition each.
+pub type Results<R> = Vec<Result<R, PartitionError>>;
+
+/// Asks the owners of `parts` and gives their answers in the order of `parts`.
+///
+/// `request` makes the message for one shard; `open` takes the answers out of its reply. A shard that is gone answers
+/// [`PartitionError::Unavailable`] for each of its parts.
+pub async fn ask<P: Copy, R>(
+    edge: &Edge,
+    parts: &[(PartitionId, P)],
+    request: impl Fn(Vec<(PartitionId, P)>, ReplyTo) -> Request,
+    open: impl Fn(Reply) -> Option<Results<R>>,
+) -> Results<R> {
+    let mut results: Vec<Option<Result<R, PartitionError>>> = parts.iter().map(|_| None).collect();
+    let mut places: Vec<usize> = (0..parts.len()).collect();
+    for attempt in 0.. {
+        for (place, result) in ask_once(edge, parts, places, &request, &open).await {
+            results[place] = Some(result);
+        }
+        let moved = |result: &Option<Result<R, PartitionError>>| matches!(result, Some(Err(PartitionError::Moved(_))));
+        let errors = results.iter().flatten().filter_map(|result| result.as_ref().err());
+        let Some(revision) = newest_move(errors).filter(|_| attempt < MOVED_RETRIES) else { break };
+        catch_up(edge, revision).await;
+        let snapshot = edge.snapshot();
+        let exists = |place: &usize| snapshot.topics_by_id.contains_key(&parts[*place].0.topic);
+        places = (0..parts.len()).filter(|place| moved(&results[*place])).filter(exists).collect();
+        if places.is_empty() {
+            break;
+        }
+    }
+    results.into_iter().map(|result| result.expect("every part was asked at least once")).collect()
+}
+
+async fn ask_once<P: Copy, R>(
+    edge: &Edge,
+    parts: &[(PartitionId, P)],
+    places: Vec<usize>,
+    request: &impl Fn(Vec<(PartitionId, P)>, ReplyTo) -> Request,
+    open: &impl Fn(Reply) -> Option<Results<R>>,
+) -> Vec<(usize, Result<R, PartitionError>)> {
+    let snapshot = edge.snapshot();
+    let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+    for place in places {
+        by_shard.entry(snapshot.owner(parts[place].0)).or_default().push(place);
+    }
+    let _permits = permits(edge, &by_shard).await;
+    let (lane, answers) = flume::unbounded();
+    for (shard, places) in &by_shard {
+        let parts = places.iter().map(|place| parts[*place]).collect();
+        let reply = ReplyTo::new(lane.clone(), u64::from(shard.0));
+        edge.shard(*shard).send(request(parts, reply));
+    }
+    let mut results = Vec::new();
+    while !by_shard.is_empty() {
+        let Answer { slot, reply } = answers.recv_async().await.expect("this end holds a sender too");
+        let shard = ShardId(u16::try_from(slot).expect("slots are shard ids here"));
+        let Some(places) = by_shard.remove(&shard) else { continue };
+        match open(reply) {
+            Some(answered) => {
+                assert_eq!(answered.len(), places.len(), "a shard answers for each part");
+                results.extend(places.into_iter().zip(answered));
+            }
+            None => results.extend(places.into_iter().map(|place| (place, Err(PartitionError::Unavailable)))),
+        }
+    }
+    results
+}

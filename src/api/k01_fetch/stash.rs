@@ -1,0 +1,105 @@
+//! What a connection keeps between two fetches: cold records that came too late for the answer they were read for, and
+//! whose turn it is.
+//!
+//! Lives on the connection's executor. One connection runs one fetch at a time, so a fetch takes the stash out, and puts
+//! it back at its end. It holds what the connection's last fetch wanted and nothing else: at most
+//! [`super::wait::SLOW_BYTES`], or one batch.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flume::{Receiver, Sender};
+use thalweg_record::{Offset, PartitionId};
+use thalweg_shards::{
+    mailbox::{Answer, ReplyTo},
+    msg::{FetchFrom, Isolation, PartitionError, Reply, Taken},
+};
+
+/// What was asked of a partition; the next fetch that asks the same is given what came of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Key {
+    partition: PartitionId,
+    offset: Offset,
+    committed: bool,
+}
+
+impl Key {
+    pub fn new(from: &FetchFrom, isolation: Isolation) -> Key {
+        Key { partition: from.partition, offset: from.offset, committed: isolation == Isolation::Committed }
+    }
+}
+
+/// The lane on which the shards answer this connection's fetches, and what came late on it.
+#[derive(Debug)]
+pub struct Stash {
+    lane: (Sender<Answer>, Receiver<Answer>),
+    next_slot: u64,
+    due: BTreeMap<(u64, u32), Key>,
+    read: BTreeMap<Key, Result<Taken, PartitionError>>,
+    /// The partition that got nothing last time although it had something.
+    pub(super) starved: Option<PartitionId>,
+}
+
+impl Default for Stash {
+    fn default() -> Stash {
+        Stash { lane: flume::unbounded(), next_slot: 0, due: BTreeMap::new(), read: BTreeMap::new(), starved: None }
+    }
+}
+
+impl Stash {
+    /// Takes in what came since the last fetch, and forgets what this one does not want.
+    pub(super) fn keep(&mut self, wanted: &BTreeSet<Key>) {
+        while let Ok(answer) = self.lane.1.try_recv() {
+            self.take_in(answer);
+        }
+        self.due.retain(|_, key| wanted.contains(key));
+        self.read.retain(|key, _| wanted.contains(key));
+    }
+
+    /// Where a shard answers next, and the slot that its answers bear.
+    pub(super) fn reply_to(&mut self) -> (u64, ReplyTo) {
+        self.next_slot += 1;
+        (self.next_slot, ReplyTo::new(self.lane.0.clone(), self.next_slot))
+    }
+
+    /// Part `place` of the take in `slot` will come late.
+    pub(super) fn expect(&mut self, slot: u64, place: u32, key: Key) {
+        self.due.insert((slot, place), key);
+    }
+
+    /// Whether `key` is being read.
+    pub(super) fn is_due(&self, key: &Key) -> bool {
+        self.due.values().any(|due| due == key)
+    }
+
+    /// What was read for `key`, left in place.
+    pub(super) fn peek(&self, key: &Key) -> Option<&Result<Taken, PartitionError>> {
+        self.read.get(key)
+    }
+
+    /// What was read for `key`.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Result<Taken, PartitionError>> {
+        self.read.remove(key)
+    }
+
+    /// The next answer; `None` when it was a late part, which is in the stash now if anybody wants it.
+    pub(super) async fn receive(&mut self) -> Option<Answer> {
+        let answer = self.lane.1.recv_async().await.expect("this end holds a sender too");
+        self.take_in(answer)
+    }
+
+    /// Whether nothing is kept or awaited.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.due.is_empty() && self.read.is_empty()
+    }
+
+    fn take_in(&mut self, answer: Answer) -> Option<Answer> {
+        let Reply::Late(place, result) = answer.reply else {
+            return Some(answer);
+        };
+        if let Some(key) = self.due.remove(&(answer.slot, place)) {
+            self.read.insert(key, result);
+        }
+        None
+    }
+}

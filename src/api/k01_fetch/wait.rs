@@ -1,0 +1,335 @@
+//! A fetch from probe to records: ask every shard, park until there is enough, allot, take, wait for what is cold.
+//!
+//! Lives on the connection's executor, as part of its handler; dropping it (the connection is closed) cancels all. No
+//! wake-up is lost: a shard registers the watch in the very turn in which it answers the probe, and a wake that comes
+//! while other answers are awaited is remembered. A watch covers all of the fetch's partitions on its shard, so a shard
+//! is probed again as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_lite::future::or;
+use thalweg_record::{Mono, ShardId};
+use thalweg_shards::{
+    mailbox::Answer,
+    msg::{
+        ConnId, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState, Records, Reply, Request, TakeRequest,
+        Taken,
+    },
+};
+
+use super::{
+    plan::{Allotment, Offer, allot},
+    stash::{Key, Stash},
+};
+use crate::{
+    api::{Edge, gather},
+    cluster::ClusterSnapshot,
+    net::Permit,
+};
+
+/// Bytes that one fetch may have read from the ring or the object store at once: a bound of what a connection keeps for
+/// its next fetch.
+pub(super) const SLOW_BYTES: u64 = 8 << 20;
+
+/// On what terms the client fetches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub isolation: Isolation,
+    /// Enough to answer at once.
+    pub min_bytes: u64,
+    /// Bound of the answer's records, but for one batch.
+    pub max_bytes: u64,
+    /// When to answer whatever there is.
+    pub deadline: Mono,
+    /// Whether it may wait for more at all.
+    pub may_park: bool,
+}
+
+/// What came of a fetch.
+pub(super) struct Fetched {
+    /// Per part, in order; never [`Records::Pending`].
+    pub parts: Vec<Result<Taken, PartitionError>>,
+    /// Room for the records, to be held until they are written.
+    pub permit: Permit,
+    /// To be kept for the next fetch.
+    pub stash: Stash,
+}
+
+/// A fetch under way.
+pub(super) struct Fetch<'a> {
+    edge: &'a Edge,
+    conn: ConnId,
+    terms: Terms,
+    parts: &'a [FetchFrom],
+    keys: Vec<Key>,
+    states: Vec<Result<ProbeState, PartitionError>>,
+    /// Places in `parts` that a probe's slot watches.
+    watching: BTreeMap<u64, Vec<usize>>,
+    woken: BTreeSet<u64>,
+    stash: Stash,
+}
+
+impl<'a> Fetch<'a> {
+    pub fn new(edge: &'a Edge, conn: ConnId, terms: Terms, parts: &'a [FetchFrom], mut stash: Stash) -> Fetch<'a> {
+        let keys: Vec<Key> = parts.iter().map(|from| Key::new(from, terms.isolation)).collect();
+        stash.keep(&keys.iter().copied().collect());
+        Fetch {
+            edge,
+            conn,
+            terms,
+            parts,
+            keys,
+            states: vec![Err(PartitionError::Unavailable); parts.len()],
+            watching: BTreeMap::new(),
+            woken: BTreeSet::new(),
+            stash,
+        }
+    }
+
+    /// Runs it to its end.
+    pub async fn run(mut self) -> Fetched {
+        self.probe((0..self.parts.len()).collect()).await;
+        while !self.is_enough() {
+            match self.park().await {
+                Some(places) => self.probe(places).await,
+                None => break,
+            }
+        }
+        self.watching.clear();
+        let (allotment, permit) = self.admit().await;
+        let mut taken = self.take(&allotment).await;
+        self.deliver(&allotment, &mut taken).await;
+        self.stash.starved = allotment.starved.map(|place| self.parts[place].partition);
+        let parts = taken.into_iter().map(|part| part.map(without_pending)).collect();
+        Fetched { parts, permit, stash: self.stash }
+    }
+
+    /// Asks what there is, again (a bounded number of times) when a partition is not where the snapshot says.
+    async fn probe(&mut self, mut places: Vec<usize>) {
+        for attempt in 0.. {
+            let moved = self.probe_once(places).await;
+            let Some(revision) =
+                gather::newest_move(moved.iter().filter_map(|place| self.states[*place].as_ref().err()))
+            else {
+                return;
+            };
+            if attempt == gather::MOVED_RETRIES {
+                return;
+            }
+            gather::catch_up(self.edge, revision).await;
+            let snapshot = self.edge.snapshot();
+            if !moved.iter().any(|place| self.still_exists(*place, &snapshot)) {
+                return;
+            }
+            places = moved;
+        }
+    }
+
+    /// Probes once; the places of all shards that said of some partition that it has moved.
+    async fn probe_once(&mut self, places: Vec<usize>) -> Vec<usize> {
+        let by_shard = self.by_shard(places);
+        let _permits = gather::permits(self.edge, &by_shard).await;
+        let mut awaited = BTreeMap::new();
+        for (shard, places) in by_shard {
+            let (slot, reply) = self.stash.reply_to();
+            let parts = places.iter().map(|place| self.parts[*place]).collect();
+            let Terms { isolation, may_park, .. } = self.terms;
+            let probe = ProbeRequest { conn: self.conn, parts, isolation, watch: may_park, reply };
+            self.edge.shard(shard).send(Request::Probe(Box::new(probe)));
+            self.watching.insert(slot, places.clone());
+            awaited.insert(slot, places);
+        }
+        let mut moved = Vec::new();
+        while !awaited.is_empty() {
+            let Some(Answer { slot, reply }) = self.stash.receive().await else { continue };
+            let Some(places) = awaited.remove(&slot) else {
+                self.note(slot, &reply);
+                continue;
+            };
+            let states = match reply {
+                Reply::Probe(states) => states,
+                _ => vec![Err(PartitionError::Unavailable); places.len()],
+            };
+            assert_eq!(states.len(), places.len(), "a probe answers for each of its parts");
+            if states.iter().any(|state| matches!(state, Err(PartitionError::Moved(_)))) {
+                self.watching.remove(&slot);
+                moved.extend(&places);
+            }
+            places.into_iter().zip(states).for_each(|(place, state)| self.states[place] = state);
+        }
+        moved
+    }
+
+    /// Remembers a wake. A dropped watch counts as one: probing again tells why.
+    fn note(&mut self, slot: u64, reply: &Reply) {
+        if matches!(reply, Reply::Wake | Reply::Dropped) && self.watching.contains_key(&slot) {
+            self.woken.insert(slot);
+        }
+    }
+
+    /// Waits for a change: the places to probe again, or `None` at the deadline.
+    async fn park(&mut self) -> Option<Vec<usize>> {
+        while self.woken.is_empty() {
+            let edge = self.edge;
+            if let Some(Answer { slot, reply }) = until(edge, self.terms.deadline, self.stash.receive()).await? {
+                self.note(slot, &reply);
+            }
+        }
+        let woken = std::mem::take(&mut self.woken);
+        Some(woken.iter().filter_map(|slot| self.watching.remove(slot)).flatten().collect())
+    }
+
+    fn is_enough(&self) -> bool {
+        let readable = self.states.iter().flatten().map(|state| state.bytes).sum::<u64>();
+        !self.terms.may_park || readable >= self.terms.min_bytes || self.states.iter().any(Result::is_err)
+    }
+
+    /// Allots what there is, and waits until the executor has room for an answer of that size; takes less when room is
+    /// scarce, but never less than one batch.
+    async fn admit(&self) -> (Allotment, Permit) {
+        let admission = &self.edge.admission;
+        let allotment = self.allot(self.terms.max_bytes);
+        if let Some(permit) = admission.try_response(allotment.total() as usize) {
+            return (allotment, permit);
+        }
+        let allotment = self.allot(self.terms.max_bytes.min(admission.response_bytes_free() as u64));
+        let permit = admission.response(allotment.total() as usize).await;
+        (allotment, permit)
+    }
+
+    fn allot(&self, budget: u64) -> Allotment {
+        let offers: Vec<Offer> = (0..self.parts.len()).map(|place| self.offer(place)).collect();
+        let starved = self.stash.starved;
+        let from = starved.and_then(|starved| self.parts.iter().position(|from| from.partition == starved));
+        allot(&offers, budget, SLOW_BYTES, from.unwrap_or(0))
+    }
+
+    fn offer(&self, place: usize) -> Offer {
+        let Ok(state) = &self.states[place] else { return Offer::default() };
+        match self.stash.peek(&self.keys[place]) {
+            Some(read) => {
+                let bytes = read.as_ref().map_or(0, |taken| records_bytes(&taken.records));
+                Offer { bytes, first_batch: bytes, limit: bytes, slow: false, whole: true }
+            }
+            None if self.stash.is_due(&self.keys[place]) => Offer::default(),
+            None => Offer {
+                bytes: state.bytes,
+                first_batch: u64::from(state.first_batch_bytes),
+                limit: u64::from(self.parts[place].max_bytes),
+                slow: state.slow,
+                whole: false,
+            },
+        }
+    }
+
+    /// Takes from all shards at once. Partitions without an allotment are asked too, for their watermarks.
+    async fn take(&mut self, allotment: &Allotment) -> Vec<Result<Taken, PartitionError>> {
+        let mut taken: Vec<_> = self.states.iter().map(|state| Err(error_of(state))).collect();
+        let mut by_shard = self.by_shard((0..self.parts.len()).filter(|place| self.states[*place].is_ok()).collect());
+        let _permits = gather::permits(self.edge, &by_shard).await;
+        let mut awaited = BTreeMap::new();
+        let first = allotment.first.filter(|place| self.stash.peek(&self.keys[*place]).is_none());
+        while let Some((shard, mut places)) = by_shard.pop_first() {
+            // The shard serves the first of its parts that has anything beyond the limit: put the one that is due there.
+            let at_least_one = first.is_some_and(|first| places.contains(&first));
+            places.sort_by_key(|place| Some(*place) != first);
+            let (slot, reply) = self.stash.reply_to();
+            let parts = places.iter().map(|place| self.allotted(*place, allotment)).collect();
+            let take = TakeRequest { conn: self.conn, parts, isolation: self.terms.isolation, at_least_one, reply };
+            self.edge.shard(shard).send(Request::Take(Box::new(take)));
+            awaited.insert(slot, places);
+        }
+        while !awaited.is_empty() {
+            let Some(Answer { slot, reply }) = self.stash.receive().await else { continue };
+            let Some(places) = awaited.remove(&slot) else { continue };
+            let Reply::Take(answers) = reply else { continue };
+            assert_eq!(answers.len(), places.len(), "a take answers for each of its parts");
+            for (at, (place, answer)) in places.into_iter().zip(answers).enumerate() {
+                if matches!(&answer, Ok(Taken { records: Records::Pending, .. })) && allotment.bytes[place] > 0 {
+                    self.stash.expect(slot, at as u32, self.keys[place]);
+                }
+                taken[place] = answer;
+            }
+        }
+        taken
+    }
+
+    fn allotted(&self, place: usize, allotment: &Allotment) -> FetchFrom {
+        let read_already = self.stash.peek(&self.keys[place]).is_some();
+        let bytes = if read_already { 0 } else { allotment.bytes[place] };
+        FetchFrom { max_bytes: u32::try_from(bytes).unwrap_or(u32::MAX), ..self.parts[place] }
+    }
+
+    /// Puts in what was read for an earlier fetch, then waits for what is being read, as long as there is not enough
+    /// and the deadline is not reached. What comes later stays in the stash.
+    async fn deliver(&mut self, allotment: &Allotment, taken: &mut [Result<Taken, PartitionError>]) {
+        let mut ready: u64 = taken.iter().flatten().map(|taken| records_bytes(&taken.records)).sum();
+        for (place, part) in taken.iter_mut().enumerate() {
+            let given = part.is_ok()
+                && (allotment.bytes[place] > 0 || self.stash.peek(&self.keys[place]).is_some_and(Result::is_err));
+            if let Some(read) = given.then(|| self.stash.remove(&self.keys[place])).flatten() {
+                ready += read.as_ref().map_or(0, |taken| records_bytes(&taken.records));
+                *part = read;
+            }
+        }
+        let mut due: Vec<usize> = (0..taken.len()).filter(|place| self.stash.is_due(&self.keys[*place])).collect();
+        while !due.is_empty() && ready < self.terms.min_bytes.max(1) {
+            let edge = self.edge;
+            if until(edge, self.terms.deadline, self.stash.receive()).await.is_none() {
+                return;
+            }
+            due.retain(|place| {
+                let Some(read) = self.stash.peek(&self.keys[*place]) else { return true };
+                let bytes = read.as_ref().map_or(0, |taken| records_bytes(&taken.records));
+                if ready > 0 && ready + bytes > self.terms.max_bytes {
+                    return false;
+                }
+                ready += bytes;
+                taken[*place] = self.stash.remove(&self.keys[*place]).expect("seen a moment ago");
+                false
+            });
+        }
+    }
+
+    /// Whether a partition that a shard does not have is in the snapshot all the same.
+    fn still_exists(&self, place: usize, snapshot: &ClusterSnapshot) -> bool {
+        matches!(self.states[place], Err(PartitionError::Moved(_)))
+            && snapshot.topics_by_id.contains_key(&self.parts[place].partition.topic)
+    }
+
+    fn by_shard(&self, places: Vec<usize>) -> BTreeMap<ShardId, Vec<usize>> {
+        let snapshot = self.edge.snapshot();
+        let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+        for place in places {
+            by_shard.entry(snapshot.owner(self.parts[place].partition)).or_default().push(place);
+        }
+        by_shard
+    }
+}
+
+/// What `work` resolves to, or `None` at `deadline`. What is ready at the deadline still counts.
+async fn until<T>(edge: &Edge, deadline: Mono, work: impl Future<Output = T>) -> Option<T> {
+    let out_of_time = async {
+        edge.runtime.sleep_until(deadline).await;
+        None
+    };
+    or(async { Some(work.await) }, out_of_time).await
+}
+
+fn error_of(state: &Result<ProbeState, PartitionError>) -> PartitionError {
+    state.as_ref().err().cloned().unwrap_or(PartitionError::Unavailable)
+}
+
+fn records_bytes(records: &Records) -> u64 {
+    match records {
+        Records::Ready(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+        Records::Pending => 0,
+    }
+}
+
+fn without_pending(taken: Taken) -> Taken {
+    match taken.records {
+        Records::Ready(_) => taken,
+        Records::Pending => Taken { records: Records::Ready(Vec::new()), ..taken },
+    }
+}
