@@ -2,6 +2,7 @@
 
 mod control_msg;
 mod snapshot;
+pub mod store;
 
 pub use control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic};
-pub use snapshot::{BrokerView, ClusterSnapshot, TopicSettings, TopicView};
+pub use snapshot::{BrokerView, ClusterSnapshot, SnapshotUpdate, TopicSettings, TopicView, owner_shard};

@@ -24,6 +24,15 @@ pub struct ClusterSnapshot {
     pub topics_by_id: BTreeMap<TopicId, Arc<TopicView>>,
 }
 
+/// A newer snapshot on its way to one shard's edge.
+#[derive(Debug)]
+pub struct SnapshotUpdate {
+    /// The snapshot.
+    pub snapshot: Arc<ClusterSnapshot>,
+    /// To be signalled when the edge uses it from now on: control answers a change only after every edge did.
+    pub taken: flume::Sender<()>,
+}
+
 /// A broker as clients see it.
 #[derive(Clone, Debug)]
 pub struct BrokerView {
