@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    convert::Infallible,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -61,6 +62,8 @@ pub struct Edge {
     waiting: RefCell<Vec<(u64, Sender<()>)>>,
     producer_ids: Cell<(i64, i64)>,
     connections: Cell<u64>,
+    stop: RefCell<Option<Sender<Infallible>>>,
+    stopping: flume::Receiver<Infallible>,
 }
 
 /// The control actor is gone: the process is stopping.
@@ -76,7 +79,10 @@ impl Edge {
     pub fn new(parts: EdgeParts) -> Edge {
         let EdgeParts { runtime, home, limits, shards, control, snapshot } = parts;
         assert!(shards.iter().enumerate().all(|(at, lane)| usize::from(lane.id.0) == at), "lanes are by shard id");
+        let (stop, stopping) = flume::bounded(1);
         Edge {
+            stop: RefCell::new(Some(stop)),
+            stopping,
             admission: Admission::new(&limits, shards.len()),
             runtime,
             home,
@@ -147,6 +153,17 @@ impl Edge {
         }
     }
 
+    /// The broker is stopping: parked requests answer, connections end when nothing is in flight.
+    pub fn stop(&self) {
+        self.stop.borrow_mut().take();
+    }
+
+    /// Completes when the broker is stopping.
+    pub async fn stopping(&self) {
+        // Nothing is ever sent: the only end is that the sender is dropped.
+        let _dropped = self.stopping.recv_async().await;
+    }
+
     /// A connection id, unique in this process: the shard in the upper 16 bits.
     pub fn next_connection(&self) -> ConnId {
         let count = self.connections.get() + 1;
@@ -175,4 +192,12 @@ pub struct Caller {
     pub software: RefCell<Option<(StrBytes, StrBytes)>>,
     /// What its last fetch left behind.
     pub stash: RefCell<Option<Box<Stash>>>,
+}
+
+impl Caller {
+    /// A connection that has said nothing yet.
+    pub fn new(conn: ConnId, peer: SocketAddr, advertised_host: Arc<str>, advertised_port: u16) -> Caller {
+        let (software, stash) = Default::default();
+        Caller { conn, peer, advertised_host, advertised_port, software, stash }
+    }
 }

@@ -9,8 +9,9 @@ pub struct EdgeLimits {
     pub request_max_bytes: u32,
     /// `connections.max.idle.ms`: a connection without a request for this long is closed.
     pub idle: Duration,
-    /// A connection whose reader takes no byte of a waiting answer for this long is closed.
-    pub write_stall: Duration,
+    /// A connection that takes no byte of a waiting answer for this long, or needs this much longer for a frame than
+    /// 64 KiB/s would, is closed.
+    pub stall: Duration,
     /// `max.connections` of the whole broker.
     pub max_connections: u32,
     /// `max.connections.per.ip` of the whole broker.
@@ -35,7 +36,7 @@ impl Default for EdgeLimits {
         EdgeLimits {
             request_max_bytes: 100 << 20,
             idle: Duration::from_secs(600),
-            write_stall: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
             max_connections: u32::MAX,
             max_connections_per_ip: u32::MAX,
             connection_bytes: 32 << 20,

@@ -3,9 +3,20 @@
 //! Only `listen` knows glommio; connections work over futures-io streams, so the simulation can drive them.
 
 mod admit;
+mod answers;
+mod chunk;
+mod conn;
 mod decode;
+mod flow;
+mod frame;
+mod header;
 mod limits;
+mod listen;
 
 pub use admit::{Admission, Permit};
+pub use chunk::ChunkPool;
+pub use conn::{Ended, serve};
 pub use decode::{Undecodable, decoding, guarded};
+pub use frame::FrameError;
 pub use limits::EdgeLimits;
+pub use listen::{Advertised, Arrival, Connections, claim, connections, listen, serve_arrivals};

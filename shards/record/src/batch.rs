@@ -75,9 +75,9 @@ macro_rules! field {
             <$ty>::from_be_bytes(raw)
         }
     };
-    ($(#[$doc:meta])* $get:ident, $(#[$set_doc:meta])* $set:ident, $ty:ty, $at:expr) => {
+    ($(#[$doc:meta])* $get:ident, $set:ident, $ty:ty, $at:expr) => {
         field!($(#[$doc])* $get, $ty, $at);
-        $(#[$set_doc])*
+        #[doc = concat!("Sets [`BatchHead::", stringify!($get), "`].")]
         pub fn $set(&mut self, value: $ty) {
             const N: usize = std::mem::size_of::<$ty>();
             self.0[$at..$at + N].copy_from_slice(&value.to_be_bytes());

@@ -1,0 +1,265 @@
+//! One connection: reader, dispatcher and writer, polled by one task on the executor that accepted it.
+//!
+//! Answers leave in the order of the requests. A Produce may start while earlier Produces wait for their answers; any
+//! other request starts when all earlier ones have finished. Nothing in flight is unbounded: beyond its limits the
+//! connection is not read. When it ends, parked requests are dropped with it and every shard forgets its watches.
+
+use std::{convert::Infallible, io, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use futures_lite::{AsyncRead, AsyncWrite, future, io::split};
+use kafka_protocol::messages::ApiKey;
+use thalweg_record::Mono;
+
+use super::{
+    Permit, Undecodable,
+    answers::AnswerWriter,
+    chunk::ChunkPool,
+    flow::{Flow, Ticket},
+    frame::{FrameError, FrameReader},
+    header::RequestHead,
+};
+use crate::api::{Call, Caller, Close, Edge, Handled, Handler, Response, table, unsupported_version};
+
+/// Bytes read without a pause; then other tasks and I/O have their turn.
+const BREATHE_BYTES: usize = 256 << 10;
+/// A frame that arrives more slowly closes its connection.
+const SLOWEST_BYTES_PER_SECOND: usize = 64 << 10;
+/// How long a stopping broker waits for what a connection has in flight.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The client closed it.
+    #[error("closed by the client")]
+    Eof,
+    /// A frame could not be read.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// A request's header or body is not what its key and version say.
+    #[error("{0}")]
+    Undecodable(#[from] Undecodable),
+    /// A key or version that is not served.
+    #[error("key {0} version {1} is not served")]
+    NotServed(i16, i16),
+    /// A handler demands it.
+    #[error("{0}")]
+    Refused(#[from] Close),
+    /// An answer could not be written.
+    #[error("write failed: {0}")]
+    Write(#[source] io::Error),
+    /// No byte came or went for `connections.max.idle.ms`.
+    #[error("idle")]
+    Idle,
+    /// A frame arrives too slowly.
+    #[error("a frame arrives too slowly")]
+    Slow,
+    /// The broker is stopping.
+    #[error("the broker is stopping")]
+    Stopping,
+    /// The client takes no byte of a waiting answer.
+    #[error("the client does not read its answers")]
+    Stalled,
+}
+
+/// A request as read.
+struct Asked {
+    head: RequestHead,
+    frame: Bytes,
+    received: Mono,
+    ticket: Ticket,
+    permit: Permit,
+}
+
+/// A request whose answer is due.
+struct Due {
+    key: ApiKey,
+    version: i16,
+    correlation: i32,
+    ticket: Ticket,
+    _permit: Permit,
+    answer: Handled,
+}
+
+struct Connection {
+    edge: Rc<Edge>,
+    caller: Rc<Caller>,
+    flow: Rc<Flow>,
+}
+
+/// Tells the shards when a connection is gone, however it ends.
+struct Gone(Rc<Edge>, Rc<Caller>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.connection_gone(self.1.conn);
+    }
+}
+
+/// Serves a connection until it ends.
+pub async fn serve<S>(stream: S, edge: Rc<Edge>, caller: Rc<Caller>, pool: ChunkPool) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _gone = Gone(Rc::clone(&edge), Rc::clone(&caller));
+    let (input, output) = split(stream);
+    let flow = Flow::new(edge.limits.connection_bytes, edge.runtime.mono());
+    let frames = FrameReader::new(input, pool, edge.limits.request_max_bytes);
+    let answers = AnswerWriter::new(output, Rc::clone(&flow), Rc::clone(&edge.runtime));
+    let (asked, to_dispatch) = flume::unbounded();
+    let (due, to_write) = flume::unbounded();
+    let connection = Connection { edge, caller, flow };
+    let reading = connection.read(frames, asked);
+    let dispatching = connection.dispatch(to_dispatch, due);
+    let writing = connection.write(answers, to_write);
+    let watching = connection.watch();
+    let stopping = connection.stop();
+    let serving = future::or(future::or(reading, dispatching), future::or(writing, watching));
+    let outcome = future::or(serving, stopping).await;
+    match outcome {
+        Err(ended) => ended,
+        Ok(never) => match never {},
+    }
+}
+
+impl Connection {
+    fn now(&self) -> Mono {
+        self.edge.runtime.mono()
+    }
+
+    /// How long a frame may take: half-open and dripping clients must not hold its memory.
+    fn frame_time(&self, length: usize) -> Duration {
+        self.edge.limits.stall + Duration::from_secs((length / SLOWEST_BYTES_PER_SECOND) as u64)
+    }
+
+    async fn read<R>(&self, mut frames: FrameReader<R>, asked: flume::Sender<Asked>) -> Result<Infallible, Ended>
+    where
+        R: AsyncRead + Unpin,
+    {
+        let mut since_breath = 0;
+        loop {
+            let Some(length) = frames.length().await? else {
+                // acks=0 and a close at once: what was read whole is still appended.
+                self.flow.handed_over().await;
+                return Err(Ended::Eof);
+            };
+            self.flow.room(length).await;
+            let permit = self.edge.admission.request(length).await;
+            self.flow.frame_due.set(Some(self.now().plus(self.frame_time(length))));
+            let mut frame = frames.body(length).await?;
+            self.flow.frame_due.set(None);
+            let received = self.now();
+            self.flow.active.set(received);
+            let head = RequestHead::take_fixed(&mut frame)?;
+            let ticket = self.flow.enter(length, head.key != ApiKey::Produce as i16);
+            asked.try_send(Asked { head, frame, received, ticket, permit }).map_err(|_| Ended::Eof)?;
+            since_breath += length;
+            if since_breath >= BREATHE_BYTES {
+                since_breath = 0;
+                self.edge.runtime.breathe().await;
+            }
+        }
+    }
+
+    async fn dispatch(&self, asked: flume::Receiver<Asked>, due: flume::Sender<Due>) -> Result<Infallible, Ended> {
+        loop {
+            let next = asked.recv_async().await.map_err(|_| Ended::Eof)?;
+            let next = self.start(next).await?;
+            due.try_send(next).map_err(|_| Ended::Eof)?;
+        }
+    }
+
+    /// Starts one request. What runs alone has finished when this returns.
+    async fn start(&self, asked: Asked) -> Result<Due, Ended> {
+        let Asked { mut head, mut frame, received, mut ticket, permit } = asked;
+        let (version, correlation) = (head.version, head.correlation);
+        let due = |key, version, ticket, answer| Due { key, version, correlation, ticket, _permit: permit, answer };
+        let not_served = Ended::NotServed(head.key, version);
+        let Some(api) = table::find(head.key) else { return Err(not_served) };
+        if !api.serves(version) {
+            if api.key != ApiKey::ApiVersions {
+                return Err(not_served);
+            }
+            self.flow.quiet().await;
+            return Ok(due(api.key, 0, ticket, ready(unsupported_version())));
+        }
+        head.take_rest(api.key, &mut frame)?;
+        let (edge, caller) = (Rc::clone(&self.edge), Rc::clone(&self.caller));
+        let call = Call { edge, caller, version, client_id: head.client_id, received };
+        match api.handler {
+            Handler::Alone(handle) => {
+                self.flow.quiet().await;
+                ticket.start();
+                let response = handle(call, frame).await?;
+                ticket.finish();
+                Ok(due(api.key, version, ticket, ready(response)))
+            }
+            Handler::Ordered(handle) => {
+                ticket.start();
+                let answer = handle(call, frame).await?;
+                ticket.hand_over();
+                Ok(due(api.key, version, ticket, answer))
+            }
+        }
+    }
+
+    async fn write<W>(&self, mut answers: AnswerWriter<W>, due: flume::Receiver<Due>) -> Result<Infallible, Ended>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            let mut next = match due.try_recv() {
+                Ok(next) => next,
+                Err(_empty) => {
+                    answers.flush().await.map_err(Ended::Write)?;
+                    due.recv_async().await.map_err(|_| Ended::Eof)?
+                }
+            };
+            let outcome = match future::poll_once(&mut next.answer).await {
+                Some(outcome) => outcome,
+                None => {
+                    answers.flush().await.map_err(Ended::Write)?;
+                    next.answer.await
+                }
+            };
+            let response = outcome?;
+            next.ticket.finish();
+            if !response.silent {
+                let pushed = answers.push(next.key, next.version, next.correlation, response, next.ticket);
+                pushed.await.map_err(Ended::Write)?;
+            }
+        }
+    }
+
+    /// Ends the connection when it is idle, sends a frame too slowly, or does not take its answers.
+    async fn watch(&self) -> Result<Infallible, Ended> {
+        let (idle, stall) = (self.edge.limits.idle, self.edge.limits.stall);
+        loop {
+            let now = self.now();
+            if self.flow.writing.get().is_some_and(|since| now.since(since) >= stall) {
+                return Err(Ended::Stalled);
+            }
+            if self.flow.frame_due.get().is_some_and(|due| now >= due) {
+                return Err(Ended::Slow);
+            }
+            if now.since(self.flow.active.get()) >= idle {
+                return Err(Ended::Idle);
+            }
+            let next = self.flow.active.get().plus(idle).min(now.plus(stall / 2));
+            self.edge.runtime.sleep_until(next).await;
+        }
+    }
+
+    /// Ends the connection when the broker stops and nothing is in flight, or it takes too long.
+    async fn stop(&self) -> Result<Infallible, Ended> {
+        self.edge.stopping().await;
+        let patience = self.edge.runtime.sleep_until(self.now().plus(STOP_PATIENCE));
+        future::or(self.flow.empty(), patience).await;
+        Err(Ended::Stopping)
+    }
+}
+
+fn ready(response: Response) -> Handled {
+    Box::pin(std::future::ready(Ok(response)))
+}

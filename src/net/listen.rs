@@ -1,0 +1,269 @@
+//! Listening sockets and accepted connections: the only module of the edge that sees glommio.
+//!
+//! Every executor listens on the same port (SO_REUSEPORT), with one accept task that is never cancelled: dropping a
+//! pending accept loses connections. The kernel's choice is a hash, so an accepted connection is handed to the executor
+//! with the fewest. Stopping shuts the sockets down, which ends the accepts by themselves.
+#![expect(clippy::disallowed_types, reason = "counts per address, shared by the executors: looked up, never iterated")]
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream as StdStream},
+    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
+    rc::Rc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use glommio::net::{AcceptedTcpStream, TcpListener};
+use socket2::{Domain, Protocol, Socket, Type};
+use thalweg_shards::runtime::Queue;
+
+use super::{ChunkPool, Ended, serve};
+use crate::api::{Caller, Edge};
+
+/// Connections that the kernel holds before they are accepted.
+const BACKLOG: i32 = 1024;
+/// Pause after an accept failed (out of descriptors): the next would fail as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener tells its clients to connect to.
+#[derive(Clone, Debug)]
+pub struct Advertised {
+    /// Host name or address.
+    pub host: Arc<str>,
+    /// Port.
+    pub port: u16,
+}
+
+/// An accepted connection on its way to the executor that will serve it.
+pub struct Arrival {
+    stream: AcceptedTcpStream,
+    advertised: Advertised,
+}
+
+/// The connections of the whole process, shared by its executors.
+pub struct Connections {
+    loads: Vec<AtomicUsize>,
+    lanes: Vec<flume::Sender<Arrival>>,
+    per_ip: Mutex<HashMap<IpAddr, u32>>,
+    listening: Mutex<Vec<StdStream>>,
+    stopping: AtomicBool,
+}
+
+/// Makes the shared counts and, for each of `executors`, the lane of connections handed to it.
+pub fn connections(executors: usize) -> (Arc<Connections>, Vec<flume::Receiver<Arrival>>) {
+    let (lanes, arrivals) = (0..executors).map(|_| flume::unbounded()).unzip();
+    let shared = Connections {
+        loads: (0..executors).map(|_| AtomicUsize::new(0)).collect(),
+        lanes,
+        per_ip: Mutex::default(),
+        listening: Mutex::default(),
+        stopping: AtomicBool::new(false),
+    };
+    (Arc::new(shared), arrivals)
+}
+
+/// Makes sure that no other process listens on `address`, which SO_REUSEPORT would hide, and finds a port when it is 0.
+/// Call it before the executors start.
+///
+/// # Errors
+/// That of the operating system; `AddrInUse` names the second broker.
+pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+    let alone = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    alone.set_reuse_address(true)?;
+    alone.bind(&address.into())?;
+    alone.listen(1)?;
+    alone.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))
+}
+
+fn bind(address: SocketAddr) -> io::Result<(TcpListener, StdStream)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let stopper = StdStream::from(OwnedFd::from(socket.try_clone()?));
+    // SAFETY: the descriptor is a listening socket that is given away here.
+    Ok((unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) }, stopper))
+}
+
+impl Connections {
+    /// Connections open on all executors.
+    pub fn open(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Stops accepting, on every executor; open connections live on. Safe from any thread.
+    pub fn stop_accepting(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for socket in lock(&self.listening).drain(..) {
+            let _already_down = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// The executor to serve the next connection: `home`, unless another has fewer.
+    fn least_loaded(&self, home: usize) -> usize {
+        let load = |at: usize| self.loads[at].load(Ordering::Relaxed);
+        (0..self.loads.len()).min_by_key(|at| (load(*at), *at != home)).unwrap_or(home)
+    }
+
+    /// Counts a connection that the executor `home` serves, within the limits.
+    fn enter(self: &Arc<Self>, edge: &Edge, peer: IpAddr) -> Option<Entered> {
+        let home = usize::from(edge.home.0);
+        let mut per_ip = lock(&self.per_ip);
+        let of_ip = per_ip.entry(peer).or_insert(0);
+        if *of_ip >= edge.limits.max_connections_per_ip || self.open() > edge.limits.max_connections as usize {
+            return None;
+        }
+        *of_ip += 1;
+        drop(per_ip);
+        Some(Entered { shared: Arc::clone(self), peer, home })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A counted connection.
+struct Entered {
+    shared: Arc<Connections>,
+    peer: IpAddr,
+    home: usize,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.shared.loads[self.home].fetch_sub(1, Ordering::Relaxed);
+        let mut per_ip = lock(&self.shared.per_ip);
+        if let Some(count) = per_ip.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                per_ip.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// Listens on `address` with a task of this executor, until [`Connections::stop_accepting`].
+///
+/// # Errors
+/// When the socket cannot be bound.
+pub fn listen(
+    address: SocketAddr,
+    advertised: Advertised,
+    edge: &Rc<Edge>,
+    shared: &Arc<Connections>,
+) -> io::Result<()> {
+    let (listener, stopper) = bind(address)?;
+    lock(&shared.listening).push(stopper);
+    let task = accept(listener, advertised, Rc::clone(edge), Arc::clone(shared));
+    edge.runtime.spawn(Queue::Hot, "accept", Box::pin(task));
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, advertised: Advertised, edge: Rc<Edge>, shared: Arc<Connections>) {
+    let home = usize::from(edge.home.0);
+    while !shared.stopping() {
+        match listener.shared_accept().await {
+            Ok(stream) => {
+                let to = shared.least_loaded(home);
+                shared.loads[to].fetch_add(1, Ordering::Relaxed);
+                let _stopping = shared.lanes[to].try_send(Arrival { stream, advertised: advertised.clone() });
+            }
+            Err(_) if shared.stopping() => return,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                edge.runtime.sleep_until(edge.runtime.mono().plus(ACCEPT_PAUSE)).await;
+            }
+        }
+    }
+}
+
+/// Serves the connections that are handed to this executor, with a task each.
+pub fn serve_arrivals(arrivals: flume::Receiver<Arrival>, edge: &Rc<Edge>, shared: &Arc<Connections>) {
+    let (edge, shared) = (Rc::clone(edge), Arc::clone(shared));
+    let runtime = Rc::clone(&edge.runtime);
+    let task = async move {
+        let pool = ChunkPool::default();
+        while let Ok(arrival) = arrivals.recv_async().await {
+            begin(arrival, &edge, &shared, &pool);
+        }
+    };
+    runtime.spawn(Queue::Hot, "arrivals", Box::pin(task));
+}
+
+fn begin(arrival: Arrival, edge: &Rc<Edge>, shared: &Arc<Connections>, pool: &ChunkPool) {
+    let stream = arrival.stream.bind_to_executor();
+    // A client that is gone already has no address.
+    let entered = stream.peer_addr().ok().and_then(|peer| Some((peer, shared.enter(edge, peer.ip())?)));
+    let Some((peer, entered)) = entered else {
+        shared.loads[usize::from(edge.home.0)].fetch_sub(1, Ordering::Relaxed);
+        tracing::debug!("connection refused: gone, or beyond max.connections");
+        return;
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let Advertised { host, port } = arrival.advertised;
+    let caller = Rc::new(Caller::new(edge.next_connection(), peer, host, port));
+    let (connection_edge, pool) = (Rc::clone(edge), pool.clone());
+    let task = async move {
+        let ended = serve(stream, connection_edge, caller, pool).await;
+        drop(entered);
+        log_end(peer, &ended);
+    };
+    edge.runtime.spawn(Queue::Hot, "connection", Box::pin(task));
+}
+
+fn log_end(peer: SocketAddr, ended: &Ended) {
+    match ended {
+        Ended::Eof | Ended::Idle | Ended::Stopping | Ended::Write(_) => tracing::debug!(%peer, why = %ended, "closed"),
+        _ => tracing::info!(%peer, why = %ended, "connection closed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener as StdListener;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_another_holds_is_not_claimed() {
+        let held = StdListener::bind("127.0.0.1:0").expect("a port");
+        let taken = held.local_addr().expect("an address");
+        assert_eq!(claim(taken).expect_err("in use").kind(), io::ErrorKind::AddrInUse);
+        let shared = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        shared.set_reuse_port(true).expect("the option");
+        shared.bind(&"127.0.0.1:0".parse::<SocketAddr>().expect("an address").into()).expect("bound");
+        shared.listen(1).expect("listening");
+        let taken = shared.local_addr().expect("an address").as_socket().expect("IP");
+        assert_eq!(claim(taken).expect_err("SO_REUSEPORT does not hide it").kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_claimed_port_is_free_again() {
+        let free = claim("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        assert_ne!(free.port(), 0);
+        assert_eq!(claim(free).expect("still free"), free);
+    }
+
+    #[test]
+    fn the_emptiest_executor_is_chosen_and_home_wins_a_tie() {
+        let (shared, _arrivals) = connections(3);
+        assert_eq!(shared.least_loaded(2), 2);
+        shared.loads[2].store(1, Ordering::Relaxed);
+        assert_eq!(shared.least_loaded(2), 0);
+        shared.loads[0].store(4, Ordering::Relaxed);
+        assert_eq!(shared.least_loaded(2), 1);
+    }
+}
