@@ -22,6 +22,7 @@ use thalweg_shards::{
 use super::k01_fetch::Stash;
 use crate::{
     cluster::{ClusterSnapshot, ControlRequest},
+    config::Config,
     net::{Admission, EdgeLimits},
 };
 
@@ -34,6 +35,8 @@ pub struct EdgeParts {
     pub runtime: Rc<dyn Runtime>,
     /// Which shard shares the executor.
     pub home: ShardId,
+    /// The broker's settings.
+    pub config: Arc<Config>,
     /// Limits of connections.
     pub limits: EdgeLimits,
     /// Lanes to all shards, by id.
@@ -50,6 +53,8 @@ pub struct Edge {
     pub runtime: Rc<dyn Runtime>,
     /// Which shard shares the executor.
     pub home: ShardId,
+    /// The broker's settings.
+    pub config: Arc<Config>,
     /// Limits of connections.
     pub limits: EdgeLimits,
     /// Lanes to all shards, by id.
@@ -77,7 +82,7 @@ impl Edge {
     /// # Panics
     /// When `shards` is not every shard in the order of its id.
     pub fn new(parts: EdgeParts) -> Edge {
-        let EdgeParts { runtime, home, limits, shards, control, snapshot } = parts;
+        let EdgeParts { runtime, home, config, limits, shards, control, snapshot } = parts;
         assert!(shards.iter().enumerate().all(|(at, lane)| usize::from(lane.id.0) == at), "lanes are by shard id");
         let (stop, stopping) = flume::bounded(1);
         Edge {
@@ -86,6 +91,7 @@ impl Edge {
             admission: Admission::new(&limits, shards.len()),
             runtime,
             home,
+            config,
             limits,
             shards,
             control,

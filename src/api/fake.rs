@@ -26,6 +26,7 @@ use thalweg_shards::{
 use super::{Api, Call, Caller, Close, Edge, EdgeParts, Handler, Response};
 use crate::{
     cluster::{BrokerView, ClusterSnapshot, ControlRequest, TopicSettings, TopicView},
+    config::Config,
     net::EdgeLimits,
 };
 
@@ -90,12 +91,19 @@ pub fn snapshot(revision: u64, shards: u16, topics: &[(&str, i32)]) -> Arc<Clust
 
 impl FakeBroker {
     pub fn new(shards: u16, topics: &[(&str, i32)]) -> FakeBroker {
+        FakeBroker::with(&[], shards, topics)
+    }
+
+    /// With some settings.
+    pub fn with(settings: &[(&str, &str)], shards: u16, topics: &[(&str, i32)]) -> FakeBroker {
+        let config = Config::with(settings).expect("settings are right");
         let world = World::new(7);
         let (lanes, inboxes) = (0..shards).map(|id| shard_lanes(ShardId(id))).unzip();
         let (control, requests) = flume::unbounded();
         let edge = Edge::new(EdgeParts {
             runtime: world.runtime(Node(1)),
             home: ShardId(0),
+            config: Arc::new(config),
             limits: EdgeLimits::default(),
             shards: lanes,
             control,

@@ -12,7 +12,7 @@ use super::{
     load::{Entry, Values},
     problem::Problem,
     setting::{Setting, Synonym},
-    typed::{CompressionType, LogFormat, TimestampType, Typed, WalSync},
+    typed::{CompressionType, FactorCheck, LogFormat, TimestampType, Typed, WalSync},
 };
 
 const I32: i64 = i32::MAX as i64;
@@ -86,6 +86,9 @@ settings! {
     /// Replication factor of a topic created without one. Durability comes from the WAL and the object store, so 1 is
     /// the only value.
     default_replication_factor: i32 = Setting::of("default.replication.factor", "1").range(1, 1);
+    /// `lenient`: topics may be created with any replication factor, as tools written for clusters of three brokers ask
+    /// for; 1 is what is reported. `strict`: other factors than 1 are refused.
+    replication_factor_check: FactorCheck = Setting::of("replication.factor.check", "lenient");
     /// Whether a client that asks for an unknown topic creates it.
     auto_create_topics_enable: bool = Setting::of("auto.create.topics.enable", "true");
     /// Whether topics can be deleted.

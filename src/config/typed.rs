@@ -159,6 +159,13 @@ choices! {
         /// As the producer compressed it.
         Producer = "producer",
     }
+    /// `replication.factor.check`: what CreateTopics says to a replication factor other than 1.
+    FactorCheck {
+        /// It is accepted, and 1 is reported: durability comes from the WAL and the object store.
+        Lenient = "lenient",
+        /// It is refused, as by a Kafka cluster of one broker.
+        Strict = "strict",
+    }
     /// `log.message.timestamp.type`: records keep their producers' timestamps, and nothing else yet.
     TimestampType {
         /// The producer's.

@@ -22,8 +22,6 @@ pub struct EdgeLimits {
     pub request_bytes: u32,
     /// Bytes of answers of all connections of this executor that may be in flight.
     pub response_bytes: u32,
-    /// `fetch.max.bytes`: bound of one fetch's records, but for one batch.
-    pub fetch_max_bytes: u32,
     /// Messages this executor may have under way to each shard.
     pub shard_messages: u32,
     /// Bytes of records this executor may have under way to each shard.
@@ -42,7 +40,6 @@ impl Default for EdgeLimits {
             connection_bytes: 32 << 20,
             request_bytes: 128 << 20,
             response_bytes: 128 << 20,
-            fetch_max_bytes: 55 << 20,
             shard_messages: 4096,
             shard_bytes: 64 << 20,
         }

@@ -140,7 +140,7 @@ fn part(version: i16, view: Option<&Arc<TopicView>>, asked: &FetchPartition) -> 
 
 fn terms(call: &Call, request: &FetchRequest, may_wait: bool) -> Terms {
     let not_negative = |value: i32| u64::try_from(value).unwrap_or(0);
-    let max_bytes = not_negative(request.max_bytes).min(u64::from(call.edge.limits.fetch_max_bytes));
+    let max_bytes = not_negative(request.max_bytes).min(u64::from(call.edge.config.fetch_max_bytes));
     let max_wait_ms = not_negative(request.max_wait_ms);
     // More than fits into the answer will never come together.
     let min_bytes = not_negative(request.min_bytes).min(max_bytes);
