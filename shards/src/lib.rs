@@ -5,7 +5,9 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests touch the machine"))]
 
+pub mod cold;
 pub mod mailbox;
 pub mod meta;
 pub mod msg;
 pub mod runtime;
+pub mod store;

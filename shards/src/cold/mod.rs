@@ -1,0 +1,16 @@
+//! Reading what only the object store still has.
+//!
+//! One actor per core, on the queue `Cold`, so that a flood of late readers costs the write path nothing. The shard hands
+//! it the committed objects that hold what a reader wants; it answers with slices of blocks whose CRC was checked.
+//!
+//! - A block that many wait for is fetched once; blocks that lie side by side are fetched with one request.
+//! - Index and data blocks share one cache, bounded in bytes. What is in flight has a budget of its own, taken before the
+//!   buffer exists.
+//! - Connections take turns by bytes (deficit round robin); what a reader asked for comes before anybody's readahead.
+//! - Readahead begins with the second read in sequence, doubles with each further one, and is dropped on a seek.
+//!
+//! The planning is pure (`plan`, `cache`, `rounds`): events and `now` in, actions out. `actor` does the I/O.
+
+mod request;
+
+pub use request::{ColdError, ColdFindTime, ColdRead, ColdRequest, FoundTime};
