@@ -8,6 +8,7 @@
 pub mod cold;
 pub mod mailbox;
 pub mod meta;
+pub mod meters;
 pub mod msg;
 pub mod runtime;
 pub mod store;
