@@ -5,10 +5,12 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests touch the machine"))]
 
+pub mod codec;
 pub mod cold;
 pub mod mailbox;
 pub mod meta;
 pub mod meters;
 pub mod msg;
+pub mod records;
 pub mod runtime;
 pub mod store;
