@@ -5,4 +5,5 @@
 pub mod api;
 pub mod cluster;
 pub mod config;
+pub mod coordinator;
 pub mod net;

@@ -1,0 +1,33 @@
+//! Consumer groups of the classic protocol, and committed offsets.
+//!
+//! A group lives where its partition of `__consumer_offsets` does, in the coordinator actor of that core: `state` is the
+//! group as a pure state machine, `partition` all groups of one partition, `actor` the mailbox, the log and the clock.
+//! `records` and `batch` are the log's bytes, in Apache Kafka's own schemas.
+
+mod actor;
+mod batch;
+mod config;
+mod error;
+mod join;
+mod liveness;
+mod load;
+mod loader;
+mod member;
+mod offsets;
+mod partition;
+mod placement;
+mod rebalance;
+mod records;
+mod request;
+mod state;
+mod subscription;
+mod sync;
+mod wire;
+
+pub use actor::{GroupActor, GroupPorts};
+pub use config::GroupConfig;
+pub use error::GroupError;
+pub use offsets::CommittedOffset;
+pub use placement::{OFFSETS_TOPIC, partition_for};
+pub use request::*;
+pub use state::GroupState;
