@@ -23,6 +23,7 @@ use super::k01_fetch::Stash;
 use crate::{
     cluster::{ClusterSnapshot, ControlRequest},
     config::Config,
+    coordinator::group::GroupRequest,
     net::{Admission, EdgeLimits},
 };
 
@@ -41,6 +42,8 @@ pub struct EdgeParts {
     pub limits: EdgeLimits,
     /// Lanes to all shards, by id.
     pub shards: Vec<ShardLane>,
+    /// Lanes to the group coordinators, by the shard whose core they share.
+    pub groups: Vec<Sender<GroupRequest>>,
     /// The lane to the control actor.
     pub control: Sender<ControlRequest>,
     /// The newest snapshot.
@@ -59,6 +62,8 @@ pub struct Edge {
     pub limits: EdgeLimits,
     /// Lanes to all shards, by id.
     pub shards: Vec<ShardLane>,
+    /// Lanes to the group coordinators, by the shard whose core they share.
+    pub groups: Vec<Sender<GroupRequest>>,
     /// The lane to the control actor.
     pub control: Sender<ControlRequest>,
     /// Permits of this executor.
@@ -80,10 +85,11 @@ impl Edge {
     /// Puts an edge together.
     ///
     /// # Panics
-    /// When `shards` is not every shard in the order of its id.
+    /// When `shards` or `groups` is not one lane for every shard in the order of its id.
     pub fn new(parts: EdgeParts) -> Edge {
-        let EdgeParts { runtime, home, config, limits, shards, control, snapshot } = parts;
+        let EdgeParts { runtime, home, config, limits, shards, groups, control, snapshot } = parts;
         assert!(shards.iter().enumerate().all(|(at, lane)| usize::from(lane.id.0) == at), "lanes are by shard id");
+        assert_eq!(shards.len(), groups.len(), "every core has a group coordinator");
         let (stop, stopping) = flume::bounded(1);
         Edge {
             stop: RefCell::new(Some(stop)),
@@ -94,6 +100,7 @@ impl Edge {
             config,
             limits,
             shards,
+            groups,
             control,
             snapshot: RefCell::new(snapshot),
             waiting: RefCell::default(),
@@ -107,13 +114,17 @@ impl Edge {
         Arc::clone(&self.snapshot.borrow())
     }
 
-    /// Takes a snapshot, unless it is older than the one at hand, and wakes who waits for it.
+    /// Takes a snapshot, unless it is older than the one at hand, tells this core's coordinator, and wakes who waits for
+    /// it.
     pub fn publish(&self, newer: Arc<ClusterSnapshot>) {
         let revision = newer.revision;
         if revision < self.snapshot.borrow().revision {
             return;
         }
-        *self.snapshot.borrow_mut() = newer;
+        *self.snapshot.borrow_mut() = Arc::clone(&newer);
+        if let Some(coordinator) = self.groups.get(usize::from(self.home.0)) {
+            let _stopping = coordinator.try_send(GroupRequest::Published(newer));
+        }
         self.waiting.borrow_mut().retain(|(wanted, wake)| {
             if *wanted > revision {
                 return true;

@@ -3,7 +3,7 @@
 use kafka_protocol::ResponseError;
 use thalweg_shards::msg::PartitionError;
 
-use crate::cluster::ControlError;
+use crate::{cluster::ControlError, coordinator::group::GroupError};
 
 /// The code that says "no error".
 pub const NONE: i16 = 0;
@@ -51,6 +51,31 @@ impl ToKafka for ControlError {
             ControlError::InvalidRequest(_) => ResponseError::InvalidRequest,
             ControlError::UnknownTopic(_) => ResponseError::UnknownTopicOrPartition,
             ControlError::UnknownTopicId(_) => ResponseError::UnknownTopicId,
+        }
+    }
+}
+
+impl ToKafka for GroupError {
+    fn to_kafka(&self) -> ResponseError {
+        match self {
+            GroupError::OffsetMetadataTooLarge => ResponseError::OffsetMetadataTooLarge,
+            GroupError::LoadInProgress => ResponseError::CoordinatorLoadInProgress,
+            GroupError::CoordinatorNotAvailable => ResponseError::CoordinatorNotAvailable,
+            GroupError::NotCoordinator => ResponseError::NotCoordinator,
+            GroupError::IllegalGeneration => ResponseError::IllegalGeneration,
+            GroupError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+            GroupError::InvalidGroupId => ResponseError::InvalidGroupId,
+            GroupError::UnknownMember => ResponseError::UnknownMemberId,
+            GroupError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+            GroupError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+            GroupError::InvalidCommitOffsetSize => ResponseError::InvalidCommitOffsetSize,
+            GroupError::NonEmptyGroup => ResponseError::NonEmptyGroup,
+            GroupError::GroupIdNotFound => ResponseError::GroupIdNotFound,
+            GroupError::MemberIdRequired(_) => ResponseError::MemberIdRequired,
+            GroupError::GroupMaxSizeReached => ResponseError::GroupMaxSizeReached,
+            GroupError::FencedInstanceId => ResponseError::FencedInstanceId,
+            GroupError::GroupSubscribedToTopic => ResponseError::GroupSubscribedToTopic,
+            GroupError::Unstorable => ResponseError::UnknownServerError,
         }
     }
 }

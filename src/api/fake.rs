@@ -27,6 +27,7 @@ use super::{Api, Call, Caller, Close, Edge, EdgeParts, Handler, Response};
 use crate::{
     cluster::{BrokerView, ClusterSnapshot, ControlRequest, TopicSettings, TopicView},
     config::Config,
+    coordinator::group::GroupRequest,
     net::EdgeLimits,
 };
 
@@ -38,6 +39,7 @@ pub struct FakeBroker {
     pub edge: Rc<Edge>,
     pub caller: Rc<Caller>,
     pub inboxes: Vec<ShardInbox>,
+    pub groups: Vec<Receiver<GroupRequest>>,
     pub control: Receiver<ControlRequest>,
 }
 
@@ -99,6 +101,7 @@ impl FakeBroker {
         let config = Config::with(settings).expect("settings are right");
         let world = World::new(7);
         let (lanes, inboxes) = (0..shards).map(|id| shard_lanes(ShardId(id))).unzip();
+        let groups: (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let (control, requests) = flume::unbounded();
         let edge = Edge::new(EdgeParts {
             runtime: world.runtime(Node(1)),
@@ -106,6 +109,7 @@ impl FakeBroker {
             config: Arc::new(config),
             limits: EdgeLimits::default(),
             shards: lanes,
+            groups: groups.0,
             control,
             snapshot: snapshot(1, shards, topics),
         });
@@ -117,7 +121,7 @@ impl FakeBroker {
             software: RefCell::default(),
             stash: RefCell::default(),
         };
-        FakeBroker { world, edge: Rc::new(edge), caller: Rc::new(caller), inboxes, control: requests }
+        FakeBroker { world, edge: Rc::new(edge), caller: Rc::new(caller), inboxes, groups: groups.1, control: requests }
     }
 
     /// Sends a request.

@@ -9,8 +9,20 @@ pub mod errors;
 #[cfg(test)]
 mod fake;
 mod gather;
+mod group_lane;
 mod k01_fetch;
+mod k08_offset_commit;
+mod k09_offset_fetch;
+mod k10_find_coordinator;
+mod k11_join_group;
+mod k12_heartbeat;
+mod k13_leave_group;
+mod k14_sync_group;
+mod k15_describe_groups;
+mod k16_list_groups;
 mod k18_api_versions;
+mod k42_delete_groups;
+mod k47_offset_delete;
 pub mod table;
 
 pub use call::{Api, Call, Close, Handled, Handler, Pending, Response};

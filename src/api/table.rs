@@ -1,9 +1,27 @@
 //! The keys that are served, sorted. Dispatch and the ApiVersions answer are derived from this table alone.
 
-use super::{Api, k01_fetch, k18_api_versions};
+use super::{
+    Api, k01_fetch, k08_offset_commit, k09_offset_fetch, k10_find_coordinator, k11_join_group, k12_heartbeat,
+    k13_leave_group, k14_sync_group, k15_describe_groups, k16_list_groups, k18_api_versions, k42_delete_groups,
+    k47_offset_delete,
+};
 
 /// Every key that is served, in ascending order.
-pub static TABLE: &[Api] = &[k01_fetch::API, k18_api_versions::API];
+pub static TABLE: &[Api] = &[
+    k01_fetch::API,
+    k08_offset_commit::API,
+    k09_offset_fetch::API,
+    k10_find_coordinator::API,
+    k11_join_group::API,
+    k12_heartbeat::API,
+    k13_leave_group::API,
+    k14_sync_group::API,
+    k15_describe_groups::API,
+    k16_list_groups::API,
+    k18_api_versions::API,
+    k42_delete_groups::API,
+    k47_offset_delete::API,
+];
 
 /// How a key is served, if it is.
 pub fn find(key: i16) -> Option<&'static Api> {
