@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_lite::future::or;
-use thalweg_record::{PartitionId, ShardId};
+use kafka_protocol::ResponseError;
+use thalweg_record::{LeaderEpoch, PartitionId, ShardId};
 use thalweg_shards::{
     mailbox::{Answer, ReplyTo},
     msg::{PartitionError, Reply, Request},
@@ -14,7 +15,6 @@ use thalweg_shards::{
 
 use super::{Edge, errors::ToKafka};
 use crate::{cluster::ClusterSnapshot, net::Permit};
-use kafka_protocol::ResponseError;
 
 /// How often a moved partition is looked for again.
 pub const MOVED_RETRIES: u32 = 5;
@@ -65,6 +65,20 @@ pub fn code(snapshot: &ClusterSnapshot, partition: PartitionId, error: &Partitio
         }
         error => error.code(),
     }
+}
+
+/// The partition that a request names, if it exists.
+///
+/// # Errors
+/// 3 when the topic or the index is unknown.
+pub fn locate(snapshot: &ClusterSnapshot, topic: &str, index: i32) -> Result<PartitionId, ResponseError> {
+    let view = snapshot.topics.get(topic).filter(|view| (0..view.partitions).contains(&index));
+    view.map(|view| PartitionId { topic: view.id, index }).ok_or(ResponseError::UnknownTopicOrPartition)
+}
+
+/// A leader epoch of a request; -1 (and anything below 0) is none.
+pub fn leader_epoch(epoch: i32) -> Option<LeaderEpoch> {
+    (epoch >= 0).then_some(LeaderEpoch(epoch))
 }
 
 /// What shards answer for one partition each.

@@ -4,6 +4,8 @@
 //! flume channel (one message per shard, permits first), and answers with encoded pieces.
 
 mod call;
+mod control;
+mod described;
 pub mod edge;
 pub mod errors;
 #[cfg(test)]
@@ -11,6 +13,8 @@ mod fake;
 mod gather;
 mod group_lane;
 mod k01_fetch;
+mod k02_list_offsets;
+mod k03_metadata;
 mod k08_offset_commit;
 mod k09_offset_fetch;
 mod k10_find_coordinator;
@@ -21,8 +25,15 @@ mod k14_sync_group;
 mod k15_describe_groups;
 mod k16_list_groups;
 mod k18_api_versions;
+mod k19_create_topics;
+mod k20_delete_topics;
+mod k22_init_producer_id;
+mod k23_offset_for_leader_epoch;
+mod k37_create_partitions;
 mod k42_delete_groups;
 mod k47_offset_delete;
+mod k60_describe_cluster;
+mod k75_describe_topic_partitions;
 pub mod table;
 
 pub use call::{Api, Call, Close, Handled, Handler, Pending, Response};

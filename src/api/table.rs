@@ -1,14 +1,17 @@
 //! The keys that are served, sorted. Dispatch and the ApiVersions answer are derived from this table alone.
 
 use super::{
-    Api, k01_fetch, k08_offset_commit, k09_offset_fetch, k10_find_coordinator, k11_join_group, k12_heartbeat,
-    k13_leave_group, k14_sync_group, k15_describe_groups, k16_list_groups, k18_api_versions, k42_delete_groups,
-    k47_offset_delete,
+    Api, k01_fetch, k02_list_offsets, k03_metadata, k08_offset_commit, k09_offset_fetch, k10_find_coordinator,
+    k11_join_group, k12_heartbeat, k13_leave_group, k14_sync_group, k15_describe_groups, k16_list_groups,
+    k18_api_versions, k19_create_topics, k20_delete_topics, k22_init_producer_id, k23_offset_for_leader_epoch,
+    k37_create_partitions, k42_delete_groups, k47_offset_delete, k60_describe_cluster, k75_describe_topic_partitions,
 };
 
 /// Every key that is served, in ascending order.
 pub static TABLE: &[Api] = &[
     k01_fetch::API,
+    k02_list_offsets::API,
+    k03_metadata::API,
     k08_offset_commit::API,
     k09_offset_fetch::API,
     k10_find_coordinator::API,
@@ -19,8 +22,15 @@ pub static TABLE: &[Api] = &[
     k15_describe_groups::API,
     k16_list_groups::API,
     k18_api_versions::API,
+    k19_create_topics::API,
+    k20_delete_topics::API,
+    k22_init_producer_id::API,
+    k23_offset_for_leader_epoch::API,
+    k37_create_partitions::API,
     k42_delete_groups::API,
     k47_offset_delete::API,
+    k60_describe_cluster::API,
+    k75_describe_topic_partitions::API,
 ];
 
 /// How a key is served, if it is.

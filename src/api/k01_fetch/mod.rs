@@ -17,7 +17,7 @@ use kafka_protocol::{
     ResponseError,
     messages::{ApiKey, FetchRequest, fetch_request::FetchPartition},
 };
-use thalweg_record::{BatchHead, LeaderEpoch, Offset, PartitionId, TopicId};
+use thalweg_record::{BatchHead, Offset, PartitionId, TopicId};
 use thalweg_shards::msg::{FetchFrom, Isolation, PartitionError, Records, Taken};
 
 pub use self::stash::Stash;
@@ -134,7 +134,7 @@ fn part(version: i16, view: Option<&Arc<TopicView>>, asked: &FetchPartition) -> 
         partition: PartitionId { topic: view.id, index: asked.partition },
         offset: Offset(asked.fetch_offset),
         max_bytes: u32::try_from(asked.partition_max_bytes).unwrap_or(0),
-        current_leader_epoch: (asked.current_leader_epoch >= 0).then_some(LeaderEpoch(asked.current_leader_epoch)),
+        current_leader_epoch: gather::leader_epoch(asked.current_leader_epoch),
     })
 }
 
