@@ -7,6 +7,7 @@ mod config;
 pub mod device;
 mod error;
 pub mod format;
+mod inspect;
 mod log;
 mod lsn;
 #[cfg(feature = "planted-bugs")]
@@ -20,6 +21,7 @@ pub use config::LogConfig;
 pub use device::{Device, IoBuf};
 pub use error::{Damage, GroupFault, OpenError};
 pub use format::SliceIdentity;
+pub use inspect::{InspectReport, LogExtent, PartitionExtent, inspect};
 pub use log::{Full, GroupWrite, Log, Poisoned, Room, SuperblockWrite, ZeroWrite};
 pub use lsn::{GroupId, Incarnation, Lsn};
 #[cfg(feature = "planted-bugs")]

@@ -12,6 +12,10 @@ pub trait Region: 'static {
     fn memory(&self) -> &[u8];
     /// All of it, to fill.
     fn memory_mut(&mut self) -> &mut [u8];
+    /// Bytes of memory that live as long as the region does.
+    fn pinned_bytes(&self) -> usize {
+        self.memory().len()
+    }
     /// Gives up the region for its first `len` bytes, without a copy.
     fn freeze(self: Box<Self>, len: usize) -> Bytes;
     /// For the device, to find its own kind again.
@@ -48,7 +52,12 @@ impl IoBuf {
         self.len == 0
     }
 
-    /// Bytes that fit in all: what the buffer pins while it lives.
+    /// Bytes of memory that the buffer, and what it is frozen to, keep from other use.
+    pub fn pinned_bytes(&self) -> usize {
+        self.region.pinned_bytes()
+    }
+
+    /// Bytes that fit in all.
     pub fn capacity(&self) -> usize {
         self.region.memory().len()
     }
@@ -102,7 +111,7 @@ impl AsMut<[u8]> for IoBuf {
     }
 }
 
-struct HeapRegion(Vec<u8>);
+pub(super) struct HeapRegion(Vec<u8>);
 
 impl Region for HeapRegion {
     fn memory(&self) -> &[u8] {

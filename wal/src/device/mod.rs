@@ -1,14 +1,20 @@
 //! The device port: where a WAL slice's bytes live.
 
 mod buf;
+#[cfg(test)]
+mod contract;
+mod glommio;
 mod memory;
+mod simulated;
 
 use std::io;
 
 use bytes::Bytes;
 
 pub use buf::{IoBuf, Region};
+pub use glommio::{DeviceError, GlommioDevice, SliceOptions, WalSync};
 pub use memory::MemoryDevice;
+pub use simulated::{Operation, SimulatedDevice, SimulatedFaults};
 
 /// A future that stays on its core.
 pub type LocalBoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + 'a>>;

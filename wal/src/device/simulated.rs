@@ -1,0 +1,275 @@
+//! A disk with a volatile cache, for the simulation: what is not durable may be lost, torn or reordered at a crash.
+//!
+//! Deterministic: every choice comes from the seed, and time from the caller. A write that is under way lies in the
+//! disk's cache; its future completes after a delay, and only then are its bytes durable. A crash keeps any subset of the
+//! cached 512-byte sectors, in any order of the writes.
+
+use std::{cell::RefCell, io, rc::Rc};
+
+use bytes::Bytes;
+
+use super::{
+    Device, IoBuf, LocalBoxFuture,
+    memory::{aligned, range},
+};
+
+/// What a disk tears writes into.
+const SECTOR: usize = 512;
+
+/// What the disk is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Read `len` bytes at `at`.
+    Read {
+        /// Device offset in bytes.
+        at: u64,
+        /// Number of bytes.
+        len: usize,
+    },
+    /// Write `len` bytes at `at`.
+    Write {
+        /// Device offset in bytes.
+        at: u64,
+        /// Number of bytes.
+        len: usize,
+    },
+}
+
+/// How the disk fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SimulatedFaults {
+    /// Of a million writes, how many fail with EIO. What they leave behind is any part of them.
+    pub write_errors_per_million: u32,
+    /// Of a million reads, how many fail with EIO.
+    pub read_errors_per_million: u32,
+    /// A planted bug: a write returns `Ok` while its bytes are still volatile, as a descriptor without O_DSYNC does.
+    pub ok_before_durable: bool,
+}
+
+/// How long an operation takes: a future that the simulation completes in virtual time.
+pub type Delay = Rc<dyn Fn(Operation) -> LocalBoxFuture<'static, ()>>;
+
+struct Cached {
+    id: u64,
+    at: usize,
+    bytes: Bytes,
+    acknowledged: bool,
+}
+
+struct Disk {
+    durable: Vec<u8>,
+    cache: Vec<Cached>,
+    faults: SimulatedFaults,
+    random: u64,
+    next_id: u64,
+    /// Counts crashes. A handle from before the last one is dead.
+    power: u64,
+}
+
+/// One handle to the disk. Clones share it; a crash leaves them all dead.
+#[derive(Clone)]
+pub struct SimulatedDevice {
+    disk: Rc<RefCell<Disk>>,
+    delay: Delay,
+    power: u64,
+}
+
+impl SimulatedDevice {
+    /// A zeroed disk of `len` bytes, whole blocks.
+    pub fn new(len: u64, seed: u64, faults: SimulatedFaults, delay: Delay) -> SimulatedDevice {
+        let durable = vec![0; usize::try_from(len).expect("a simulated disk fits into memory")];
+        let disk = Disk { durable, cache: Vec::new(), faults, random: seed, next_id: 0, power: 0 };
+        SimulatedDevice { disk: Rc::new(RefCell::new(disk)), delay, power: 0 }
+    }
+
+    /// Power is lost and comes back: any part of what was volatile survives. Every handle so far is dead, its pending
+    /// operations too; the returned one sees the disk as it is now.
+    pub fn crash(&self) -> SimulatedDevice {
+        self.disk.borrow_mut().crash();
+        self.revived()
+    }
+
+    /// The process dies and the machine lives: the disk completes what it was given. Handles as in
+    /// [`SimulatedDevice::crash`].
+    pub fn kill(&self) -> SimulatedDevice {
+        let mut disk = self.disk.borrow_mut();
+        for write in std::mem::take(&mut disk.cache) {
+            disk.durable[write.at..write.at + write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+        disk.power += 1;
+        drop(disk);
+        self.revived()
+    }
+
+    fn revived(&self) -> SimulatedDevice {
+        SimulatedDevice { power: self.disk.borrow().power, ..self.clone() }
+    }
+
+    /// Changes how the disk fails from now on.
+    pub fn set_faults(&self, faults: SimulatedFaults) {
+        self.disk.borrow_mut().faults = faults;
+    }
+
+    /// A CRC-32C over the durable bytes, for the digest of a run.
+    pub fn digest(&self) -> u32 {
+        crc32c::crc32c(&self.disk.borrow().durable)
+    }
+
+    /// Changes durable bytes behind the log's back.
+    pub fn change(&self, f: impl FnOnce(&mut [u8])) {
+        f(&mut self.disk.borrow_mut().durable);
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.disk.borrow().power == self.power { Ok(()) } else { Err(eio("the power was lost")) }
+    }
+
+    /// Takes the write into the cache, or fails it.
+    fn begin_write(&self, at: u64, bytes: &[u8]) -> io::Result<u64> {
+        self.alive()?;
+        let mut disk = self.disk.borrow_mut();
+        let place = aligned(at, bytes.len(), disk.durable.len())?;
+        let per_million = disk.faults.write_errors_per_million;
+        if disk.one_in_a_million(per_million) {
+            disk.keep_part_of(place.start, bytes);
+            return Err(eio("an injected write error"));
+        }
+        let id = disk.next_id;
+        disk.next_id += 1;
+        disk.cache.push(Cached { id, at: place.start, bytes: Bytes::copy_from_slice(bytes), acknowledged: false });
+        Ok(id)
+    }
+
+    fn end_write(&self, id: u64) -> io::Result<()> {
+        self.alive()?;
+        let mut disk = self.disk.borrow_mut();
+        disk.drain_some();
+        if disk.faults.ok_before_durable {
+            disk.cache.iter_mut().filter(|write| write.id == id).for_each(|write| write.acknowledged = true);
+        } else {
+            disk.flush(id);
+        }
+        Ok(())
+    }
+
+    fn read_now(&self, at: u64, len: usize) -> io::Result<Bytes> {
+        self.alive()?;
+        let mut disk = self.disk.borrow_mut();
+        let place = range(at, len, disk.durable.len())?;
+        let per_million = disk.faults.read_errors_per_million;
+        if disk.one_in_a_million(per_million) {
+            return Err(eio("an injected read error"));
+        }
+        Ok(disk.seen(place))
+    }
+}
+
+impl Disk {
+    /// The next pseudo-random number (splitmix64).
+    fn roll(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn one_in_a_million(&mut self, times: u32) -> bool {
+        times > 0 && self.roll() % 1_000_000 < u64::from(times)
+    }
+
+    /// What a reader sees: the cache lies over the durable bytes.
+    fn seen(&self, place: std::ops::Range<usize>) -> Bytes {
+        let mut bytes = self.durable[place.clone()].to_vec();
+        for write in &self.cache {
+            let from = write.at.max(place.start);
+            let to = (write.at + write.bytes.len()).min(place.end);
+            if from < to {
+                bytes[from - place.start..to - place.start]
+                    .copy_from_slice(&write.bytes[from - write.at..to - write.at]);
+            }
+        }
+        Bytes::from(bytes)
+    }
+
+    fn flush(&mut self, id: u64) {
+        if let Some(i) = self.cache.iter().position(|write| write.id == id) {
+            let write = self.cache.remove(i);
+            self.durable[write.at..write.at + write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+    }
+
+    /// A disk that acknowledges early drains its cache now and then.
+    fn drain_some(&mut self) {
+        let early: Vec<u64> = self.cache.iter().filter(|write| write.acknowledged).map(|write| write.id).collect();
+        for id in early {
+            if self.roll() % 4 == 0 {
+                self.flush(id);
+            }
+        }
+    }
+
+    /// Some sectors of a write: none, all, a prefix, or any.
+    fn keep_part_of(&mut self, at: usize, bytes: &[u8]) {
+        let sectors = bytes.len() / SECTOR;
+        let mode = self.roll() % 4;
+        let cut = (self.roll() % (sectors as u64 + 1)) as usize;
+        for sector in 0..sectors {
+            let kept = match mode {
+                0 => false,
+                1 => true,
+                2 => sector < cut,
+                _ => self.roll() % 2 == 0,
+            };
+            if kept {
+                let from = sector * SECTOR;
+                self.durable[at + from..at + from + SECTOR].copy_from_slice(&bytes[from..from + SECTOR]);
+            }
+        }
+    }
+
+    fn crash(&mut self) {
+        let mut cache = std::mem::take(&mut self.cache);
+        while !cache.is_empty() {
+            let write = cache.swap_remove((self.roll() % cache.len() as u64) as usize);
+            self.keep_part_of(write.at, &write.bytes);
+        }
+        self.power += 1;
+    }
+}
+
+fn eio(why: &'static str) -> io::Error {
+    io::Error::other(why)
+}
+
+impl Device for SimulatedDevice {
+    fn len(&self) -> u64 {
+        self.disk.borrow().durable.len() as u64
+    }
+
+    fn alloc(&self, blocks: u32) -> IoBuf {
+        IoBuf::heap(blocks)
+    }
+
+    fn write(&self, at: u64, b: IoBuf) -> LocalBoxFuture<'static, (io::Result<()>, IoBuf)> {
+        let this = self.clone();
+        Box::pin(async move {
+            let done = match this.begin_write(at, b.as_ref()) {
+                Ok(id) => {
+                    (this.delay)(Operation::Write { at, len: b.len() }).await;
+                    this.end_write(id)
+                }
+                Err(e) => Err(e),
+            };
+            (done, b)
+        })
+    }
+
+    fn read(&self, at: u64, len: usize) -> LocalBoxFuture<'static, io::Result<Bytes>> {
+        let this = self.clone();
+        Box::pin(async move {
+            (this.delay)(Operation::Read { at, len }).await;
+            this.read_now(at, len)
+        })
+    }
+}
