@@ -84,9 +84,9 @@ impl Drop for Frozen {
         let Some(parcel) = self.parcel.take() else { return };
         if thread::current().id() == self.home {
             drop(parcel);
-        } else if let Err(flume::SendError(homeless)) = self.lane.send(parcel) {
+        } else if let Err(refused) = self.lane.try_send(parcel) {
             // The device is gone, and with it whoever could free this. That is a stop, so the leak ends soon.
-            mem::forget(homeless);
+            mem::forget(refused.into_inner());
         }
     }
 }

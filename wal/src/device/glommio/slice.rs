@@ -1,6 +1,7 @@
 //! The file or block device under a slice: creating, opening, checking, locking.
 //!
 //! Creating, and the checks of an opening, block: they run when the broker starts, before the shard serves.
+#![expect(clippy::disallowed_methods, reason = "file calls of the start, before the shard serves")]
 
 use std::{
     ffi::CString,
@@ -151,7 +152,7 @@ fn file_system(path: &Path) -> io::Result<FileSystem> {
     if unsafe { libc::statfs(name.as_ptr(), &mut found) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let in_memory = [libc::TMPFS_MAGIC as i64, RAMFS_MAGIC].contains(&(found.f_type as i64));
+    let in_memory = [libc::TMPFS_MAGIC, RAMFS_MAGIC].contains(&found.f_type);
     Ok(FileSystem { in_memory, available: (found.f_bavail as u64).saturating_mul(found.f_bsize as u64) })
 }
 
