@@ -11,6 +11,17 @@
 //!
 //! The planning is pure (`plan`, `cache`, `rounds`): events and `now` in, actions out. `actor` does the I/O.
 
+mod actor;
+mod cache;
+mod fetch;
+mod plan;
+mod read_job;
+mod readers;
 mod request;
+mod rounds;
+#[cfg(test)]
+mod tests;
+mod time_job;
 
-pub use request::{ColdError, ColdFindTime, ColdRead, ColdRequest, FoundTime};
+pub use actor::{ColdConfig, start};
+pub use request::{ColdError, ColdFindTime, ColdRead, ColdRequest};

@@ -3,11 +3,12 @@
 use std::{fmt, rc::Rc};
 
 use bytes::Bytes;
-use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
+use thalweg_record::{Offset, PartitionId, Wall};
 
 use crate::{
     meta::{CommittedObject, ObjectId},
     msg::ConnId,
+    records::FoundTime,
 };
 
 /// A request. Both ends live on the same core.
@@ -59,17 +60,6 @@ pub struct ColdFindTime {
     pub up_to: Offset,
     /// Gets what was found; `None` when no such record lies in these objects. As [`ColdRead::done`].
     pub done: Box<dyn FnOnce(Result<Option<FoundTime>, ColdError>)>,
-}
-
-/// A record found by time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FoundTime {
-    /// Its offset.
-    pub offset: Offset,
-    /// Its timestamp.
-    pub timestamp: Wall,
-    /// Leader epoch of its batch.
-    pub leader_epoch: LeaderEpoch,
 }
 
 /// Why the cold reader has no answer.

@@ -1,0 +1,118 @@
+//! One fetch: ranged reads, tried again while the store stumbles, and checked before anybody sees them.
+
+use std::{rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use thalweg_objectstore::{
+    Backoff, StoreError,
+    format::{BlockEntry, BlockIndex, FOOTER_BYTES, Footer, FormatError},
+};
+
+use super::ColdError;
+use crate::{meta::CommittedObject, runtime::Runtime, store::StoreLane};
+
+/// Waits between attempts.
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration::from_secs(2) };
+/// How much of an object's end is read at first: in most objects footer, properties and index fit.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+/// What a fetch needs.
+pub(super) struct Fetcher {
+    pub(super) runtime: Rc<dyn Runtime>,
+    pub(super) store: StoreLane,
+    pub(super) retry_for: Duration,
+}
+
+/// Why one attempt failed.
+enum Attempt {
+    /// A passing fault, or damage on the way: try again.
+    Again(String),
+    /// Trying again does not help.
+    Final(ColdError),
+}
+
+impl Fetcher {
+    async fn get(&self, object: &CommittedObject, range: std::ops::Range<u64>) -> Result<Bytes, Attempt> {
+        self.store.get_range(object.key.clone(), range).await.map_err(|error| match error {
+            StoreError::NotFound(_) => Attempt::Final(ColdError::Gone(object.object)),
+            StoreError::Retry(why) => Attempt::Again(why),
+            refused => Attempt::Final(ColdError::Storage(refused.to_string())),
+        })
+    }
+
+    /// Waits before the next attempt; at the deadline the fetch is over.
+    async fn again(&self, attempt: &mut u32, since: thalweg_record::Mono, why: String) -> Result<(), ColdError> {
+        let now = self.runtime.mono();
+        if now.since(since) >= self.retry_for {
+            return Err(ColdError::Storage(why));
+        }
+        let wait = BACKOFF.wait(*attempt, self.runtime.random());
+        *attempt += 1;
+        self.runtime.sleep_until(now.plus(wait)).await;
+        Ok(())
+    }
+}
+
+fn damaged(object: &CommittedObject, error: FormatError) -> Attempt {
+    tracing::warn!(object = object.key.as_str(), %error, "an object reads wrong");
+    Attempt::Again(format!("{}: {error}", object.key))
+}
+
+/// The index of `object`.
+pub(super) async fn fetch_index(fetcher: &Fetcher, object: &CommittedObject) -> Result<Rc<BlockIndex>, ColdError> {
+    let (mut attempt, since) = (0, fetcher.runtime.mono());
+    loop {
+        match try_index(fetcher, object).await {
+            Ok(index) => return Ok(Rc::new(index)),
+            Err(Attempt::Final(error)) => return Err(error),
+            Err(Attempt::Again(why)) => fetcher.again(&mut attempt, since, why).await?,
+        }
+    }
+}
+
+async fn try_index(fetcher: &Fetcher, object: &CommittedObject) -> Result<BlockIndex, Attempt> {
+    let size = object.object_bytes;
+    let tail_at = size.saturating_sub(TAIL_BYTES);
+    let tail = fetcher.get(object, tail_at..size).await?;
+    let footer =
+        Footer::parse(&tail[tail.len().saturating_sub(FOOTER_BYTES)..], size).map_err(|e| damaged(object, e))?;
+    if footer.object != object.object.0 {
+        return Err(damaged(object, FormatError::Invalid("it is another object than the one committed")));
+    }
+    let range = footer.index_range();
+    let index = match range.start.checked_sub(tail_at) {
+        Some(at) => tail.slice(at as usize..at as usize + (range.end - range.start) as usize),
+        None if range.is_empty() => Bytes::new(),
+        None => fetcher.get(object, range).await?,
+    };
+    BlockIndex::parse(&footer, &index).map_err(|e| damaged(object, e))
+}
+
+/// `blocks`, side by side in `object`, in one buffer; the CRC of each is right.
+pub(super) async fn fetch_run(
+    fetcher: &Fetcher,
+    object: &CommittedObject,
+    blocks: &[BlockEntry],
+) -> Result<Bytes, ColdError> {
+    let (mut attempt, since) = (0, fetcher.runtime.mono());
+    loop {
+        match try_run(fetcher, object, blocks).await {
+            Ok(run) => return Ok(run),
+            Err(Attempt::Final(error)) => return Err(error),
+            Err(Attempt::Again(why)) => fetcher.again(&mut attempt, since, why).await?,
+        }
+    }
+}
+
+async fn try_run(fetcher: &Fetcher, object: &CommittedObject, blocks: &[BlockEntry]) -> Result<Bytes, Attempt> {
+    let start = blocks.first().map_or(0, |b| b.position);
+    let end = blocks.last().map_or(0, |b| b.position + u64::from(b.size_bytes));
+    let run = fetcher.get(object, start..end).await?;
+    for block in blocks {
+        let from = (block.position - start) as usize;
+        block.verify(&run[from..from + block.size_bytes as usize]).map_err(|e| damaged(object, e))?;
+        // The CRC of a block takes tens of microseconds.
+        fetcher.runtime.breathe().await;
+    }
+    Ok(run)
+}
