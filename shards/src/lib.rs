@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests touch the machine"))]
 
+pub mod batch;
 pub mod codec;
 pub mod cold;
 pub mod mailbox;

@@ -139,8 +139,10 @@ impl FakeBroker {
             client_id: None,
             received: self.world.mono(),
         };
-        let Handler::Alone(handler) = api.handler else { panic!("not for Produce") };
-        let handled = handler(call, body);
+        let handled = match api.handler {
+            Handler::Alone(handler) => handler(call, body),
+            Handler::Ordered(handler) => Box::pin(async move { handler(call, body).await?.await }),
+        };
         let answer = Rc::new(RefCell::new(None));
         let to = Rc::clone(&answer);
         let task = async move { *to.borrow_mut() = Some(handled.await) };
@@ -158,6 +160,12 @@ impl FakeBroker {
     pub fn control_request(&self) -> ControlRequest {
         self.world.run_until(POLLS, || !self.control.is_empty());
         self.control.try_recv().expect("a request to control")
+    }
+
+    /// What the handler made of it, whenever that comes.
+    pub fn outcome(&self, asked: Asked) -> Result<Response, Close> {
+        self.world.run_until(POLLS, || asked.answer.borrow().is_some());
+        asked.answer.take().expect("an answer")
     }
 
     /// The answer, whenever it comes.

@@ -12,6 +12,7 @@ pub mod errors;
 mod fake;
 mod gather;
 mod group_lane;
+mod k00_produce;
 mod k01_fetch;
 mod k02_list_offsets;
 mod k03_metadata;

@@ -1,14 +1,16 @@
 //! The keys that are served, sorted. Dispatch and the ApiVersions answer are derived from this table alone.
 
 use super::{
-    Api, k01_fetch, k02_list_offsets, k03_metadata, k08_offset_commit, k09_offset_fetch, k10_find_coordinator,
-    k11_join_group, k12_heartbeat, k13_leave_group, k14_sync_group, k15_describe_groups, k16_list_groups,
-    k18_api_versions, k19_create_topics, k20_delete_topics, k22_init_producer_id, k23_offset_for_leader_epoch,
-    k37_create_partitions, k42_delete_groups, k47_offset_delete, k60_describe_cluster, k75_describe_topic_partitions,
+    Api, k00_produce, k01_fetch, k02_list_offsets, k03_metadata, k08_offset_commit, k09_offset_fetch,
+    k10_find_coordinator, k11_join_group, k12_heartbeat, k13_leave_group, k14_sync_group, k15_describe_groups,
+    k16_list_groups, k18_api_versions, k19_create_topics, k20_delete_topics, k22_init_producer_id,
+    k23_offset_for_leader_epoch, k37_create_partitions, k42_delete_groups, k47_offset_delete, k60_describe_cluster,
+    k75_describe_topic_partitions,
 };
 
 /// Every key that is served, in ascending order.
 pub static TABLE: &[Api] = &[
+    k00_produce::API,
     k01_fetch::API,
     k02_list_offsets::API,
     k03_metadata::API,

@@ -1,0 +1,180 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+use thalweg_record::{BatchHead, HEAD_LEN};
+
+use super::*;
+
+const NOW: Wall = Wall(1_000_000_000);
+
+fn settings() -> PartitionSettings {
+    PartitionSettings {
+        max_message_bytes: 1 << 20,
+        retention_ms: None,
+        retention_bytes: None,
+        delete: true,
+        compact: false,
+        timestamp_before_max_ms: None,
+        timestamp_after_max_ms: Some(3_600_000),
+    }
+}
+
+fn varint(value: i64, out: &mut Vec<u8>) {
+    let mut raw = (value << 1 ^ value >> 63) as u64;
+    while raw >= 0x80 {
+        out.push(raw as u8 | 0x80);
+        raw >>= 7;
+    }
+    out.push(raw as u8);
+}
+
+fn nullable(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
+    varint(bytes.map_or(-1, |b| b.len() as i64), out);
+    out.extend(bytes.unwrap_or_default());
+}
+
+struct Record {
+    delta: i64,
+    timestamp: i64,
+    key: Option<&'static [u8]>,
+}
+
+fn record(delta: i64, timestamp: i64) -> Record {
+    Record { delta, timestamp, key: Some(b"key") }
+}
+
+fn records(records: &[Record], base: i64) -> Vec<u8> {
+    let mut all = Vec::new();
+    for record in records {
+        let mut one = vec![0];
+        varint(record.timestamp - base, &mut one);
+        varint(record.delta, &mut one);
+        nullable(record.key, &mut one);
+        nullable(Some(b"some value"), &mut one);
+        varint(2, &mut one);
+        for value in [Some(b"1".as_slice()), None] {
+            nullable(Some(b"trace"), &mut one);
+            nullable(value, &mut one);
+        }
+        varint(one.len() as i64, &mut all);
+        all.extend(one);
+    }
+    all
+}
+
+fn batch(codec: u8, count: i32, base: i64, max: i64, body: Vec<u8>) -> Batch {
+    let mut head = BatchHead([0; HEAD_LEN]);
+    head.0[16] = 2;
+    head.set_attributes(i16::from(codec));
+    head.set_batch_length((HEAD_LEN - 12 + body.len()) as i32);
+    head.set_last_offset_delta(count - 1);
+    head.set_record_count(count);
+    head.set_base_timestamp(base);
+    head.set_max_timestamp(max);
+    head.set_crc(head.compute_crc(&body));
+    Batch { head, body: Bytes::from(body) }
+}
+
+fn two(timestamps: [i64; 2]) -> Batch {
+    let body = records(&[record(0, timestamps[0]), record(1, timestamps[1])], timestamps[0]);
+    batch(0, 2, timestamps[0], timestamps[0].max(timestamps[1]), body)
+}
+
+fn compressed(codec: u8, plain: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    match codec {
+        1 => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(plain).expect("memory");
+            encoder.finish().expect("memory")
+        }
+        2 => snap::raw::Encoder::new().compress_vec(plain).expect("memory"),
+        3 => {
+            let mut encoder = lz4::EncoderBuilder::new().build(Vec::new()).expect("memory");
+            encoder.write_all(plain).expect("memory");
+            encoder.finish().0
+        }
+        _ => zstd::encode_all(plain, 1).expect("memory"),
+    }
+}
+
+#[test]
+fn a_right_batch_is_left_as_it_is() {
+    let mut good = two([NOW.0, NOW.0 + 5]);
+    let before = good.head;
+    assert_eq!(validate_records(&mut good, &settings(), NOW), Ok(()));
+    assert_eq!(good.head, before);
+}
+
+#[test]
+fn max_timestamp_is_what_the_records_say() {
+    let mut lying = two([NOW.0, NOW.0 + 5]);
+    lying.head.set_max_timestamp(NOW.0 + 99);
+    assert_eq!(validate_records(&mut lying, &settings(), NOW), Ok(()));
+    assert_eq!(lying.head.max_timestamp(), NOW.0 + 5);
+    assert_eq!(lying.verify_crc(), Ok(()));
+}
+
+#[test]
+fn wrong_counts_and_deltas_are_refused() {
+    for count in [1, 3] {
+        let mut wrong = two([NOW.0, NOW.0]);
+        wrong.head.set_record_count(count);
+        let outcome = validate_records(&mut wrong, &settings(), NOW);
+        assert!(matches!(outcome, Err(PartitionError::InvalidRecord(_))), "{count} records");
+    }
+    let body = records(&[record(0, 7), record(2, 7)], 7);
+    let outcome = validate_records(&mut batch(0, 2, 7, 7, body), &settings(), NOW);
+    assert!(matches!(outcome, Err(PartitionError::InvalidRecord(_))), "a gap in the deltas");
+}
+
+#[test]
+fn timestamps_outside_the_limits_are_refused_and_none_is_exempt() {
+    let mut limits = settings();
+    assert_eq!(validate_records(&mut two([NOW.0, NOW.0 + 3_600_000]), &limits, NOW), Ok(()));
+    let late = validate_records(&mut two([NOW.0, NOW.0 + 3_600_001]), &limits, NOW);
+    assert_eq!(late, Err(PartitionError::InvalidTimestamp));
+    limits.timestamp_before_max_ms = Some(1000);
+    assert_eq!(validate_records(&mut two([NOW.0 - 1000, NOW.0]), &limits, NOW), Ok(()));
+    let early = validate_records(&mut two([NOW.0 - 1001, NOW.0]), &limits, NOW);
+    assert_eq!(early, Err(PartitionError::InvalidTimestamp));
+    assert_eq!(validate_records(&mut two([-1, -1]), &limits, NOW), Ok(()));
+    let mut stamped = two([NOW.0, NOW.0]);
+    stamped.head.set_attributes(0x08);
+    assert_eq!(validate_records(&mut stamped, &limits, NOW), Err(PartitionError::InvalidTimestamp));
+}
+
+#[test]
+fn compressed_batches_are_opened_where_a_rule_needs_it() {
+    let body = |key| records(&[Record { delta: 0, timestamp: NOW.0, key }], NOW.0);
+    let compacted = PartitionSettings { compact: true, ..settings() };
+    for codec in 1..=4 {
+        let with_key = compressed(codec, &body(Some(b"k")));
+        let without = compressed(codec, &body(None));
+        let mut whole = batch(codec, 1, NOW.0, NOW.0, with_key);
+        assert_eq!(validate_records(&mut whole, &compacted, NOW), Ok(()), "codec {codec}");
+        let mut null = batch(codec, 1, NOW.0, NOW.0, without);
+        assert_eq!(validate_records(&mut null.clone(), &settings(), NOW), Ok(()), "trusted where no rule looks");
+        let outcome = validate_records(&mut null, &compacted, NOW);
+        assert!(matches!(outcome, Err(PartitionError::InvalidRecord(_))), "codec {codec}");
+        let mut junk = batch(codec, 1, NOW.0, NOW.0, b"no codec's bytes, I hope".to_vec());
+        assert!(validate_records(&mut junk, &compacted, NOW).is_err(), "codec {codec}");
+    }
+    let mut unknown = batch(5, 1, NOW.0, NOW.0, Vec::new());
+    assert_eq!(validate_records(&mut unknown, &settings(), NOW), Err(PartitionError::UnsupportedCompression));
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic(codec in 0u8..=4, count in 1i32..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let compacted = PartitionSettings { compact: true, ..settings() };
+        let _refused_or_not = validate_records(&mut batch(codec, count, 0, 0, body), &compacted, NOW);
+    }
+
+    #[test]
+    fn a_flipped_record_never_panics(at in 0usize..200, bit in 0u8..8) {
+        let mut body = records(&[record(0, 5), record(1, 9), record(2, 7)], 5);
+        let at = at % body.len();
+        body[at] ^= 1 << bit;
+        let _refused_or_not = validate_records(&mut batch(0, 3, 5, 9, body), &settings(), NOW);
+    }
+}

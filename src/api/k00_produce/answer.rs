@@ -1,0 +1,128 @@
+//! The second half of a produce: the shards' answers, in the order of the request.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::{
+    ResponseError,
+    messages::{
+        BrokerId, ProduceResponse,
+        produce_response::{LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse},
+    },
+    protocol::StrBytes,
+};
+use thalweg_record::ShardId;
+use thalweg_shards::msg::{Appended, PartitionError, Reply};
+
+use super::{
+    super::{Call, Close, Response, errors, errors::ToKafka},
+    check::Refused,
+    send::{Fate, Sent, SentTopic},
+};
+
+/// Current leaders and endpoints are answered from this version on (KIP-951).
+const LEADERS_SINCE: i16 = 10;
+
+type Results = Vec<Result<Appended, PartitionError>>;
+
+/// Waits for every shard asked, and answers.
+///
+/// # Errors
+/// [`Close`] when acks=0 and a partition failed: there is no other way to tell the client.
+pub(super) async fn answer(call: Call, sent: Sent) -> Result<Response, Close> {
+    let mut results: BTreeMap<ShardId, Results> = BTreeMap::new();
+    for _ in 0..sent.asked {
+        let answer = sent.answers.recv_async().await.map_err(|_| Close::new("the broker is stopping"))?;
+        let shard = ShardId(u16::try_from(answer.slot).expect("slots are shard ids here"));
+        if let Reply::Append(appended) = answer.reply {
+            results.insert(shard, appended);
+        }
+    }
+    drop(sent.permits);
+    let mut leader_asked = false;
+    let topics = sent.topics.into_iter().map(|topic| of_topic(&call, topic, &results, &mut leader_asked));
+    let topics: Vec<TopicProduceResponse> = topics.collect();
+    if sent.silent {
+        let failed = topics.iter().flat_map(|topic| &topic.partition_responses).find(|p| p.error_code != errors::NONE);
+        return match failed {
+            Some(p) => Err(Close::new(format!("acks=0 and partition {} failed with {}", p.index, p.error_code))),
+            None => Ok(Response::silent()),
+        };
+    }
+    let mut response = ProduceResponse::default().with_responses(topics);
+    if leader_asked && call.version >= LEADERS_SINCE {
+        response = response.with_node_endpoints(vec![endpoint(&call)]);
+    }
+    Ok(call.respond(&response))
+}
+
+fn of_topic(
+    call: &Call,
+    topic: SentTopic,
+    results: &BTreeMap<ShardId, Results>,
+    leader_asked: &mut bool,
+) -> TopicProduceResponse {
+    let partitions = topic.partitions.iter().map(|partition| {
+        let answer = match &partition.fate {
+            Fate::Refused(refused) => failed(refused),
+            // A shard that dropped the request has said nothing of it: it is stopping.
+            Fate::Asked(shard, at) => match results.get(shard).and_then(|of_shard| of_shard.get(*at)) {
+                Some(Ok(appended)) => succeeded(appended),
+                Some(Err(error)) => failed(&refusal(call, &topic, error)),
+                None => failed(&ResponseError::NotLeaderOrFollower.into()),
+            },
+        };
+        let answer = answer.with_index(partition.index);
+        if answer.error_code != ResponseError::NotLeaderOrFollower.code() || call.version < LEADERS_SINCE {
+            return answer;
+        }
+        *leader_asked = true;
+        let epoch = topic.view.as_ref().map_or(-1, |view| view.leader_epoch.0);
+        let node = call.edge.snapshot().broker.node.0;
+        answer.with_current_leader(LeaderIdAndEpoch::default().with_leader_id(BrokerId(node)).with_leader_epoch(epoch))
+    });
+    let partition_responses = partitions.collect();
+    let answer = TopicProduceResponse::default().with_name(topic.name.clone()).with_topic_id(topic.id);
+    answer.with_partition_responses(partition_responses)
+}
+
+fn succeeded(appended: &Appended) -> PartitionProduceResponse {
+    PartitionProduceResponse::default()
+        .with_base_offset(appended.base_offset.0)
+        .with_log_append_time_ms(appended.log_append_time.map_or(-1, |stamp| stamp.0))
+        .with_log_start_offset(appended.log_start.0)
+}
+
+fn failed(refused: &Refused) -> PartitionProduceResponse {
+    PartitionProduceResponse::default()
+        .with_error_code(refused.error.code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1)
+        .with_error_message(refused.why.map(StrBytes::from_static_str))
+}
+
+/// A partition whose topic is gone from the newest snapshot was deleted meanwhile; the shard calls it moved.
+fn refusal(call: &Call, topic: &SentTopic, error: &PartitionError) -> Refused {
+    let exists = |id| call.edge.snapshot().topics_by_id.contains_key(&id);
+    let deleted = topic.view.as_ref().is_some_and(|view| !exists(view.id));
+    match error {
+        PartitionError::Moved(_) if deleted && !topic.id.is_nil() => ResponseError::UnknownTopicId.into(),
+        PartitionError::Moved(_) if deleted => ResponseError::UnknownTopicOrPartition.into(),
+        PartitionError::InvalidRecord(why) => Refused { error: ResponseError::InvalidRecord, why: Some(why) },
+        PartitionError::InvalidTimestamp => {
+            let why = Some("a timestamp is outside message.timestamp.before.max.ms or after.max.ms");
+            Refused { error: ResponseError::InvalidTimestamp, why }
+        }
+        other => other.to_kafka().into(),
+    }
+}
+
+fn endpoint(call: &Call) -> NodeEndpoint {
+    let broker = &call.edge.snapshot().broker;
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    NodeEndpoint::default()
+        .with_node_id(BrokerId(broker.node.0))
+        .with_host(text(&call.caller.advertised_host))
+        .with_port(i32::from(call.caller.advertised_port))
+        .with_rack(broker.rack.as_deref().map(text))
+}
