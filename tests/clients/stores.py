@@ -1,0 +1,118 @@
+"""Object stores for the tests: a real S3 server on loopback, and a proxy before it that can be slow, failing or gone."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import threading
+import time
+
+import brokers
+
+ACCESS_KEY, SECRET_KEY = "thalweg-tests", "not-a-secret"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+
+
+class S3:
+    """s3s-fs with one bucket, `bucket`, behind a `Faults` proxy."""
+
+    def __init__(self):
+        self.directory = brokers.work_directory("s3")
+        (self.directory / "bucket").mkdir()
+        (self.port,) = brokers.free_ports(1)
+        command = [
+            str(brokers.CACHE / "bin" / "s3s-fs"), "--host", "127.0.0.1", "--port", str(self.port),
+            "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, str(self.directory),
+        ]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                break
+            assert self.process.poll() is None and time.monotonic() < deadline, "s3s-fs did not start"
+            time.sleep(0.02)
+        self.faults = Faults(self.port)
+
+    def settings(self, prefix):
+        """What the broker needs to know."""
+        return {"object.store.url": f"s3://bucket/{prefix}?region=us-east-1&endpoint=http://127.0.0.1:{self.faults.port}"}
+
+    def close(self):
+        self.faults.close()
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Faults:
+    """A TCP proxy on loopback. `mode` is `ok`, `slow` (each direction waits before each piece), `error` (answers 503 to
+    everything), `hang` (answers nothing) or `down` (resets). A change of mode ends the connections there are."""
+
+    SLOW_SECONDS = 0.05
+
+    def __init__(self, port):
+        self.target = ("127.0.0.1", port)
+        self.mode = "ok"
+        self.open = set()
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def set(self, mode):
+        self.mode = mode
+        with self.lock:
+            for s in self.open:
+                with contextlib.suppress(OSError):
+                    s.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.listener.close()
+        self.set("down")
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        mode = self.mode
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(OSError))
+            stack.enter_context(client)
+            self._track(stack, client)
+            if mode == "down":
+                return
+            if mode == "hang":
+                while client.recv(65536):
+                    pass
+                return
+            if mode == "error":
+                client.recv(65536)
+                client.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                # What is still being sent is taken, or the answer would be lost in a reset.
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65536):
+                    pass
+                return
+            server = stack.enter_context(socket.create_connection(self.target))
+            self._track(stack, server)
+            back = threading.Thread(target=self._copy, args=(server, client, mode), daemon=True)
+            back.start()
+            self._copy(client, server, mode)
+            back.join()
+
+    def _track(self, stack, s):
+        with self.lock:
+            self.open.add(s)
+        stack.callback(lambda: self.open.discard(s))
+
+    def _copy(self, source, target, mode):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1 << 20):
+                if mode == "slow":
+                    time.sleep(self.SLOW_SECONDS)
+                target.sendall(piece)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
