@@ -6,6 +6,7 @@
 //! from. Read once at the start, on the main thread; afterwards an `Arc<Config>` is shared and never changes.
 
 mod endpoint;
+pub mod host;
 mod load;
 mod problem;
 mod rules;

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, path::absolute};
 
+use tracing_subscriber::EnvFilter;
+
 use super::{problem::Problem, table::Config};
 
 /// Largest part of a WAL group that is not records.
@@ -18,6 +20,9 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     listeners(config, &mut broken);
     sizes(config, &mut broken);
     places(config, &mut broken);
+    if let Err(e) = EnvFilter::builder().parse(&config.log_level) {
+        broken("log.level", format!("{:?} is no level and no directives: {e}", config.log_level));
+    }
     if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {
         let max = config.group_max_session_timeout_ms;
         broken("group.min.session.timeout.ms", format!("is above group.max.session.timeout.ms ({max})"));

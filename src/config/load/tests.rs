@@ -102,6 +102,7 @@ fn impossible_combinations_name_the_key_to_change() {
         ("queued.max.response.bytes=1048576", "queued.max.response.bytes (--set): 1048576 is below"),
         ("object.block.bytes=131072 object.upload.bytes=65536", "object.block.bytes (--set): 131072 is above"),
         ("group.min.session.timeout.ms=1800001", "group.min.session.timeout.ms (--set): is above"),
+        ("log.level=thalweg=loud", "log.level (--set): \"thalweg=loud\" is no level"),
         ("listeners=:9092", "advertised.listeners: clients cannot connect to 0.0.0.0:9092"),
         ("listeners=a:1,a:1", "listeners (--set): a:1 is listened on twice"),
         ("http.listen=127.0.0.1:9092", "http.listen (--set): 127.0.0.1:9092 is listened on twice"),

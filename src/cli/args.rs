@@ -1,0 +1,68 @@
+//! Arguments.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Problems};
+
+/// A Kafka-compatible broker whose storage is object storage.
+#[derive(Parser, Debug)]
+#[command(name = "thalweg", version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Check the settings, and say what is wrong with them; start nothing.
+    #[command(after_help = "Example:\n  thalweg check-config --config /etc/thalweg.toml")]
+    CheckConfig(SettingsArgs),
+    /// Print every setting's effective value and where it came from, in the form of a configuration file.
+    #[command(after_help = "Example:\n  thalweg print-config --set log.retention.hours=24 | grep retention")]
+    PrintConfig(SettingsArgs),
+}
+
+/// Where settings come from.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct SettingsArgs {
+    /// Configuration file; conf/thalweg.toml explains every setting. Without one the defaults hold.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A setting that goes before the file, such as num.partitions=4. May be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+impl SettingsArgs {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(&self) -> Result<Config, Problems> {
+        Config::load(self.config.as_deref(), &self.sets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in Args::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example:\n  thalweg "), "{}", command.get_name());
+        }
+    }
+}
