@@ -266,7 +266,7 @@ mod tests {
     fn a_group_is_written_in_kafkas_bytes() {
         let (key, value) = encode("grp", &GroupRecord::Metadata(Some(group()))).unwrap();
         assert_eq!(&key[..], b"\x00\x02\x00\x03grp");
-        let mut golden = Vec::new();
+        let mut golden: Vec<u8> = Vec::new();
         golden.extend(b"\x00\x03\x00\x08consumer\x00\x00\x00\x07\x00\x05range\x00\x03c-1");
         golden.extend(b"\x00\x00\x00\x00\x00\x00\x00\x09\x00\x00\x00\x02");
         golden.extend(b"\x00\x03c-1\x00\x01i\x00\x01c\x00\x04/::1\x00\x04\x93\xe0\x00\x00\xaf\xc8");
