@@ -9,9 +9,13 @@ use std::{ops::Range, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use flume::{Receiver, Sender};
-use thalweg_objectstore::{ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError};
+use metrics::{Counter, Histogram};
+use thalweg_objectstore::{ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
 
-use crate::runtime::{Queue, Runtime};
+use crate::{
+    meters::{ByOperation, StoreMeters},
+    runtime::{Queue, Runtime},
+};
 
 /// One request to the store, with the lane its answer takes.
 #[derive(Debug)]
@@ -115,9 +119,15 @@ impl StoreLane {
     }
 }
 
-/// Starts serving a new lane from `store` on `queue`, at most `in_flight` requests at once. Ends when the last
-/// [`StoreLane`] is dropped.
-pub fn serve(runtime: &Rc<dyn Runtime>, queue: Queue, store: Arc<dyn ObjectStore>, in_flight: usize) -> StoreLane {
+/// Starts serving a new lane from `store` on `queue`, at most `in_flight` requests at once, counted in `meters`. Ends when
+/// the last [`StoreLane`] is dropped.
+pub fn serve(
+    runtime: &Rc<dyn Runtime>,
+    queue: Queue,
+    store: Arc<dyn ObjectStore>,
+    in_flight: usize,
+    meters: Rc<StoreMeters>,
+) -> StoreLane {
     let (lane, inbox) = StoreLane::new();
     let spawner = runtime.clone();
     runtime.spawn(
@@ -128,9 +138,9 @@ pub fn serve(runtime: &Rc<dyn Runtime>, queue: Queue, store: Arc<dyn ObjectStore
             (0..in_flight.max(1)).for_each(|_| permits.try_send(()).expect("both ends are held here"));
             while let Ok(request) = inbox.recv_async().await {
                 free.recv_async().await.expect("the sender is held here");
-                let (store, permits) = (store.clone(), permits.clone());
+                let (store, permits, meters, clock) = (store.clone(), permits.clone(), meters.clone(), spawner.clone());
                 let work = async move {
-                    run(&*store, request).await;
+                    run(&*store, request, &Meter { meters: &meters, clock: &*clock }).await;
                     let _lane_ended = permits.try_send(());
                 };
                 spawner.spawn(queue, "store request", Box::pin(work));
@@ -140,20 +150,54 @@ pub fn serve(runtime: &Rc<dyn Runtime>, queue: Queue, store: Arc<dyn ObjectStore
     lane
 }
 
+/// Counts requests as they end.
+struct Meter<'a> {
+    meters: &'a StoreMeters,
+    clock: &'a dyn Runtime,
+}
+
+impl Meter<'_> {
+    /// Awaits a call and counts it; `bytes` tells how many a success moved.
+    async fn count<T>(
+        &self,
+        call: StoreFuture<'_, T>,
+        of: impl Fn(&ByOperation<Counter>) -> &Counter,
+        seconds: &Histogram,
+        bytes: impl Fn(&T) -> u64,
+    ) -> Result<T, StoreError> {
+        let began = self.clock.mono();
+        let outcome = call.await;
+        seconds.record(self.clock.mono().since(began).as_secs_f64());
+        of(&self.meters.requests).increment(1);
+        match &outcome {
+            Ok(done) => of(&self.meters.bytes).increment(bytes(done)),
+            Err(_) => of(&self.meters.errors).increment(1),
+        }
+        outcome
+    }
+}
+
 /// Does one request. An asker that is gone is no error.
-async fn run(store: &dyn ObjectStore, request: StoreRequest) {
+async fn run(store: &dyn ObjectStore, request: StoreRequest, meter: &Meter<'_>) {
+    let seconds = &meter.meters.seconds;
     match request {
         StoreRequest::Put { key, parts, condition, reply } => {
-            let _gone = reply.try_send(store.put(&key, parts, condition).await);
+            let size = parts.iter().map(|part| part.len() as u64).sum();
+            let call = store.put(&key, parts, condition);
+            let _gone = reply.try_send(meter.count(call, |of| &of.put, &seconds.put, |()| size).await);
         }
         StoreRequest::GetRange { key, range, reply } => {
-            let _gone = reply.try_send(store.get_range(&key, range).await);
+            let call = store.get_range(&key, range);
+            let size = |content: &Bytes| content.len() as u64;
+            let _gone = reply.try_send(meter.count(call, |of| &of.get, &seconds.get, size).await);
         }
         StoreRequest::Delete { key, reply } => {
-            let _gone = reply.try_send(store.delete(&key).await);
+            let call = store.delete(&key);
+            let _gone = reply.try_send(meter.count(call, |of| &of.delete, &seconds.delete, |()| 0).await);
         }
         StoreRequest::List { prefix, after, limit, reply } => {
-            let _gone = reply.try_send(store.list(&prefix, after.as_ref(), limit).await);
+            let call = store.list(&prefix, after.as_ref(), limit);
+            let _gone = reply.try_send(meter.count(call, |of| &of.list, &seconds.list, |_| 0).await);
         }
     }
 }
@@ -198,7 +242,7 @@ mod tests {
         let runtime = world.runtime(Node(0));
         let (store, crowd) = (MemoryStore::new(), Arc::new(Crowd::default()));
         store.set_hook(Some(crowd.clone()));
-        let lane = serve(&runtime, Queue::Upload, Arc::new(store.clone()), 3);
+        let lane = serve(&runtime, Queue::Upload, Arc::new(store.clone()), 3, Rc::new(StoreMeters::new()));
         let done = Rc::new(Cell::new(0));
         for n in 0..20 {
             let (lane, done) = (lane.clone(), done.clone());

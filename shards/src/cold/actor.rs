@@ -15,6 +15,7 @@ use super::{
     time_job::TimeAsk,
 };
 use crate::{
+    meters::ShardMeters,
     records::{FoundTime, first_record_at},
     runtime::{LocalBoxFuture, Queue, Runtime},
     store::StoreLane,
@@ -49,8 +50,13 @@ impl ColdConfig {
 }
 
 /// Starts the cold reader of a core. It ends when the last sender is dropped; requests then in hand are dropped with
-/// their `done`.
-pub fn start(runtime: Rc<dyn Runtime>, store: StoreLane, config: ColdConfig) -> Sender<ColdRequest> {
+/// their `done`. Of `meters` it keeps those of the cold cache.
+pub fn start(
+    runtime: Rc<dyn Runtime>,
+    store: StoreLane,
+    config: ColdConfig,
+    meters: ShardMeters,
+) -> Sender<ColdRequest> {
     let (requests, inbox) = flume::unbounded();
     let (events, completions) = flume::unbounded();
     let bounds = Bounds {
@@ -62,6 +68,7 @@ pub fn start(runtime: Rc<dyn Runtime>, store: StoreLane, config: ColdConfig) -> 
         fetcher: Rc::new(Fetcher { runtime: runtime.clone(), store, retry_for: config.retry_for }),
         runtime: runtime.clone(),
         plan: Plan::new(bounds),
+        meters,
         next_job: 0,
         reads: BTreeMap::new(),
         look_ups: BTreeMap::new(),
@@ -84,6 +91,7 @@ struct Actor {
     runtime: Rc<dyn Runtime>,
     fetcher: Rc<Fetcher>,
     plan: Plan,
+    meters: ShardMeters,
     next_job: u64,
     reads: BTreeMap<JobId, ReadDone>,
     look_ups: BTreeMap<JobId, FoundDone>,
@@ -103,6 +111,7 @@ impl Actor {
             for action in self.plan.take_actions() {
                 self.act(action);
             }
+            self.count();
             handled += 1;
             if handled % EVENTS_PER_TURN == 0 {
                 self.runtime.breathe().await;
@@ -118,6 +127,13 @@ impl Actor {
             Event::Fetched(flight, result) => self.plan.fetched(flight, result),
             Event::Searched(job, found) => self.plan.searched(job, found),
         }
+    }
+
+    fn count(&mut self) {
+        let (size_bytes, hits, misses) = self.plan.cache.take_figures();
+        self.meters.cold_cache_bytes.set(size_bytes as f64);
+        self.meters.cold_cache_hits.increment(hits);
+        self.meters.cold_cache_misses.increment(misses);
     }
 
     fn new_job(&mut self) -> JobId {

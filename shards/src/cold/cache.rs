@@ -45,6 +45,8 @@ pub(super) struct Cache {
     entries: BTreeMap<u64, Entry>,
     units: BTreeMap<Unit, u64>,
     by_use: BTreeMap<u64, u64>,
+    hits: u64,
+    misses: u64,
 }
 
 impl Cache {
@@ -57,6 +59,8 @@ impl Cache {
             entries: BTreeMap::new(),
             units: BTreeMap::new(),
             by_use: BTreeMap::new(),
+            hits: 0,
+            misses: 0,
         }
     }
 
@@ -85,10 +89,21 @@ impl Cache {
 
     /// The block at `position`, which counts as used.
     pub(super) fn block(&mut self, object: ObjectId, position: u64) -> Option<Bytes> {
-        match self.get(Unit::Block(object, position))? {
-            Content::Block(block) => Some(block),
-            Content::Index(_) => None,
+        match self.get(Unit::Block(object, position)) {
+            Some(Content::Block(block)) => {
+                self.hits += 1;
+                Some(block)
+            }
+            _ => {
+                self.misses += 1;
+                None
+            }
         }
+    }
+
+    /// Bytes held, and blocks asked for since the last call: found, and not found.
+    pub(super) fn take_figures(&mut self) -> (u64, u64, u64) {
+        (self.size_bytes, std::mem::take(&mut self.hits), std::mem::take(&mut self.misses))
     }
 
     pub(super) fn insert_index(&mut self, object: ObjectId, index: &Rc<BlockIndex>) {

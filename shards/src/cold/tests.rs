@@ -17,11 +17,12 @@ use thalweg_objectstore::{
     Call, Fate, FaultHook, MemoryStore, ObjectStore, Operation, PutCondition, StoreError, data_key,
     format::{ObjectEncoder, Properties},
 };
-use thalweg_record::{Batch, BatchHead, HEAD_LEN, LeaderEpoch, NodeId, Offset, PartitionId, TopicId, Wall};
+use thalweg_record::{Batch, BatchHead, HEAD_LEN, LeaderEpoch, NodeId, Offset, PartitionId, ShardId, TopicId, Wall};
 
 use super::*;
 use crate::{
     meta::{CommittedObject, ObjectId},
+    meters::ShardMeters,
     msg::ConnId,
     runtime::{
         Queue,
@@ -130,8 +131,8 @@ fn scene(seed: u64, objects: u64, config: ColdConfig) -> Scene {
         futures_lite::future::block_on(store.put(&key, object.parts, PutCondition::IfAbsent)).expect("put");
     }
     store.set_hook(Some(weather.clone()));
-    let lane = serve(&runtime, Queue::Cold, Arc::new(store.clone()), 8);
-    let requests = start(runtime, lane, config);
+    let lane = serve(&runtime, Queue::Cold, Arc::new(store.clone()), 8, Rc::default());
+    let requests = start(runtime, lane, config, ShardMeters::new(ShardId(0)));
     Scene { world, store, weather, requests, objects: committed, appended, end: next }
 }
 
@@ -293,8 +294,9 @@ fn passing_faults_and_damage_are_tried_again() {
     let mut bad = good.to_vec();
     bad[100] ^= 1;
     let fresh = ColdConfig { retry_for: Duration::from_secs(3600), ..ColdConfig::with_cache(0) };
-    let lane = serve(&scene.world.runtime(Node(0)), Queue::Cold, Arc::new(scene.store.clone()), 8);
-    let scene = Scene { requests: start(scene.world.runtime(Node(0)), lane, fresh), ..scene };
+    let lane = serve(&scene.world.runtime(Node(0)), Queue::Cold, Arc::new(scene.store.clone()), 8, Rc::default());
+    let scene =
+        Scene { requests: start(scene.world.runtime(Node(0)), lane, fresh, ShardMeters::new(ShardId(0))), ..scene };
     scene.store.overwrite(&key, Bytes::from(bad));
     let answers = scene.ask(1, A, 0, scene.end, 1000);
     assert_ne!(
