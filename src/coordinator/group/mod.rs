@@ -22,6 +22,8 @@ mod request;
 mod state;
 mod subscription;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use actor::{GroupActor, GroupPorts};
