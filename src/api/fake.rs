@@ -27,7 +27,7 @@ use super::{Api, Call, Caller, Close, Edge, EdgeParts, Handler, Response};
 use crate::{
     cluster::{BrokerView, ClusterSnapshot, ControlRequest, TopicSettings, TopicView},
     config::Config,
-    coordinator::group::GroupRequest,
+    coordinator::group::{GroupCall, GroupRequest},
     net::EdgeLimits,
 };
 
@@ -166,6 +166,15 @@ impl FakeBroker {
     pub fn outcome(&self, asked: Asked) -> Result<Response, Close> {
         self.world.run_until(POLLS, || asked.answer.borrow().is_some());
         asked.answer.take().expect("an answer")
+    }
+
+    /// The next request to a group coordinator that is for one group.
+    pub fn group_call(&self, shard: usize) -> Box<GroupCall> {
+        self.world.run_until(POLLS, || !self.groups[shard].is_empty());
+        match self.groups[shard].try_recv() {
+            Ok(GroupRequest::Group(call)) => call,
+            other => panic!("not for a group: {other:?}"),
+        }
     }
 
     /// The answer, whenever it comes.

@@ -76,3 +76,60 @@ fn new_offset(part: &OffsetCommitRequestPartition) -> NewOffset {
         metadata: text_or_none(part.committed_metadata.as_ref()).unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
+
+    use super::*;
+    use crate::{
+        api::{fake::FakeBroker, group_lane::wire},
+        coordinator::group::OFFSETS_TOPIC,
+    };
+
+    fn request() -> OffsetCommitRequest {
+        let part = |index| {
+            OffsetCommitRequestPartition::default()
+                .with_partition_index(index)
+                .with_committed_offset(5)
+                .with_committed_metadata(None)
+        };
+        let topic = |name: &str| {
+            OffsetCommitRequestTopic::default().with_name(wire(name).into()).with_partitions(vec![
+                part(0),
+                part(2),
+                part(1),
+            ])
+        };
+        OffsetCommitRequest::default().with_group_id(wire("g").into()).with_topics(vec![topic("gone"), topic("t")])
+    }
+
+    fn codes(answer: &OffsetCommitResponse) -> Vec<i16> {
+        answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).collect()
+    }
+
+    #[test]
+    fn unknown_partitions_are_refused_and_the_others_keep_their_places() {
+        for version in [2, 5, 9] {
+            let broker = FakeBroker::new(1, &[(OFFSETS_TOPIC, 50), ("t", 2)]);
+            let asked = broker.ask(&API, version, &request());
+            let call = broker.group_call(0);
+            let GroupEvent::Commit(commit) = call.event else { panic!("not a commit") };
+            let indexes: Vec<i32> = commit.offsets.iter().map(|(_, index, _)| *index).collect();
+            assert_eq!(indexes, [0, 1]);
+            assert_eq!((commit.knows_missing_group, commit.retention_ms), (version >= 9, None));
+            assert_eq!((&*commit.offsets[0].2.metadata, commit.offsets[0].2.leader_epoch), ("", -1));
+            let results = vec![Ok(()), Err(GroupError::OffsetMetadataTooLarge)];
+            call.reply.try_send(Ok(GroupAnswer::Committed(results))).expect("it waits");
+            assert_eq!(codes(&broker.finish(asked)), [3, 3, 3, 0, 3, 12]);
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_group_is_told_for_each_partition() {
+        let broker = FakeBroker::new(1, &[(OFFSETS_TOPIC, 50), ("t", 3)]);
+        let asked = broker.ask(&API, 9, &request());
+        broker.group_call(0).reply.try_send(Err(GroupError::IllegalGeneration)).expect("it waits");
+        assert_eq!(codes(&broker.finish(asked)), [3, 3, 3, 22, 22, 22]);
+    }
+}

@@ -111,3 +111,70 @@ fn topic_of_one(
         .with_name(wire(&name).into())
         .with_partitions(parts.into_iter().map(part).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::offset_fetch_request::{
+        OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+    };
+    use thalweg_record::Wall;
+
+    use super::*;
+    use crate::{api::fake::FakeBroker, coordinator::group::OFFSETS_TOPIC};
+
+    fn found(wanted: Wanted) -> Found {
+        let offset = |index| {
+            let metadata = "note".into();
+            let value =
+                CommittedOffset { offset: 7, leader_epoch: 2, metadata, committed_at: Wall(1), expires_at: None };
+            (index, Some(value).filter(|_| index == 0))
+        };
+        let wanted = wanted.unwrap_or_else(|| vec![("all".into(), vec![0])]);
+        wanted.into_iter().map(|(name, parts)| (name, parts.into_iter().map(offset).collect())).collect()
+    }
+
+    #[test]
+    fn several_groups_each_have_their_own_fate() {
+        let broker = FakeBroker::new(1, &[(OFFSETS_TOPIC, 50)]);
+        let topic = OffsetFetchRequestTopics::default().with_name(wire("t").into()).with_partition_indexes(vec![0, 1]);
+        let group =
+            |id: &str, topics| OffsetFetchRequestGroup::default().with_group_id(wire(id).into()).with_topics(topics);
+        let groups = vec![group("a", Some(vec![topic])), group("b", None), group("c", None)];
+        let asked = broker.ask(&API, 8, &OffsetFetchRequest::default().with_groups(groups).with_require_stable(true));
+        for id in ["a", "b"] {
+            let call = broker.group_call(0);
+            assert_eq!(&*call.group, id);
+            let GroupEvent::Fetch(wanted) = call.event else { panic!("not a fetch") };
+            call.reply.try_send(Ok(GroupAnswer::Offsets(found(wanted)))).expect("it waits");
+        }
+        broker.group_call(0).reply.try_send(Err(GroupError::LoadInProgress)).expect("it waits");
+        let answer: OffsetFetchResponse = broker.finish(asked);
+        let parts = &answer.groups[0].topics[0].partitions;
+        assert_eq!((parts[0].committed_offset, parts[0].committed_leader_epoch), (7, 2));
+        assert_eq!((parts[1].committed_offset, parts[1].committed_leader_epoch, parts[1].error_code), (-1, -1, 0));
+        assert_eq!((&**answer.groups[1].topics[0].name, answer.groups[1].error_code), ("all", 0));
+        assert_eq!((answer.groups[2].topics.len(), answer.groups[2].error_code), (0, 14));
+    }
+
+    #[test]
+    fn older_versions_ask_for_one_group() {
+        let topic = OffsetFetchRequestTopic::default().with_name(wire("t").into()).with_partition_indexes(vec![0]);
+        let request = OffsetFetchRequest::default().with_group_id(wire("a").into()).with_topics(Some(vec![topic]));
+        for version in 1..=7 {
+            let broker = FakeBroker::new(1, &[(OFFSETS_TOPIC, 50)]);
+            let asked = broker.ask(&API, version, &request);
+            let call = broker.group_call(0);
+            let GroupEvent::Fetch(wanted) = call.event else { panic!("not a fetch") };
+            call.reply.try_send(Ok(GroupAnswer::Offsets(found(wanted)))).expect("it waits");
+            let answer: OffsetFetchResponse = broker.finish(asked);
+            assert_eq!(answer.topics[0].partitions[0].committed_offset, 7, "version {version}");
+            let asked = broker.ask(&API, version, &request);
+            broker.group_call(0).reply.try_send(Err(GroupError::NotCoordinator)).expect("it waits");
+            let answer: OffsetFetchResponse = broker.finish(asked);
+            match version {
+                1 => assert_eq!(answer.topics[0].partitions[0].error_code, 16),
+                _ => assert_eq!(answer.error_code, 16),
+            }
+        }
+    }
+}

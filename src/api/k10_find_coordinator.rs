@@ -81,3 +81,60 @@ fn coordinator(call: &Call, key: StrBytes, error: Option<(ResponseError, &'stati
             .with_port(i32::from(call.caller.advertised_port)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::fake::FakeBroker, cluster::ControlRequest, coordinator::group::OFFSETS_TOPIC};
+
+    fn many(key_type: i8, keys: &[&str]) -> FindCoordinatorRequest {
+        let keys = keys.iter().map(|key| wire(key)).collect();
+        FindCoordinatorRequest::default().with_key_type(key_type).with_coordinator_keys(keys)
+    }
+
+    #[test]
+    fn every_group_is_here_as_the_listener_says() {
+        let broker = FakeBroker::new(2, &[(OFFSETS_TOPIC, 50)]);
+        let found: FindCoordinatorResponse = broker.finish(broker.ask(&API, 4, &many(GROUP, &["g", ""])));
+        let [good, empty] = &found.coordinators[..] else { panic!("{found:?}") };
+        assert_eq!((good.error_code, good.node_id.0, &*good.host, good.port), (0, 1, "this.example", 9099));
+        assert_eq!((empty.error_code, empty.node_id.0, empty.port), (24, -1, -1));
+        let request = FindCoordinatorRequest::default().with_key(wire("g"));
+        let found: FindCoordinatorResponse = broker.finish(broker.ask(&API, 0, &request));
+        assert_eq!((found.error_code, &*found.host, found.port), (0, "this.example", 9099));
+    }
+
+    #[test]
+    fn transactions_fail_at_once_and_unknown_kinds_are_refused() {
+        let broker = FakeBroker::new(1, &[(OFFSETS_TOPIC, 50)]);
+        for (key_type, code) in [(TRANSACTION, 53), (2, 42)] {
+            let found: FindCoordinatorResponse = broker.finish(broker.ask(&API, 6, &many(key_type, &["k"])));
+            assert_eq!(found.coordinators[0].error_code, code);
+        }
+    }
+
+    #[test]
+    fn the_internal_topic_is_created_with_the_first_group() {
+        let broker = FakeBroker::with(&[("offsets.topic.num.partitions", "7")], 1, &[]);
+        let asked = broker.ask(&API, 4, &many(GROUP, &["g"]));
+        let ControlRequest::CreateTopics { topics, validate_only, reply } = broker.control_request() else {
+            panic!("a topic is created");
+        };
+        assert_eq!((&*topics[0].name, topics[0].partitions, topics[0].internal), (OFFSETS_TOPIC, Some(7), true));
+        assert_eq!(topics[0].configs["cleanup.policy"], "compact");
+        assert!(!validate_only);
+        broker.edge.publish(crate::api::fake::snapshot(2, 1, &[(OFFSETS_TOPIC, 7)]));
+        reply.try_send(vec![Err(crate::cluster::ControlError::TopicExists(String::new()))]).expect("it waits");
+        let found: FindCoordinatorResponse = broker.finish(asked);
+        assert_eq!(found.coordinators[0].error_code, 0);
+    }
+
+    #[test]
+    fn a_topic_that_cannot_be_created_is_no_coordinator_yet() {
+        let broker = FakeBroker::new(1, &[]);
+        let asked = broker.ask(&API, 4, &many(GROUP, &["g"]));
+        drop(broker.control_request());
+        let found: FindCoordinatorResponse = broker.finish(asked);
+        assert_eq!(found.coordinators[0].error_code, 15);
+    }
+}

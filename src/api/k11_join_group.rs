@@ -96,3 +96,90 @@ fn refused(call: &Call, member_id: kafka_protocol::protocol::StrBytes, why: &Gro
         .with_member_id(member_id)
         .with_protocol_name(Some(wire("")).filter(|_| call.version < PROTOCOL_TYPE))
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::{messages::join_group_request::JoinGroupRequestProtocol, protocol::StrBytes};
+
+    use super::*;
+    use crate::{
+        api::fake::FakeBroker,
+        coordinator::group::{GroupResult, JoinedMember, OFFSETS_TOPIC, partition_for},
+    };
+
+    fn request(version: i16) -> JoinGroupRequest {
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(StrBytes::from_static_str("range"))
+            .with_metadata(Bytes::from_static(b"meta"));
+        let request = JoinGroupRequest::default()
+            .with_group_id(wire("g").into())
+            .with_session_timeout_ms(10_000)
+            .with_protocol_type(wire("consumer"))
+            .with_protocols(vec![protocol]);
+        if version >= REBALANCE_TIMEOUT { request.with_rebalance_timeout_ms(60_000) } else { request }
+    }
+
+    /// Asks, and answers for the coordinator.
+    fn exchange(version: i16, result: impl FnOnce(&JoinRequest) -> GroupResult) -> (JoinRequest, JoinGroupResponse) {
+        let broker = FakeBroker::new(3, &[(OFFSETS_TOPIC, 50)]);
+        let asked = broker.ask(&API, version, &request(version));
+        assert!(!broker.settled(&asked), "it waits for the coordinator");
+        let topic = broker.edge.snapshot().topics[OFFSETS_TOPIC].clone();
+        let index = partition_for("g", 50);
+        let partition = thalweg_record::PartitionId { topic: topic.id, index };
+        let owner = broker.edge.snapshot().owner(partition);
+        let call = broker.group_call(usize::from(owner.0));
+        assert_eq!((call.partition, &*call.group), (partition, "g"));
+        let GroupEvent::Join(join) = call.event else { panic!("not a join") };
+        call.reply.try_send(result(&join)).expect("it waits");
+        (join, broker.finish(asked))
+    }
+
+    #[test]
+    fn the_member_id_that_is_required_comes_with_the_error() {
+        let (join, answer) = exchange(9, |join| Err(GroupError::MemberIdRequired(join.new_member_id.clone())));
+        assert_eq!((answer.error_code, &*answer.member_id), (79, &*join.new_member_id));
+        assert_eq!((answer.protocol_name, answer.generation_id), (None, -1));
+        assert!(join.new_member_id.len() == "-".len() + 36, "no client id, a dash, a UUID: {}", join.new_member_id);
+        assert!(join.must_know_id && join.can_skip_assignment);
+        assert_eq!((join.rebalance_timeout_ms, &*join.client_host), (60_000, "/127.0.0.1"));
+    }
+
+    #[test]
+    fn every_version_gets_its_answer() {
+        for version in 0..=9 {
+            let (join, answer) = exchange(version, |join| {
+                let member = JoinedMember {
+                    id: join.new_member_id.clone(),
+                    instance: Some("i".into()).filter(|_| version >= 5),
+                    metadata: join.protocols[0].1.clone(),
+                };
+                Ok(GroupAnswer::Joined(Box::new(Joined {
+                    generation: 3,
+                    protocol_type: Some("consumer".into()),
+                    protocol: Some("range".into()),
+                    leader: join.new_member_id.clone(),
+                    member_id: join.new_member_id.clone(),
+                    members: vec![member],
+                    skip_assignment: version >= 9,
+                })))
+            });
+            assert_eq!((answer.error_code, answer.generation_id), (0, 3), "version {version}");
+            assert_eq!((answer.protocol_name.as_deref(), &*answer.leader), (Some("range"), &*join.new_member_id));
+            assert_eq!(&answer.members[0].metadata[..], b"meta");
+            assert_eq!(join.rebalance_timeout_ms, if version == 0 { 10_000 } else { 60_000 });
+            assert_eq!(join.must_know_id, version >= 4);
+
+            let (_, answer) = exchange(version, |_| Err(GroupError::InconsistentProtocol));
+            assert_eq!(answer.error_code, 23, "version {version}");
+            assert_eq!(answer.protocol_name.is_some(), version < 7, "null only where it may be");
+        }
+    }
+
+    #[test]
+    fn an_empty_group_id_is_refused() {
+        let broker = FakeBroker::new(1, &[(OFFSETS_TOPIC, 50)]);
+        let answer: JoinGroupResponse = broker.finish(broker.ask(&API, 9, &request(9).with_group_id(wire("").into())));
+        assert_eq!(answer.error_code, 24);
+    }
+}

@@ -59,3 +59,20 @@ fn answer(
     });
     answer.with_members(told.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_member_has_its_error_on_top_and_several_have_their_own() {
+        let members = ["a", "b"].map(|id| MemberIdentity::default().with_member_id(super::super::group_lane::wire(id)));
+        let results = || Ok(vec![Err(GroupError::UnknownMember), Ok(())]);
+        let old = answer(2, &members[..1], results());
+        assert_eq!((old.error_code, old.members.len()), (25, 0));
+        let new = answer(3, &members, results());
+        let codes: Vec<i16> = new.members.iter().map(|m| m.error_code).collect();
+        assert_eq!((new.error_code, codes), (0, vec![25, 0]));
+        assert_eq!(answer(3, &members, Err(GroupError::NotCoordinator)).error_code, 16);
+    }
+}

@@ -75,3 +75,17 @@ fn missing(id: GroupId, version: i16) -> DescribedGroupWire {
 fn refused(id: GroupId, why: &GroupError) -> DescribedGroupWire {
     DescribedGroupWire::default().with_group_id(id).with_error_message(None).with_error_code(why.code())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_group_is_dead_and_says_so_where_it_can() {
+        let old = missing(wire("g").into(), 5);
+        assert_eq!((old.error_code, &*old.group_state, old.error_message), (0, "Dead", None));
+        let new = missing(wire("g").into(), 6);
+        assert_eq!((new.error_code, &*new.group_state), (69, "Dead"));
+        assert_eq!(new.error_message.as_deref(), Some("Group g not found."));
+    }
+}

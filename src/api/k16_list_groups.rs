@@ -53,3 +53,43 @@ fn listed(version: i16, group: &ListedGroup) -> ListedGroupWire {
     let listed = if version >= STATES { listed.with_group_state(wire(group.state.name())) } else { listed };
     if version >= TYPES { listed.with_group_type(wire(CLASSIC)) } else { listed }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::fake::FakeBroker,
+        coordinator::group::{GroupError, GroupRequest, GroupState},
+    };
+
+    fn list(states: &[&str], types: &[&str], answers: [Result<Vec<ListedGroup>, GroupError>; 2]) -> ListGroupsResponse {
+        let broker = FakeBroker::new(2, &[]);
+        let words = |list: &[&str]| list.iter().map(|word| wire(word)).collect();
+        let request = ListGroupsRequest::default().with_states_filter(words(states)).with_types_filter(words(types));
+        let asked = broker.ask(&API, 5, &request);
+        assert!(!broker.settled(&asked));
+        for (lane, answer) in broker.groups.iter().zip(answers) {
+            let Ok(GroupRequest::List(reply)) = lane.try_recv() else { panic!("every core is asked") };
+            reply.try_send(answer).expect("it waits");
+        }
+        broker.finish(asked)
+    }
+
+    fn group(id: &str, state: GroupState) -> ListedGroup {
+        ListedGroup { group: id.into(), protocol_type: "consumer".into(), state }
+    }
+
+    #[test]
+    fn groups_of_all_cores_are_listed_in_order_and_filtered() {
+        let answers = || [Ok(vec![group("b", GroupState::Stable)]), Ok(vec![group("a", GroupState::Empty)])];
+        let names =
+            |found: ListGroupsResponse| found.groups.iter().map(|g| g.group_id.as_str().to_owned()).collect::<Vec<_>>();
+        let all = list(&[], &[], answers());
+        assert_eq!((&*all.groups[0].group_state, &*all.groups[0].group_type), ("Empty", "classic"));
+        assert_eq!(names(all), ["a", "b"]);
+        assert_eq!(names(list(&["STABLE"], &["Classic"], answers())), ["b"]);
+        assert!(names(list(&[], &["consumer"], answers())).is_empty());
+        let loading = list(&[], &[], [Ok(Vec::new()), Err(GroupError::LoadInProgress)]);
+        assert_eq!((loading.error_code, loading.groups.len()), (14, 0));
+    }
+}
