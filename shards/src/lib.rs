@@ -5,13 +5,25 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests touch the machine"))]
 
+mod append;
 pub mod batch;
 pub mod codec;
 pub mod cold;
+mod event;
+mod janitor;
 pub mod mailbox;
 pub mod meta;
 pub mod meters;
 pub mod msg;
+mod offsets;
+mod partition;
+mod partitions;
+mod read;
 pub mod records;
+mod ring_read;
 pub mod runtime;
+pub mod shard;
 pub mod store;
+mod tail_cache;
+pub mod upload;
+mod watches;

@@ -1,0 +1,264 @@
+//! The produce path of a shard, from the request to the acknowledgement, one function per step, in order.
+//!
+//! Runs inside the shard's turn. Ring room is reserved before an offset is assigned; offsets and producer state are staged
+//! and become visible when the group is durable; the one copy of the records is into the group's aligned buffer.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use thalweg_record::{Batch, Mono, Offset, PartitionId};
+use thalweg_wal::{GroupId, Lsn};
+
+use crate::{
+    batch::validate_records,
+    event::Event,
+    mailbox::ReplyTo,
+    msg::{Acks, AppendRequest, Appended, Origin, PartitionError, Reply},
+    runtime::Queue,
+    shard::Shard,
+};
+
+/// Zeroing ahead goes in pieces of this size, one in flight.
+const ZERO_CHUNK_BYTES: u32 = 1 << 20;
+/// A log that rests this long gets a marker, so that its last group is confirmed.
+const CONFIRM_AFTER: Duration = Duration::from_millis(100);
+
+/// What was staged since the last seal.
+#[derive(Default)]
+pub(crate) struct OpenGroup {
+    /// Partition and its next offset after each batch, in order.
+    parts: Vec<(PartitionId, Offset)>,
+    /// Requests whose last batch is in this group.
+    appends: Vec<Waiter>,
+}
+
+/// A group in flight.
+pub(crate) struct SealedGroup {
+    end: Lsn,
+    sealed_at: Mono,
+    bytes: u64,
+    parts: Vec<(PartitionId, Offset)>,
+}
+
+struct Waiter {
+    reply: ReplyTo,
+    results: Vec<Result<Appended, PartitionError>>,
+    deadline: Mono,
+}
+
+/// A request that waits for the log to be durable up to `need`.
+pub(crate) struct PendingAppend {
+    need: Lsn,
+    waiter: Option<Waiter>,
+}
+
+/// What came of one batch before durability.
+enum Staged {
+    /// It is in the open group.
+    New(Appended),
+    /// It repeats an earlier one, which is durable.
+    Repeated(Appended),
+    /// It repeats one that is still on its way.
+    RepeatedInFlight(Appended),
+}
+
+impl Shard {
+    /// Step 1: takes a request; each partition meets its own fate.
+    pub(crate) fn append(&mut self, request: AppendRequest) {
+        let AppendRequest { origin, acks, deadline, batches, reply } = request;
+        let mut wait = false;
+        let mut results = Vec::with_capacity(batches.len());
+        for (partition, batch) in batches {
+            results.push(match self.stage(origin, partition, batch) {
+                Ok(Staged::New(appended) | Staged::RepeatedInFlight(appended)) => {
+                    wait = true;
+                    Ok(appended)
+                }
+                Ok(Staged::Repeated(appended)) => Ok(appended),
+                Err(error) => Err(error),
+            });
+        }
+        if !wait || acks == Acks::None {
+            reply.send(Reply::Append(results));
+        } else {
+            self.open_group.appends.push(Waiter { reply, results, deadline });
+        }
+    }
+
+    /// Step 2: checks a batch, reserves room, assigns offsets, copies it into the open group.
+    fn stage(&mut self, origin: Origin, id: PartitionId, mut batch: Batch) -> Result<Staged, PartitionError> {
+        if self.refuses_appends() {
+            return Err(PartitionError::Unavailable);
+        }
+        let size = u32::try_from(batch.size_bytes()).map_err(|_| PartitionError::MessageTooLarge)?;
+        self.check(origin, &id, &mut batch, size)?;
+        if !self.log.would_fit(size) {
+            self.seal();
+        }
+        let partition = self.partitions.get_mut(&id).ok_or(PartitionError::Moved(self.revision))?;
+        if let Some(original) = partition.judge(&batch.head)? {
+            let log_start = partition.log_start;
+            let appended = Appended { base_offset: original.base_offset, log_append_time: None, log_start };
+            let durable = original.last_offset < partition.high_watermark;
+            return Ok(if durable { Staged::Repeated(appended) } else { Staged::RepeatedInFlight(appended) });
+        }
+        let room = match origin {
+            Origin::Client => self.log.reserve(size),
+            Origin::Internal => self.log.reserve_internal(size),
+        };
+        let Ok(room) = room else {
+            self.ports.meters.appends_refused.increment(1);
+            return Err(PartitionError::RingFull);
+        };
+        let base_offset = partition.stage(&mut batch.head);
+        let lsn = self.log.push(room, id, &batch.head, &batch.body);
+        partition.ring.push(&batch.head, lsn);
+        self.open_group.parts.push((id, partition.next));
+        self.batches_waiting += 1;
+        let meters = &self.ports.meters;
+        meters.appended_bytes.increment(u64::from(size));
+        meters.appended_batches.increment(1);
+        meters.appended_records.increment(batch.head.record_count() as u64);
+        Ok(Staged::New(Appended { base_offset, log_append_time: None, log_start: partition.log_start }))
+    }
+
+    fn check(&self, origin: Origin, id: &PartitionId, batch: &mut Batch, size: u32) -> Result<(), PartitionError> {
+        let partition = self.partitions.get(id).ok_or(PartitionError::Moved(self.revision))?;
+        if size > partition.settings.max_message_bytes && origin == Origin::Client {
+            return Err(PartitionError::MessageTooLarge);
+        }
+        batch.verify_crc().map_err(|_| PartitionError::CorruptMessage)?;
+        match origin {
+            Origin::Client => validate_records(batch, &partition.settings, self.wall),
+            Origin::Internal => Ok(()),
+        }
+    }
+
+    /// Step 3, at the end of the turn: seals what was staged, unless enough groups are in flight already; then the next
+    /// completion seals a larger one.
+    pub(crate) fn seal_if_due(&mut self) {
+        if self.log.staged_bytes() == 0 {
+            // Only repetitions of batches still in flight: they need what is sealed already.
+            self.queue_appends(self.log.head());
+        } else if self.sealed.len() < self.config.groups_in_flight {
+            self.seal();
+        }
+    }
+
+    fn seal(&mut self) {
+        if self.poisoned {
+            return self.refuse_waiting();
+        }
+        let Some(write) = self.log.seal(self.now) else { return };
+        self.queue_appends(write.end);
+        self.ports.meters.wal_group_bytes.record(write.buf.len() as f64);
+        self.submit(write);
+    }
+
+    fn queue_appends(&mut self, need: Lsn) {
+        for waiter in std::mem::take(&mut self.open_group.appends) {
+            self.waiting.push_back(PendingAppend { need, waiter: Some(waiter) });
+        }
+    }
+
+    /// Step 4: hands the group to the device, in a task that nobody drops.
+    fn submit(&mut self, write: thalweg_wal::GroupWrite) {
+        let thalweg_wal::GroupWrite { id, at, start, end, buf } = write;
+        let parts = std::mem::take(&mut self.open_group.parts);
+        self.sealed.push_back(SealedGroup { end, sealed_at: self.now, bytes: buf.len() as u64, parts });
+        self.last_write = self.now;
+        let (done, events) = (self.ports.device.write(at, buf), self.events.clone());
+        let task = async move {
+            let (result, buf) = done.await;
+            let _gone = events.try_send(Event::Written { id, start, result, group: buf.freeze() });
+        };
+        self.ports.runtime.spawn(Queue::Hot, "wal-write", Box::pin(task));
+    }
+
+    /// Step 5: a group is durable (or not): exposes the contiguous durable prefix.
+    pub(crate) fn written(&mut self, id: GroupId, start: Lsn, result: io::Result<()>, group: Bytes) {
+        let durable = match self.log.written(id, result) {
+            Ok(durable) => durable,
+            Err(poisoned) => return self.poison(&poisoned.to_string()),
+        };
+        self.cache.insert(start, group);
+        while self.sealed.front().is_some_and(|g| g.end <= durable) {
+            let Some(group) = self.sealed.pop_front() else { break };
+            self.ports.meters.wal_commit_seconds.record(self.now.since(group.sealed_at).as_secs_f64());
+            for (partition, end) in group.parts {
+                self.expose(partition, end);
+            }
+        }
+        self.acknowledge(durable);
+    }
+
+    /// Step 6: a partition's batches become visible, and parked fetches learn of it.
+    fn expose(&mut self, id: PartitionId, end: Offset) {
+        if let Some(partition) = self.partitions.get_mut(&id)
+            && end > partition.high_watermark
+            && end <= partition.next
+        {
+            partition.promote(end);
+            self.watches.wake(id);
+        }
+    }
+
+    /// Step 7: answers everybody whose records are durable.
+    fn acknowledge(&mut self, durable: Lsn) {
+        while self.waiting.front().is_some_and(|p| p.need <= durable) {
+            if let Some(Waiter { reply, results, .. }) = self.waiting.pop_front().and_then(|p| p.waiter) {
+                reply.send(Reply::Append(results));
+            }
+        }
+    }
+
+    /// Answers those whose time is up: the outcome is unknown to them, the batch stays.
+    pub(crate) fn time_out_appends(&mut self) {
+        for pending in &mut self.waiting {
+            if let Some(waiter) = pending.waiter.take_if(|w| w.deadline <= self.now) {
+                let results = waiter.results.into_iter().map(|r| r.and(Err(PartitionError::TimedOut))).collect();
+                waiter.reply.send(Reply::Append(results));
+            }
+        }
+    }
+
+    /// After the slice is poisoned: the outcome of what was in flight is unknown.
+    pub(crate) fn refuse_waiting(&mut self) {
+        self.queue_appends(self.log.head());
+        for waiter in std::mem::take(&mut self.waiting).into_iter().filter_map(|p| p.waiter) {
+            let results = waiter.results.into_iter().map(|r| r.and(Err(PartitionError::TimedOut))).collect();
+            waiter.reply.send(Reply::Append(results));
+        }
+    }
+
+    /// Bytes sealed and not yet durable.
+    pub(crate) fn bytes_in_flight(&self) -> u64 {
+        self.sealed.iter().map(|g| g.bytes).sum()
+    }
+
+    /// Zeroes ahead of the head on the first lap, so that no append pays for unwritten extents.
+    pub(crate) fn zero_ahead(&mut self) {
+        if self.poisoned {
+            return;
+        }
+        let Some(write) = self.log.zero_ahead(ZERO_CHUNK_BYTES) else { return };
+        let (done, events) = (self.ports.device.write(write.at, write.buf), self.events.clone());
+        let task = async move {
+            let (result, _buf) = done.await;
+            let _gone = events.try_send(Event::Zeroed(result));
+        };
+        self.ports.runtime.spawn(Queue::Upload, "wal-zero", Box::pin(task));
+    }
+
+    /// After a burst, a marker group carries the durable LSN past the last group, so that damage to it is known as such.
+    pub(crate) fn confirm_last_group(&mut self) {
+        let resting = self.sealed.is_empty() && self.now.since(self.last_write) >= CONFIRM_AFTER;
+        if resting
+            && !self.poisoned
+            && self.log.staged_bytes() == 0
+            && let Some(write) = self.log.marker(self.now)
+        {
+            self.submit(write);
+        }
+    }
+}

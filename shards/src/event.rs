@@ -1,0 +1,64 @@
+//! What a shard's own tasks tell it: completions of device writes, ring reads, uploads, and the tick.
+//!
+//! A lane of its own, from tasks of the same core; its length is bounded by the work in flight.
+
+use std::{io, rc::Rc};
+
+use bytes::Bytes;
+use thalweg_record::{Offset, PartitionId};
+use thalweg_wal::{GroupId, Lsn};
+
+use crate::{meta::CommittedObject, msg::PartitionError};
+
+/// A completion.
+pub enum Event {
+    /// A group's write ended.
+    Written {
+        /// Which group.
+        id: GroupId,
+        /// Where it begins.
+        start: Lsn,
+        /// Ok: durable, every byte.
+        result: io::Result<()>,
+        /// Its bytes, for the tail cache.
+        group: Bytes,
+    },
+    /// The superblock write in flight ended.
+    Superblock(io::Result<()>),
+    /// The zeroing in flight ended.
+    Zeroed(io::Result<()>),
+    /// A ring read ended and freed its part of the budget.
+    RingReadEnded {
+        /// The lowest LSN it read.
+        lsn: Lsn,
+        /// What it held of the budget.
+        bytes: u64,
+    },
+    /// An object was written and committed, and the metadata is durable.
+    Committed {
+        /// The partitions it holds.
+        objects: Vec<(PartitionId, CommittedObject)>,
+    },
+    /// An upload ended, with all its objects committed or not.
+    UploadEnded {
+        /// Which.
+        job: u64,
+        /// What was left out or failed; the shard takes it up again.
+        result: Result<(), UploadFailure>,
+    },
+    /// The metadata has recorded new log starts.
+    LogStarts(Vec<(PartitionId, Offset)>),
+    /// DeleteRecords is durable: answer it.
+    LogStartsRaised(Rc<crate::mailbox::ReplyTo>, Vec<Result<Offset, PartitionError>>, Vec<(PartitionId, Offset)>),
+    /// 100 ms have passed.
+    Tick,
+}
+
+/// Why an upload did not commit everything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UploadFailure {
+    /// The object store or the metadata did not answer in time; try again after a pause.
+    Retry(String),
+    /// This node's epoch is fenced, or the metadata contradicts the shard: stop the broker.
+    Fatal(String),
+}

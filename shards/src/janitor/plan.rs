@@ -1,0 +1,95 @@
+//! How far retention moves a partition's log start.
+//!
+//! Pure. Whole objects expire: by time when their newest record is older than `retention.ms`, by size while what remains
+//! without the oldest still exceeds `retention.bytes`. Records that no object holds yet do not expire.
+
+use thalweg_record::{Offset, Wall};
+
+use crate::{meta::CommittedObject, msg::PartitionSettings};
+
+/// The new log start, when it moves.
+pub(super) fn expired<'a>(
+    settings: &PartitionSettings,
+    objects: impl Iterator<Item = &'a CommittedObject>,
+    size_bytes: u64,
+    now: Wall,
+) -> Option<Offset> {
+    if !settings.delete {
+        return None;
+    }
+    let oldest_kept = settings.retention_ms.and_then(|ms| now.0.checked_sub(i64::try_from(ms).ok()?)).map(Wall);
+    let mut left = size_bytes;
+    let mut start = None;
+    for object in objects {
+        let too_old = oldest_kept.is_some_and(|oldest| object.max_timestamp < oldest);
+        let too_much = settings.retention_bytes.is_some_and(|limit| left.saturating_sub(object.size_bytes) >= limit);
+        if !too_old && !too_much {
+            break;
+        }
+        left = left.saturating_sub(object.size_bytes);
+        start = Some(object.last.next());
+    }
+    start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::ObjectId;
+    use thalweg_objectstore::ObjectKey;
+    use thalweg_record::LeaderEpoch;
+
+    fn settings(retention_ms: Option<u64>, retention_bytes: Option<u64>) -> PartitionSettings {
+        PartitionSettings {
+            max_message_bytes: 1,
+            retention_ms,
+            retention_bytes,
+            delete: true,
+            compact: false,
+            timestamp_before_max_ms: None,
+            timestamp_after_max_ms: None,
+        }
+    }
+
+    fn objects() -> Vec<CommittedObject> {
+        let object = |n: i64, time| CommittedObject {
+            object: ObjectId(n as u64),
+            key: ObjectKey::new(format!("k{n}")).expect("a key"),
+            object_bytes: 200,
+            base: Offset(n * 10),
+            last: Offset(n * 10 + 9),
+            size_bytes: 100,
+            max_timestamp: Wall(time),
+            epoch: LeaderEpoch(1),
+        };
+        vec![object(0, 1_000), object(1, 5_000), object(2, 2_000)]
+    }
+
+    fn start(s: &PartitionSettings, now: i64) -> Option<i64> {
+        expired(s, objects().iter(), 350, Wall(now)).map(|o| o.0)
+    }
+
+    #[test]
+    fn time_stops_at_the_first_object_that_is_young_enough() {
+        let s = settings(Some(1_000), None);
+        assert_eq!(start(&s, 2_000), None, "exactly at the limit is kept");
+        assert_eq!(start(&s, 2_001), Some(10));
+        assert_eq!(start(&s, 4_000), Some(10), "an older object behind a young one waits");
+        assert_eq!(start(&s, 6_001), Some(30));
+        assert_eq!(start(&settings(None, None), i64::MAX), None);
+    }
+
+    #[test]
+    fn size_keeps_at_least_the_limit() {
+        assert_eq!(start(&settings(None, Some(350)), 0), None);
+        assert_eq!(start(&settings(None, Some(250)), 0), Some(10));
+        assert_eq!(start(&settings(None, Some(249)), 0), Some(10));
+        assert_eq!(start(&settings(None, Some(0)), 0), Some(30), "the ring's 50 bytes stay");
+    }
+
+    #[test]
+    fn a_compacted_topic_keeps_its_records() {
+        let s = PartitionSettings { delete: false, ..settings(Some(1), Some(1)) };
+        assert_eq!(start(&s, i64::MAX), None);
+    }
+}

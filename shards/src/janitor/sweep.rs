@@ -1,0 +1,106 @@
+//! The shard's side of retention and clean-up, run from its tick.
+
+use thalweg_objectstore::data_key;
+use thalweg_record::{Mono, Offset, PartitionId, Wall};
+
+use super::plan;
+use crate::{event::Event, meta::MetaRequest, runtime::Queue, shard::Shard};
+
+/// Index entries of batches that left the ring are dropped this often (in ticks).
+const PRUNE_TICKS: u32 = 10;
+/// Stale reservations taken at once.
+const STALE_BATCH: u32 = 64;
+
+/// When what is due.
+pub(crate) struct Janitor {
+    checked_at: Mono,
+    ticks: u32,
+    /// Reservations left by earlier runs were asked for.
+    swept_orphans: bool,
+}
+
+impl Janitor {
+    pub(crate) fn new(now: Mono) -> Janitor {
+        Janitor { checked_at: now, ticks: 0, swept_orphans: false }
+    }
+}
+
+impl Shard {
+    /// Does what is due at this tick.
+    pub(crate) fn run_janitor(&mut self) {
+        self.janitor.ticks += 1;
+        if self.janitor.ticks % PRUNE_TICKS == 0 {
+            self.prune_indexes();
+        }
+        if !self.janitor.swept_orphans {
+            self.janitor.swept_orphans = true;
+            self.remove_orphans();
+        }
+        if self.now.since(self.janitor.checked_at) >= self.config.retention_check_interval {
+            self.janitor.checked_at = self.now;
+            self.apply_retention();
+            let before = Wall(self.wall.0 - self.config.producer_expiration.as_millis() as i64);
+            self.partitions.iter_mut().for_each(|p| p.producers.expire(before));
+        }
+    }
+
+    fn apply_retention(&mut self) {
+        let wall = self.wall;
+        let starts: Vec<(PartitionId, Offset)> = self
+            .partitions
+            .iter()
+            .filter_map(|p| Some((p.id, plan::expired(&p.settings, p.objects.iter(), p.size_bytes(), wall)?)))
+            .collect();
+        self.record_log_starts(starts, Event::LogStarts);
+    }
+
+    /// Has the metadata record new log starts; `then` comes back as an event when they are durable.
+    pub(crate) fn record_log_starts(
+        &mut self,
+        starts: Vec<(PartitionId, Offset)>,
+        then: impl FnOnce(Vec<(PartitionId, Offset)>) -> Event + 'static,
+    ) {
+        if starts.is_empty() {
+            let _gone = self.events.try_send(then(starts));
+            return;
+        }
+        let (reply, durable) = flume::bounded(1);
+        let _stopping = self.ports.meta.try_send(MetaRequest::RaiseLogStart { starts: starts.clone(), reply });
+        let events = self.events.clone();
+        let task = async move {
+            if durable.recv_async().await.is_ok() {
+                let _gone = events.try_send(then(starts));
+            }
+        };
+        self.ports.runtime.spawn(Queue::Janitor, "log-starts", Box::pin(task));
+    }
+
+    /// Objects that an earlier run wrote, or began to write, and never committed: takes the reservation away first, then
+    /// deletes. What cannot be deleted now stays listed and is tried at the next start.
+    fn remove_orphans(&mut self) {
+        let (meta, store) = (self.ports.meta.clone(), self.ports.store.clone());
+        let (shard, node) = (self.config.id, self.config.identity.node);
+        let task = async move {
+            loop {
+                let (reply, stale) = flume::bounded(1);
+                let ask = MetaRequest::TakeStaleReservations { shard, limit: STALE_BATCH, reply };
+                if meta.try_send(ask).is_err() {
+                    return;
+                }
+                let Ok(stale) = stale.recv_async().await else { return };
+                let mut objects = Vec::with_capacity(stale.len());
+                for (id, epoch) in &stale {
+                    match store.delete(data_key(id.0, node, *epoch)).await {
+                        Ok(()) => objects.push(*id),
+                        Err(error) => tracing::warn!(object = id.0, %error, "an orphan could not be deleted"),
+                    }
+                }
+                let done = objects.len() < STALE_BATCH as usize;
+                if meta.try_send(MetaRequest::GarbageGone { objects }).is_err() || done {
+                    return;
+                }
+            }
+        };
+        self.ports.runtime.spawn(Queue::Janitor, "orphans", Box::pin(task));
+    }
+}

@@ -1,0 +1,175 @@
+//! Offsets by time and by special value (ListOffsets), over the three tiers.
+//!
+//! Special values are answered in the turn. A time is looked up in a task of the cold queue: first in the objects that
+//! reach it, then in the ring. Heads may lie about their greatest timestamp, so a miss inside a batch goes on to the next.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use flume::Sender;
+use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
+use thalweg_wal::Ring;
+
+use crate::{
+    cold::{ColdError, ColdFindTime, ColdRequest},
+    meta::CommittedObject,
+    msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply},
+    partition::{Partition, RingEntry},
+    records::{FoundTime, first_record_at},
+    ring_read::{Span, read_spans, spans},
+    runtime::Queue,
+    shard::Shard,
+};
+
+/// Objects and batches that a look-up is shown; a miss in all of them means that their heads lie.
+const CANDIDATES: usize = 16;
+
+/// The connection under which look-ups queue among cold readers.
+const LOOKUPS: ConnId = ConnId(u64::MAX);
+
+/// A look-up that needs the records themselves.
+struct Search {
+    partition: PartitionId,
+    time: Wall,
+    from: Offset,
+    /// First offset that the ring serves.
+    ring_from: Offset,
+    end: Offset,
+    objects: Vec<Rc<CommittedObject>>,
+    memory: Vec<(RingEntry, Option<Bytes>)>,
+    ring: Vec<Span>,
+}
+
+enum Lookup {
+    Found(FoundOffset),
+    Search(Box<Search>),
+}
+
+impl Shard {
+    /// Answers a look-up, at once when nothing has to be read.
+    pub(crate) fn offsets(&mut self, request: OffsetsRequest) {
+        let OffsetsRequest { parts, reply, .. } = request;
+        let lookups: Vec<Result<Lookup, PartitionError>> = parts
+            .into_iter()
+            .map(|(id, query, current)| {
+                let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+                partition.check_epoch(current)?;
+                Ok(self.look_up(partition, query))
+            })
+            .collect();
+        let (cold, device, ring) = (self.ports.cold.clone(), self.ports.device.clone(), self.log.ring());
+        if !lookups.iter().any(|l| matches!(l, Ok(Lookup::Search(_)))) {
+            let found =
+                lookups.into_iter().map(|l| l.map(|l| if let Lookup::Found(f) = l { f } else { NONE })).collect();
+            return reply.send(Reply::Offsets(found));
+        }
+        let task = async move {
+            let mut found = Vec::with_capacity(lookups.len());
+            for lookup in lookups {
+                found.push(match lookup {
+                    Err(error) => Err(error),
+                    Ok(Lookup::Found(offset)) => Ok(offset),
+                    Ok(Lookup::Search(search)) => run(*search, &cold, device.clone(), ring).await,
+                });
+            }
+            reply.send(Reply::Offsets(found));
+        };
+        self.ports.runtime.spawn(Queue::Cold, "offsets", Box::pin(task));
+    }
+
+    fn look_up(&self, partition: &Partition, query: OffsetQuery) -> Lookup {
+        let at = |offset: Offset| {
+            let leader_epoch = partition.epochs.at(offset).or(Some(partition.epoch));
+            Lookup::Found(FoundOffset { offset: Some(offset), timestamp: None, leader_epoch })
+        };
+        match query {
+            OffsetQuery::Latest => at(partition.readable_end()),
+            OffsetQuery::Earliest | OffsetQuery::EarliestLocal => at(partition.log_start),
+            OffsetQuery::LatestTiered => Lookup::Found(NONE),
+            OffsetQuery::Time(time) => self.search(partition, time),
+            OffsetQuery::MaxTimestamp => {
+                let object = partition.objects.max_timestamp(partition.log_start).map(|o| o.max_timestamp);
+                let from = partition.committed_end.max(partition.log_start);
+                let ring = partition.ring.max_timestamp(from, partition.readable_end()).map(|e| e.max_timestamp);
+                match object.max(ring) {
+                    Some(greatest) => self.search(partition, greatest),
+                    None => Lookup::Found(NONE),
+                }
+            }
+        }
+    }
+
+    fn search(&self, partition: &Partition, time: Wall) -> Lookup {
+        let (from, end) = (partition.log_start, partition.readable_end());
+        let trimmed = self.log.trim_point();
+        let served = |e: &&RingEntry| e.lsn >= trimmed || self.cache.get(e.lsn, e.size as usize).is_some();
+        let ring_from = partition.ring.from(from, end).find(served).map_or(end, |e| e.base);
+        let objects: Vec<_> =
+            partition.objects.reaching(time, from, CANDIDATES).into_iter().filter(|o| o.base < ring_from).collect();
+        let mut batches = Vec::new();
+        let mut next = ring_from;
+        while batches.len() < CANDIDATES
+            && let Some(entry) = partition.ring.first_at_time(time, next, end)
+        {
+            next = entry.last.next();
+            batches.push(*entry);
+        }
+        if objects.is_empty() && batches.is_empty() {
+            return Lookup::Found(NONE);
+        }
+        let memory: Vec<_> = batches.iter().map(|e| (*e, self.cache.get(e.lsn, e.size as usize))).collect();
+        let missing: Vec<RingEntry> = memory.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
+        let ring = spans(&self.log, &missing);
+        Lookup::Search(Box::new(Search { partition: partition.id, time, from, ring_from, end, objects, memory, ring }))
+    }
+}
+
+const NONE: FoundOffset = FoundOffset { offset: None, timestamp: None, leader_epoch: None };
+
+fn found(at: FoundTime) -> FoundOffset {
+    let FoundTime { offset, timestamp, leader_epoch } = at;
+    let leader_epoch = Some(leader_epoch).filter(|e| *e >= LeaderEpoch(0));
+    FoundOffset { offset: Some(offset), timestamp: Some(timestamp), leader_epoch }
+}
+
+async fn run(
+    search: Search,
+    cold: &Sender<ColdRequest>,
+    device: Rc<dyn thalweg_wal::Device>,
+    ring: Ring,
+) -> Result<FoundOffset, PartitionError> {
+    if !search.objects.is_empty()
+        && let Some(at) = in_objects(&search, cold).await.map_err(|_| PartitionError::Storage)?
+    {
+        return Ok(found(at));
+    }
+    let read = read_spans(device, ring, search.ring).await.map_err(|_| PartitionError::Storage)?;
+    let mut read = read.into_iter();
+    for (_, bytes) in search.memory {
+        let bytes = bytes.or_else(|| read.next().map(|(_, bytes)| bytes)).ok_or(PartitionError::Storage)?;
+        if let Some(at) = first_record_at(&bytes, search.time, search.from) {
+            return Ok(found(at));
+        }
+    }
+    Ok(NONE)
+}
+
+async fn in_objects(search: &Search, cold: &Sender<ColdRequest>) -> Result<Option<FoundTime>, ColdError> {
+    let (tell, told) = flume::bounded(1);
+    let done = Box::new(move |result| {
+        let _gone = tell.try_send(result);
+    });
+    let find = ColdFindTime {
+        conn: LOOKUPS,
+        partition: search.partition,
+        objects: search.objects.clone(),
+        time: search.time,
+        from: search.from,
+        up_to: search.ring_from.min(search.end),
+        done,
+    };
+    let _gone = cold.try_send(ColdRequest::FindTime(find));
+    let found =
+        told.recv_async().await.unwrap_or_else(|_| Err(ColdError::Storage("the cold reader is gone".into())))?;
+    Ok(found.map(|f| FoundTime { offset: f.offset, timestamp: f.timestamp, leader_epoch: f.leader_epoch }))
+}

@@ -1,0 +1,309 @@
+//! The partition itself: its offsets and the transitions between them.
+
+use std::{rc::Rc, sync::Arc};
+
+use thalweg_record::{BatchHead, LeaderEpoch, Offset, PartitionId, Wall};
+use thalweg_wal::Lsn;
+
+use super::{EpochHistory, ObjectList, ProducerTable, RingIndex, Verdict};
+use crate::{
+    meta::{CommitRange, CommittedObject},
+    msg::{PartitionError, PartitionSettings, PartitionSpec, PartitionView, ProducerBatch},
+};
+
+/// How many objects a cold read is shown: enough for any one answer, few enough to clone per read.
+const OBJECTS_PER_READ: usize = 8;
+
+/// Which tier serves an offset.
+#[derive(Debug)]
+pub enum Tier {
+    /// Memory or the ring: the index knows the batch.
+    Ring,
+    /// Committed objects, from the one that holds the offset on.
+    Objects(Vec<Rc<CommittedObject>>),
+    /// Nothing there yet.
+    End,
+}
+
+/// One partition on its owner shard.
+#[derive(Debug)]
+pub struct Partition {
+    /// Identity.
+    pub id: PartitionId,
+    /// Its topic's name.
+    pub topic_name: Arc<str>,
+    /// Settings in force.
+    pub settings: PartitionSettings,
+    /// Leader epoch that appends are stamped with.
+    pub epoch: LeaderEpoch,
+    /// First offset that may be read.
+    pub log_start: Offset,
+    /// The next offset to assign; batches from the high watermark on are staged.
+    pub next: Offset,
+    /// First offset that is not durable.
+    pub high_watermark: Offset,
+    /// First offset that no committed object holds.
+    pub committed_end: Offset,
+    /// First offset that no upload has taken up.
+    pub upload_cursor: Offset,
+    /// Idempotent producers, staged batches included.
+    pub producers: ProducerTable,
+    /// Leader epochs.
+    pub epochs: EpochHistory,
+    /// Batches in the ring and the tail cache.
+    pub ring: RingIndex,
+    /// Committed objects.
+    pub objects: ObjectList,
+    /// Whether coordinators follow its ownership.
+    pub internal: bool,
+}
+
+impl Partition {
+    /// Opens a partition as the metadata describes it; the ring's batches follow through [`Partition::recover`].
+    pub fn open(spec: PartitionSpec) -> Partition {
+        Partition {
+            id: spec.partition,
+            topic_name: spec.topic_name,
+            settings: spec.settings,
+            epoch: spec.leader_epoch,
+            log_start: spec.log_start,
+            next: spec.committed_end,
+            high_watermark: spec.committed_end,
+            committed_end: spec.committed_end,
+            upload_cursor: spec.committed_end,
+            producers: ProducerTable::new(spec.producers),
+            epochs: EpochHistory::new(spec.epochs),
+            ring: RingIndex::default(),
+            objects: ObjectList::new(spec.committed),
+            internal: spec.internal,
+        }
+    }
+
+    /// Takes in a durable batch that recovery found in the ring, in log order.
+    ///
+    /// # Errors
+    /// The offset that should have come, when batches are missing between the committed end and this one.
+    pub fn recover(&mut self, head: &BatchHead, lsn: Lsn) -> Result<(), Offset> {
+        let (base, last) = (head.base_offset(), head.last_offset());
+        if last < self.committed_end {
+            // An object holds it; the ring serves it too as long as what follows is contiguous.
+            if self.ring.is_empty() || self.ring.end() == Some(base) {
+                self.ring.push(head, lsn);
+            }
+            return Ok(());
+        }
+        if base < self.next {
+            return Ok(());
+        }
+        if base != self.next {
+            return Err(self.next);
+        }
+        self.ring.push(head, lsn);
+        self.note(head, base, last);
+        self.high_watermark = self.next;
+        Ok(())
+    }
+
+    /// Judges a batch by its producer, before anything is assigned.
+    ///
+    /// # Errors
+    /// What the client is told.
+    pub fn judge(&self, head: &BatchHead) -> Result<Option<ProducerBatch>, PartitionError> {
+        if head.producer_id() < 0 {
+            return Ok(None);
+        }
+        match self.producers.judge(head) {
+            Verdict::Append => Ok(None),
+            Verdict::Duplicate(original) => Ok(Some(original)),
+            Verdict::OutOfOrder => Err(PartitionError::OutOfOrderSequence),
+            Verdict::OldEpoch => Err(PartitionError::InvalidProducerEpoch),
+        }
+    }
+
+    /// Assigns offsets to a batch and stamps its head. The batch is staged: readers see it after
+    /// [`Partition::promote`].
+    pub fn stage(&mut self, head: &mut BatchHead) -> Offset {
+        let base = self.next;
+        head.stamp(base, self.epoch);
+        self.note(head, base, head.last_offset());
+        base
+    }
+
+    fn note(&mut self, head: &BatchHead, base: Offset, last: Offset) {
+        assert!(last >= base, "a batch holds at least one record");
+        self.epochs.note(head.leader_epoch(), base);
+        if head.producer_id() >= 0 {
+            self.producers.note(head, base, last);
+        }
+        self.next = last.next();
+    }
+
+    /// Everything below `end` is durable.
+    pub fn promote(&mut self, end: Offset) {
+        assert!(end <= self.next && end >= self.high_watermark, "the high watermark never falls");
+        self.high_watermark = end;
+    }
+
+    /// First offset that a reader of either isolation must not see. Without transactions both ends are the same.
+    pub fn readable_end(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// Checks what a reader says of the leader epoch (KIP-320).
+    ///
+    /// # Errors
+    /// Fenced when the reader is behind, unknown when it is ahead.
+    pub fn check_epoch(&self, current: Option<LeaderEpoch>) -> Result<(), PartitionError> {
+        match current {
+            Some(epoch) if epoch < self.epoch => Err(PartitionError::FencedLeaderEpoch),
+            Some(epoch) if epoch > self.epoch => Err(PartitionError::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that a reader may ask for `offset`.
+    ///
+    /// # Errors
+    /// Out of range below the log start and above the log end.
+    pub fn check_offset(&self, offset: Offset) -> Result<(), PartitionError> {
+        if offset < self.log_start || offset > self.next {
+            let (log_start, high_watermark) = (self.log_start, self.high_watermark);
+            return Err(PartitionError::OffsetOutOfRange { log_start, high_watermark });
+        }
+        Ok(())
+    }
+
+    /// Which tier serves `offset`.
+    pub fn tier(&self, offset: Offset) -> Tier {
+        if offset >= self.readable_end() {
+            Tier::End
+        } else if self.ring.first().is_some_and(|first| offset >= first) {
+            Tier::Ring
+        } else {
+            Tier::Objects(self.objects.from(offset, OBJECTS_PER_READ))
+        }
+    }
+
+    /// An object of this partition's next range is committed.
+    pub fn commit(&mut self, object: CommittedObject) {
+        assert_eq!(object.base, self.committed_end, "commits are contiguous");
+        self.committed_end = object.last.next();
+        if object.last >= self.log_start {
+            self.objects.push(object);
+        }
+    }
+
+    /// What the metadata needs to know of `[base, last]`, the range of an upload.
+    pub fn commit_range(&self, base: Offset, last: Offset, size_bytes: u64, max_timestamp: Wall) -> CommitRange {
+        CommitRange {
+            partition: self.id,
+            base,
+            last,
+            size_bytes,
+            max_timestamp,
+            epochs: self.epochs.beginning_in(base, last),
+            producers: self.producers.touched(base, last),
+        }
+    }
+
+    /// Raises the log start; what lies below is gone for readers at once.
+    pub fn raise_log_start(&mut self, to: Offset) {
+        if to > self.log_start {
+            self.log_start = to.min(self.high_watermark);
+            self.objects.raise_start(self.log_start);
+        }
+    }
+
+    /// Bytes in committed objects and, beyond them, in the ring.
+    pub fn size_bytes(&self) -> u64 {
+        self.objects.size_bytes() + self.ring.bytes_from(self.committed_end, self.high_watermark).0
+    }
+
+    /// The figures that others may see.
+    pub fn view(&self, watches: u32) -> PartitionView {
+        PartitionView {
+            partition: self.id,
+            leader_epoch: self.epoch,
+            log_start: self.log_start,
+            committed_end: self.committed_end,
+            high_watermark: self.high_watermark,
+            last_stable: self.readable_end(),
+            size_bytes: self.size_bytes(),
+            watches,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thalweg_record::TopicId;
+
+    fn partition() -> Partition {
+        Partition::open(PartitionSpec {
+            partition: PartitionId { topic: TopicId([1; 16]), index: 0 },
+            topic_name: "t".into(),
+            leader_epoch: LeaderEpoch(4),
+            settings: PartitionSettings {
+                max_message_bytes: 1_000_000,
+                retention_ms: None,
+                retention_bytes: None,
+                delete: true,
+                compact: false,
+                timestamp_before_max_ms: None,
+                timestamp_after_max_ms: None,
+            },
+            log_start: Offset(0),
+            committed: vec![],
+            epochs: vec![(LeaderEpoch(2), Offset(0))],
+            producers: vec![],
+            committed_end: Offset(20),
+            internal: false,
+        })
+    }
+
+    fn batch(base: i64, count: i32, epoch: i32) -> BatchHead {
+        let mut head = BatchHead([0; 61]);
+        head.set_batch_length(88);
+        head.set_last_offset_delta(count - 1);
+        head.set_producer_id(-1);
+        head.stamp(Offset(base), LeaderEpoch(epoch));
+        head
+    }
+
+    #[test]
+    fn staged_batches_are_invisible_until_promoted() {
+        let mut p = partition();
+        let mut head = batch(0, 10, 0);
+        assert_eq!(p.stage(&mut head), Offset(20));
+        assert_eq!((head.base_offset(), head.leader_epoch()), (Offset(20), LeaderEpoch(4)));
+        p.ring.push(&head, Lsn(0));
+        assert!(matches!(p.tier(Offset(20)), Tier::End));
+        p.promote(Offset(30));
+        assert!(matches!(p.tier(Offset(20)), Tier::Ring));
+        assert_eq!(p.epochs.end_of(LeaderEpoch(2), p.next), Some((LeaderEpoch(2), Offset(20))));
+    }
+
+    #[test]
+    fn recovery_skips_what_is_committed_and_refuses_a_gap() {
+        let mut p = partition();
+        p.recover(&batch(10, 10, 2), Lsn(0)).expect("committed already");
+        assert_eq!(p.next, Offset(20));
+        p.recover(&batch(20, 5, 3), Lsn(4096)).expect("contiguous");
+        p.recover(&batch(20, 5, 3), Lsn(8192)).expect("a second copy is skipped");
+        assert_eq!((p.high_watermark, p.ring.first(), p.ring.end()), (Offset(25), Some(Offset(10)), Some(Offset(25))));
+        assert_eq!(p.recover(&batch(26, 1, 3), Lsn(12288)), Err(Offset(25)));
+    }
+
+    #[test]
+    fn readers_are_kept_inside_the_log() {
+        let mut p = partition();
+        p.raise_log_start(Offset(7));
+        assert!(p.check_offset(Offset(6)).is_err());
+        assert!(p.check_offset(Offset(7)).is_ok());
+        assert!(p.check_offset(Offset(20)).is_ok());
+        assert!(p.check_offset(Offset(21)).is_err());
+        p.raise_log_start(Offset(99));
+        assert_eq!(p.log_start, Offset(20), "never past the high watermark");
+    }
+}

@@ -1,0 +1,297 @@
+//! The read path of a shard over its three tiers: tail cache, ring, objects.
+//!
+//! Runs inside the shard's turn. What is in memory is handed out at once, without a copy; the rest is marked pending and
+//! comes later from a task of the cold queue, which holds no permit and slows nobody.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use thalweg_record::{Offset, PartitionId};
+use thalweg_wal::Lsn;
+
+use crate::{
+    cold::{ColdError, ColdRead, ColdRequest},
+    event::Event,
+    mailbox::ReplyTo,
+    msg::{
+        DescribeRequest, EpochEnd, EpochEndsRequest, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState,
+        RaiseLogStartRequest, Records, Reply, TakeRequest, Taken,
+    },
+    partition::{Partition, RingEntry, Tier},
+    ring_read::RingRead,
+    shard::Shard,
+};
+
+pub(crate) use crate::ring_read::RingReads;
+
+/// Where the first record asked for lies.
+enum Source {
+    Memory,
+    Ring,
+    Objects(Vec<Rc<crate::meta::CommittedObject>>),
+    Nothing,
+}
+
+impl Shard {
+    /// First pass of a fetch: answers at once; the watch is registered in the same turn, so no append slips between.
+    pub(crate) fn probe(&mut self, request: ProbeRequest) {
+        let ProbeRequest { conn, parts, isolation, watch, reply } = request;
+        let states = parts.iter().map(|part| self.probe_part(part, isolation)).collect();
+        reply.send_more(Reply::Probe(states));
+        if watch {
+            self.watches.register(conn, parts.iter().map(|part| part.partition).collect(), reply);
+        } else {
+            reply.forget();
+        }
+    }
+
+    fn readable(&self, part: &FetchFrom) -> Result<&Partition, PartitionError> {
+        let partition = self.partitions.get(&part.partition).ok_or(PartitionError::Moved(self.revision))?;
+        partition.check_epoch(part.current_leader_epoch)?;
+        partition.check_offset(part.offset)?;
+        Ok(partition)
+    }
+
+    fn probe_part(&self, part: &FetchFrom, _isolation: Isolation) -> Result<ProbeState, PartitionError> {
+        let partition = self.readable(part)?;
+        let high_watermark = partition.high_watermark;
+        let state = |bytes: u64, first: u32, slow| ProbeState {
+            bytes: bytes.min(u64::from(part.max_bytes)).max(u64::from(first)),
+            first_batch_bytes: first,
+            slow,
+            high_watermark,
+        };
+        Ok(match self.source(partition, part.offset) {
+            Source::Nothing => state(0, 0, false),
+            Source::Memory => {
+                let (bytes, first) = partition.ring.bytes_from(part.offset, partition.readable_end());
+                state(bytes, first, false)
+            }
+            Source::Ring => {
+                let (bytes, first) = partition.ring.bytes_from(part.offset, partition.readable_end());
+                state(bytes, first, true)
+            }
+            Source::Objects(objects) => {
+                let bytes: u64 = objects.iter().map(|o| o.size_bytes).sum();
+                let first = bytes.min(u64::from(partition.settings.max_message_bytes)) as u32;
+                state(bytes, first, true)
+            }
+        })
+    }
+
+    fn source(&self, partition: &Partition, offset: Offset) -> Source {
+        let ring = match partition.tier(offset) {
+            Tier::End => return Source::Nothing,
+            Tier::Objects(objects) => return Source::Objects(objects),
+            Tier::Ring => partition.ring.from(offset, partition.readable_end()).next(),
+        };
+        match ring {
+            None => Source::Nothing,
+            Some(entry) if self.cached(entry) => Source::Memory,
+            Some(entry) if entry.lsn >= self.log.trim_point() => Source::Ring,
+            // Trimmed meanwhile, and no longer in memory: its object is committed.
+            Some(_) => Source::Objects(partition.objects.from(offset, 8)),
+        }
+    }
+
+    fn cached(&self, entry: &RingEntry) -> bool {
+        self.cache.get(entry.lsn, entry.size as usize).is_some()
+    }
+
+    /// Second pass of a fetch: hands out whole batches.
+    pub(crate) fn take(&mut self, request: TakeRequest) {
+        let TakeRequest { conn, parts, at_least_one, reply, .. } = request;
+        let reply = Rc::new(reply);
+        let mut owed = at_least_one;
+        let mut taken = Vec::with_capacity(parts.len());
+        let mut slow = Vec::new();
+        for (at, part) in parts.iter().enumerate() {
+            let got = self.take_part(part, owed).map(|(head, source)| match source {
+                Found::Ready(pieces) => {
+                    owed &= pieces.is_empty();
+                    Taken { records: Records::Ready(pieces), ..head }
+                }
+                other => {
+                    slow.push((at as u32, other, owed));
+                    owed = false;
+                    Taken { records: Records::Pending, ..head }
+                }
+            });
+            taken.push(got);
+        }
+        reply.send_more(Reply::Take(taken));
+        let pending = !slow.is_empty();
+        for (at, source, owed) in slow {
+            self.take_late(conn, at, parts[at as usize], source, owed, &reply);
+        }
+        if !pending && let Ok(reply) = Rc::try_unwrap(reply) {
+            reply.forget();
+        }
+    }
+
+    fn take_part(&self, part: &FetchFrom, owed: bool) -> Result<(Taken, Found), PartitionError> {
+        let partition = self.readable(part)?;
+        let head = frame(partition);
+        let found = match self.source(partition, part.offset) {
+            Source::Nothing => Found::Ready(Vec::new()),
+            Source::Objects(objects) => Found::Objects(objects),
+            Source::Memory => {
+                let batches = self.within(partition, part, owed, true);
+                let pieces: Vec<Bytes> = runs(&batches).filter_map(|(lsn, len)| self.cache.get(lsn, len)).collect();
+                self.ports.meters.reads.tail.increment(1);
+                self.ports.meters.read_bytes.tail.increment(pieces.iter().map(|p| p.len() as u64).sum());
+                Found::Ready(pieces)
+            }
+            Source::Ring => Found::Ring(self.within(partition, part, owed, false)),
+        };
+        Ok((head, found))
+    }
+
+    /// The batches from the part's offset on that fit its limit and lie in the same tier as the first.
+    fn within(&self, partition: &Partition, part: &FetchFrom, owed: bool, cached: bool) -> Vec<RingEntry> {
+        let mut bytes = 0u64;
+        let mut batches = Vec::new();
+        for entry in partition.ring.from(part.offset, partition.readable_end()) {
+            bytes += u64::from(entry.size);
+            let first = batches.is_empty() && owed;
+            if (bytes > u64::from(part.max_bytes) && !first) || (!cached && !batches.is_empty() && self.cached(entry)) {
+                break;
+            }
+            batches.push(*entry);
+        }
+        batches
+    }
+
+    fn take_late(
+        &mut self,
+        conn: crate::msg::ConnId,
+        at: u32,
+        part: FetchFrom,
+        source: Found,
+        owed: bool,
+        reply: &Rc<ReplyTo>,
+    ) {
+        let Some(partition) = self.partitions.get(&part.partition) else { return };
+        let (head, reply) = (frame(partition), reply.clone());
+        match source {
+            Found::Ready(_) => {}
+            Found::Ring(batches) => {
+                let done = move |read: std::io::Result<Vec<Bytes>>| {
+                    let late = read.map_err(|_| PartitionError::Storage);
+                    reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
+                };
+                self.read_ring(RingRead::new(batches, Box::new(done)));
+            }
+            Found::Objects(objects) => {
+                let done = Box::new(move |read: Result<Vec<Bytes>, ColdError>| {
+                    let late = read.map_err(|_| PartitionError::Storage);
+                    reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
+                });
+                let _gone = self.ports.cold.try_send(ColdRequest::Read(ColdRead {
+                    conn,
+                    partition: part.partition,
+                    objects,
+                    offset: part.offset,
+                    up_to: partition.readable_end(),
+                    max_bytes: part.max_bytes,
+                    at_least_one: owed,
+                    done,
+                }));
+            }
+        }
+    }
+
+    /// Where leader epochs end.
+    pub(crate) fn epoch_ends(&mut self, request: EpochEndsRequest) {
+        let EpochEndsRequest { parts, reply } = request;
+        let ends = parts.into_iter().map(|(id, epoch, current)| {
+            let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+            partition.check_epoch(current)?;
+            if epoch == partition.epoch {
+                return Ok(EpochEnd(Some((epoch, partition.high_watermark))));
+            }
+            Ok(EpochEnd(partition.epochs.end_of(epoch, partition.high_watermark)))
+        });
+        let ends = ends.collect();
+        reply.send(Reply::EpochEnds(ends));
+    }
+
+    /// Figures of partitions.
+    pub(crate) fn describe(&mut self, request: DescribeRequest) {
+        let DescribeRequest { partitions, reply } = request;
+        let view = |p: &Partition| Ok(p.view(self.watches.on(p.id)));
+        let views = if partitions.is_empty() {
+            self.partitions.iter().map(view).collect()
+        } else {
+            let one = |id: &PartitionId| view(self.partitions.get(id).ok_or(PartitionError::Moved(self.revision))?);
+            partitions.iter().map(one).collect()
+        };
+        reply.send(Reply::Describe(views));
+    }
+
+    /// DeleteRecords: checks, lets the metadata record the new starts, answers when that is durable.
+    pub(crate) fn delete_records(&mut self, request: RaiseLogStartRequest) {
+        let RaiseLogStartRequest { parts, reply } = request;
+        let mut starts = Vec::new();
+        let checked = parts.into_iter().map(|(id, to)| {
+            let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+            if partition.settings.compact && !partition.settings.delete {
+                return Err(PartitionError::PolicyViolation);
+            }
+            let to = to.unwrap_or(partition.high_watermark);
+            partition.check_offset(to.max(partition.log_start))?;
+            if to > partition.log_start {
+                starts.push((id, to));
+            }
+            Ok(to.max(partition.log_start))
+        });
+        let results: Vec<_> = checked.collect();
+        self.record_log_starts(starts, move |starts| Event::LogStartsRaised(Rc::new(reply), results, starts));
+    }
+
+    /// The metadata has the new starts: readers meet them, and the client is answered.
+    pub(crate) fn log_starts_raised(
+        &mut self,
+        reply: &Rc<ReplyTo>,
+        results: Vec<Result<Offset, PartitionError>>,
+        starts: &[(PartitionId, Offset)],
+    ) {
+        self.raise_log_starts(starts);
+        reply.send_more(Reply::LogStarts(results));
+    }
+
+    /// Lets readers meet log starts that are durable in the metadata.
+    pub(crate) fn raise_log_starts(&mut self, starts: &[(PartitionId, Offset)]) {
+        for (id, to) in starts {
+            if let Some(partition) = self.partitions.get_mut(id) {
+                partition.raise_log_start(*to);
+                self.watches.wake(*id);
+            }
+        }
+    }
+}
+
+/// What a part of a take found.
+enum Found {
+    Ready(Vec<Bytes>),
+    Ring(Vec<RingEntry>),
+    Objects(Vec<Rc<crate::meta::CommittedObject>>),
+}
+
+fn frame(partition: &Partition) -> Taken {
+    Taken {
+        high_watermark: partition.high_watermark,
+        last_stable: partition.readable_end(),
+        log_start: partition.log_start,
+        aborted: Vec::new(),
+        records: Records::Pending,
+    }
+}
+
+/// Joins batches that lie one behind the other into runs: (first LSN, length).
+pub(crate) fn runs(batches: &[RingEntry]) -> impl Iterator<Item = (Lsn, usize)> {
+    batches.chunk_by(|a, b| a.lsn.0 + u64::from(a.size) == b.lsn.0).map(|run| {
+        let bytes = run.iter().map(|e| e.size as usize).sum();
+        (run[0].lsn, bytes)
+    })
+}

@@ -1,0 +1,157 @@
+//! Reads from the WAL ring: batches that left memory before they reached an object, or after a restart.
+//!
+//! Each read is a task of the cold queue. A budget in bytes is taken before a buffer; reads beyond it wait in line. While a
+//! read is under way the trim point stays below it.
+
+use std::{collections::VecDeque, io, rc::Rc};
+
+use bytes::Bytes;
+use thalweg_record::Batch;
+use thalweg_wal::{Device, Log, Lsn};
+
+use crate::{event::Event, partition::RingEntry, runtime::Queue, shard::Shard};
+
+/// Batches of other partitions between two of ours are read along when they are no more than this.
+const GAP_BYTES: u64 = 64 << 10;
+/// One device read is no longer than this.
+const SPAN_BYTES: u64 = 4 << 20;
+
+type Done = Box<dyn FnOnce(io::Result<Vec<Bytes>>)>;
+
+/// Batches to read, and whom to tell.
+pub(crate) struct RingRead {
+    batches: Vec<RingEntry>,
+    done: Done,
+}
+
+impl RingRead {
+    /// `batches` ascend in LSN; there is at least one.
+    pub(crate) fn new(batches: Vec<RingEntry>, done: Done) -> RingRead {
+        RingRead { batches, done }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.batches.iter().map(|e| u64::from(e.size)).sum()
+    }
+}
+
+/// The budget and the line of a shard's ring reads.
+pub(crate) struct RingReads {
+    in_flight: u64,
+    limit: u64,
+    line: VecDeque<RingRead>,
+}
+
+impl RingReads {
+    pub(crate) fn new(limit_bytes: u64) -> RingReads {
+        RingReads { in_flight: 0, limit: limit_bytes, line: VecDeque::new() }
+    }
+}
+
+/// A stretch of the ring that one device read covers.
+pub(crate) struct Span {
+    start: Lsn,
+    len: u64,
+    batches: Vec<RingEntry>,
+}
+
+/// Covers `batches` by as few reads as gaps, the span limit and the ring's end allow.
+pub(crate) fn spans(log: &Log, batches: &[RingEntry]) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for entry in batches {
+        let end = entry.lsn.0 + u64::from(entry.size);
+        if let Some(span) = spans.last_mut() {
+            let (gap, len) = (entry.lsn.0 - (span.start.0 + span.len), end - span.start.0);
+            if gap <= GAP_BYTES && len <= SPAN_BYTES && len <= log.ring().until_end(span.start) {
+                span.len = len;
+                span.batches.push(*entry);
+                continue;
+            }
+        }
+        spans.push(Span { start: entry.lsn, len: u64::from(entry.size), batches: vec![*entry] });
+    }
+    spans
+}
+
+/// Reads the spans one after the other; one `Bytes` per batch, in order, each verified by its CRC.
+pub(crate) async fn read_spans(
+    device: Rc<dyn Device>,
+    ring: thalweg_wal::Ring,
+    spans: Vec<Span>,
+) -> io::Result<Vec<(RingEntry, Bytes)>> {
+    let mut batches = Vec::new();
+    for span in spans {
+        let chunk = thalweg_wal::read(device.clone(), ring, span.start, span.len as usize).await?;
+        for entry in span.batches {
+            let from = (entry.lsn.0 - span.start.0) as usize;
+            let bytes = chunk.slice(from..from + entry.size as usize);
+            verify(&entry, bytes.clone())?;
+            batches.push((entry, bytes));
+        }
+    }
+    Ok(batches)
+}
+
+fn verify(entry: &RingEntry, mut bytes: Bytes) -> io::Result<()> {
+    let rotten = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let batch = Batch::split_from(&mut bytes).map_err(|e| rotten(format!("batch at LSN {}: {e}", entry.lsn)))?;
+    if batch.head.base_offset() != entry.base || batch.verify_crc().is_err() {
+        return Err(rotten(format!("batch of offset {} at LSN {} is damaged", entry.base, entry.lsn)));
+    }
+    Ok(())
+}
+
+impl Shard {
+    /// Starts a read, or puts it in line when the budget is spent.
+    pub(crate) fn read_ring(&mut self, read: RingRead) {
+        let fits = self.ring_reads.in_flight + read.bytes() <= self.ring_reads.limit;
+        if fits || self.ring_reads.in_flight == 0 {
+            self.start_ring_read(read);
+        } else {
+            self.ring_reads.line.push_back(read);
+        }
+    }
+
+    fn start_ring_read(&mut self, read: RingRead) {
+        let bytes = read.bytes();
+        let Some(lsn) = read.batches.first().map(|e| e.lsn) else { return (read.done)(Ok(Vec::new())) };
+        if lsn < self.log.trim_point() {
+            // It waited in line while its object was committed and the ring moved on; the reader asks again.
+            return (read.done)(Err(io::ErrorKind::Interrupted.into()));
+        }
+        self.ring_reads.in_flight += bytes;
+        *self.reading.entry(lsn).or_default() += 1;
+        let (device, ring) = (self.ports.device.clone(), self.log.ring());
+        let spans = spans(&self.log, &read.batches);
+        let (events, meters) = (self.events.clone(), self.ports.meters.clone());
+        let task = async move {
+            let result = read_spans(device, ring, spans).await;
+            if let Err(error) = &result {
+                tracing::error!(%lsn, %error, "reading from the WAL ring failed");
+            }
+            meters.reads.ring.increment(1);
+            meters.read_bytes.ring.increment(bytes);
+            (read.done)(result.map(|batches| batches.into_iter().map(|(_, bytes)| bytes).collect()));
+            let _gone = events.try_send(Event::RingReadEnded { lsn, bytes });
+        };
+        self.ports.runtime.spawn(Queue::Cold, "ring-read", Box::pin(task));
+    }
+
+    /// A read ended: its budget goes to the next in line.
+    pub(crate) fn ring_read_ended(&mut self, lsn: Lsn, bytes: u64) {
+        self.ring_reads.in_flight -= bytes;
+        if let Some(readers) = self.reading.get_mut(&lsn) {
+            *readers -= 1;
+            if *readers == 0 {
+                self.reading.remove(&lsn);
+            }
+        }
+        while let Some(next) = self.ring_reads.line.front() {
+            if self.ring_reads.in_flight > 0 && self.ring_reads.in_flight + next.bytes() > self.ring_reads.limit {
+                break;
+            }
+            let Some(next) = self.ring_reads.line.pop_front() else { break };
+            self.start_ring_read(next);
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The shard: one actor, one core, short turns.
+//!
+//! A turn takes what lies in the mailbox (control first, then all completions, then at most 64 requests or 100 us of
+//! them), lets the partitions stage it, and seals one WAL group: group commit without a timer. Under load groups grow;
+//! idle, a lone record leaves at once. Nothing in a turn waits. The steps of an append are in `append`, those of a read in
+//! `read`, uploads in `upload`, retention in `janitor`; all are `impl Shard`, because all touch the same state in turns.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, VecDeque},
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use flume::Sender;
+use futures_lite::Stream;
+use thalweg_record::{Mono, ShardId, Wall};
+use thalweg_wal::{Device, Log, Lsn};
+
+use crate::{
+    append::{OpenGroup, PendingAppend, SealedGroup},
+    cold::ColdRequest,
+    event::Event,
+    janitor::Janitor,
+    mailbox::ShardInbox,
+    meta::MetaRequest,
+    meters::{BusyRatio, ShardMeters},
+    msg::{Control, Ownership, PartitionChange, Request},
+    partition::Partition,
+    partitions::Partitions,
+    read::RingReads,
+    runtime::{Queue, Runtime},
+    store::StoreLane,
+    tail_cache::TailCache,
+    upload::Uploader,
+    watches::Watches,
+};
+
+/// At most this many requests in a turn.
+const REQUESTS_PER_TURN: usize = 64;
+/// At most this many control messages in a turn.
+const CONTROL_PER_TURN: usize = 16;
+/// A turn that has run this long seals.
+const TURN: Duration = Duration::from_micros(100);
+/// Pace of deadlines, retention and idle markers.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Figures and limits of one shard; the process-wide settings divided by the number of shards where they are shared.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Which shard.
+    pub id: ShardId,
+    /// Identity of this broker, for objects' properties.
+    pub identity: crate::upload::WriterIdentity,
+    /// Bytes that the tail cache may pin.
+    pub tail_cache_bytes: u64,
+    /// Groups in flight before a group that is not full waits for company.
+    pub groups_in_flight: usize,
+    /// Bytes sealed and not yet durable; beyond them requests wait in the mailbox.
+    pub wal_bytes_in_flight: u64,
+    /// Bytes of ring reads in flight.
+    pub ring_read_bytes: u64,
+    /// When to upload, and how objects are cut.
+    pub upload: crate::upload::UploadConfig,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiration: Duration,
+}
+
+/// What a shard talks to.
+pub struct ShardPorts {
+    /// Its core.
+    pub runtime: Rc<dyn Runtime>,
+    /// Its WAL slice's device.
+    pub device: Rc<dyn Device>,
+    /// Its mailbox.
+    pub inbox: ShardInbox,
+    /// The metadata actor.
+    pub meta: Sender<MetaRequest>,
+    /// The object-store engine.
+    pub store: StoreLane,
+    /// The cold reader of this core.
+    pub cold: Sender<ColdRequest>,
+    /// The coordinators of this core.
+    pub ownership: Sender<Ownership>,
+    /// Where a shard that cannot go on says why: the broker then stops with an error.
+    pub failed: Sender<String>,
+    /// Metric handles.
+    pub meters: Rc<ShardMeters>,
+}
+
+/// One shard's state. Owned by its actor task.
+pub struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) ports: ShardPorts,
+    pub(crate) events: Sender<Event>,
+    events_in: flume::Receiver<Event>,
+    pub(crate) log: Log,
+    pub(crate) partitions: Partitions,
+    pub(crate) revision: u64,
+    pub(crate) cache: TailCache,
+    pub(crate) watches: Watches,
+    pub(crate) open_group: OpenGroup,
+    pub(crate) sealed: VecDeque<SealedGroup>,
+    pub(crate) waiting: VecDeque<PendingAppend>,
+    pub(crate) ring_reads: RingReads,
+    pub(crate) reading: BTreeMap<Lsn, u32>,
+    pub(crate) uploader: Uploader,
+    pub(crate) janitor: Janitor,
+    pub(crate) trim_target: Lsn,
+    /// Batches that no upload has taken up.
+    pub(crate) batches_waiting: usize,
+    pub(crate) last_write: Mono,
+    busy: BusyRatio,
+    pub(crate) poisoned: bool,
+    stopping: Option<Stopping>,
+    /// Sampled once per turn.
+    pub(crate) now: Mono,
+    /// Sampled once per turn.
+    pub(crate) wall: Wall,
+}
+
+struct Stopping {
+    deadline: Mono,
+    done: Sender<u64>,
+}
+
+/// What woke the shard.
+enum Woken {
+    Control(Control),
+    Event(Event),
+    Request(Request),
+    Closed,
+}
+
+impl Shard {
+    /// A shard on an opened log. Partitions follow through [`Control::Apply`] or [`Shard::adopt`].
+    pub fn new(config: ShardConfig, ports: ShardPorts, log: Log) -> Shard {
+        let (events, events_in) = flume::unbounded();
+        let (now, wall) = (ports.runtime.mono(), ports.runtime.wall());
+        Shard {
+            cache: TailCache::new(config.tail_cache_bytes),
+            ring_reads: RingReads::new(config.ring_read_bytes),
+            uploader: Uploader::new(log.trim_point(), now),
+            janitor: Janitor::new(now),
+            trim_target: log.trim_point(),
+            batches_waiting: 0,
+            config,
+            ports,
+            events,
+            events_in,
+            log,
+            partitions: Partitions::default(),
+            revision: 0,
+            watches: Watches::default(),
+            open_group: OpenGroup::default(),
+            sealed: VecDeque::new(),
+            waiting: VecDeque::new(),
+            reading: BTreeMap::new(),
+            last_write: now,
+            busy: BusyRatio::new(now),
+            poisoned: false,
+            stopping: None,
+            now,
+            wall,
+        }
+    }
+
+    /// Opens partitions at start-up and gives them the batches that recovery found, in log order. Batches of partitions
+    /// that are not among `specs` belong to deleted topics and are resolved.
+    ///
+    /// # Errors
+    /// The partition and the offset at which batches are missing: acknowledged data is damaged.
+    pub fn adopt(
+        &mut self,
+        revision: u64,
+        specs: Vec<crate::msg::PartitionSpec>,
+        batches: &[thalweg_wal::RecoveredBatch],
+    ) -> Result<(), String> {
+        self.revision = revision;
+        for spec in specs {
+            self.partitions.insert(Partition::open(spec));
+        }
+        for batch in batches {
+            let Some(partition) = self.partitions.get_mut(&batch.partition) else { continue };
+            partition.recover(&batch.head, batch.lsn).map_err(|missing| {
+                format!(
+                    "partition {} of topic {}: the WAL goes on at offset {}, but offset {missing} is neither in it nor in a \
+                     committed object",
+                    batch.partition.index,
+                    partition.topic_name,
+                    batch.head.base_offset()
+                )
+            })?;
+        }
+        for partition in self.partitions.iter().filter(|p| p.internal) {
+            let _gone = self.ports.ownership.try_send(opened(partition));
+        }
+        self.batches_waiting = batches.len();
+        Ok(())
+    }
+
+    /// Serves until control says stop and everything is done, or the process ends.
+    pub async fn run(mut self) {
+        let ticking = Rc::new(Cell::new(true));
+        self.start_ticking(ticking.clone());
+        let (mut control, mut data) =
+            (self.ports.inbox.control.clone().into_stream(), self.ports.inbox.data.clone().into_stream());
+        let mut events = self.events_in.clone().into_stream();
+        loop {
+            // Control, then completions, then requests; and no requests while too much is in flight.
+            let open = self.accepts_requests();
+            let woken = std::future::poll_fn(|cx| {
+                if let Poll::Ready(message) = Pin::new(&mut control).poll_next(cx) {
+                    return Poll::Ready(message.map_or(Woken::Closed, Woken::Control));
+                }
+                if let Poll::Ready(Some(event)) = Pin::new(&mut events).poll_next(cx) {
+                    return Poll::Ready(Woken::Event(event));
+                }
+                if open && let Poll::Ready(Some(request)) = Pin::new(&mut data).poll_next(cx) {
+                    return Poll::Ready(Woken::Request(request));
+                }
+                Poll::Pending
+            })
+            .await;
+            if matches!(woken, Woken::Closed) || self.turn(woken) {
+                break;
+            }
+            if self.has_work() {
+                self.ports.runtime.breathe().await;
+            }
+        }
+        ticking.set(false);
+    }
+
+    fn start_ticking(&self, ticking: Rc<Cell<bool>>) {
+        let (runtime, events) = (self.ports.runtime.clone(), self.events.clone());
+        let tick = async move {
+            while ticking.get() {
+                runtime.sleep_until(runtime.mono().plus(TICK)).await;
+                if events.try_send(Event::Tick).is_err() {
+                    break;
+                }
+            }
+        };
+        self.ports.runtime.spawn(Queue::Hot, "tick", Box::pin(tick));
+    }
+
+    fn accepts_requests(&self) -> bool {
+        self.bytes_in_flight() <= self.config.wal_bytes_in_flight
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ports.inbox.control.is_empty()
+            || !self.events_in.is_empty()
+            || (self.accepts_requests() && !self.ports.inbox.data.is_empty())
+    }
+
+    /// One turn; true when the shard is done for good.
+    fn turn(&mut self, first: Woken) -> bool {
+        self.now = self.ports.runtime.mono();
+        self.wall = self.ports.runtime.wall();
+        let began = self.now;
+        self.ports.meters.mailbox_depth.set(self.ports.inbox.data.len() as f64);
+        let mut requests = 0;
+        match first {
+            Woken::Control(message) => self.control(message),
+            Woken::Event(event) => self.event(event),
+            Woken::Request(request) => {
+                requests = 1;
+                self.request(request);
+            }
+            Woken::Closed => {}
+        }
+        for _ in 0..CONTROL_PER_TURN {
+            let Ok(message) = self.ports.inbox.control.try_recv() else { break };
+            self.control(message);
+        }
+        while let Ok(event) = self.events_in.try_recv() {
+            self.event(event);
+        }
+        while requests < REQUESTS_PER_TURN && self.accepts_requests() {
+            let Ok(request) = self.ports.inbox.data.try_recv() else { break };
+            self.request(request);
+            requests += 1;
+            if requests % 8 == 0 && self.ports.runtime.mono().since(began) > TURN {
+                break;
+            }
+        }
+        self.end_turn();
+        let ended = self.ports.runtime.mono();
+        self.ports.meters.turn_seconds.record(ended.since(began).as_secs_f64());
+        if let Some(ratio) = self.busy.turn(began, ended) {
+            self.ports.meters.busy_ratio.set(ratio);
+        }
+        self.stopped()
+    }
+
+    fn end_turn(&mut self) {
+        self.seal_if_due();
+        self.plan_uploads();
+        self.advance_trim();
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Append(append) => self.append(*append),
+            Request::Probe(probe) => self.probe(*probe),
+            Request::Take(take) => self.take(*take),
+            Request::Offsets(offsets) => self.offsets(*offsets),
+            Request::EpochEnds(ends) => self.epoch_ends(*ends),
+            Request::RaiseLogStart(raise) => self.delete_records(*raise),
+            Request::Describe(describe) => self.describe(*describe),
+            Request::ConnGone(conn) => {
+                self.watches.remove(conn);
+                let _gone = self.ports.cold.try_send(ColdRequest::ConnGone(conn));
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Written { id, start, result, group } => self.written(id, start, result, group),
+            Event::Superblock(result) => match self.log.superblock_written(result) {
+                Ok(Some(next)) => self.write_superblock(next),
+                Ok(None) => {}
+                Err(poisoned) => self.poison(&poisoned.to_string()),
+            },
+            Event::Zeroed(result) => {
+                if let Err(poisoned) = self.log.zeroed(result) {
+                    self.poison(&poisoned.to_string());
+                }
+                self.zero_ahead();
+            }
+            Event::RingReadEnded { lsn, bytes } => self.ring_read_ended(lsn, bytes),
+            Event::Committed { objects } => self.committed(objects),
+            Event::UploadEnded { job, result } => self.upload_ended(job, result),
+            Event::LogStarts(starts) => self.raise_log_starts(&starts),
+            Event::LogStartsRaised(reply, results, starts) => self.log_starts_raised(&reply, results, &starts),
+            Event::Tick => self.tick(),
+        }
+    }
+
+    fn control(&mut self, message: Control) {
+        match message {
+            Control::Apply { revision, changes, done } => {
+                if revision > self.revision {
+                    self.revision = revision;
+                    for change in changes {
+                        self.change(change);
+                    }
+                }
+                let _gone = done.try_send(self.config.id);
+            }
+            Control::Stop { deadline, done } => {
+                self.stopping = Some(Stopping { deadline, done });
+                self.uploader.drain();
+            }
+        }
+    }
+
+    fn change(&mut self, change: PartitionChange) {
+        match change {
+            PartitionChange::Open(spec) => {
+                let partition = Partition::open(*spec);
+                if partition.internal {
+                    let _gone = self.ports.ownership.try_send(opened(&partition));
+                }
+                self.partitions.insert(partition);
+            }
+            PartitionChange::Configure(id, settings) => {
+                if let Some(partition) = self.partitions.get_mut(&id) {
+                    partition.settings = settings;
+                }
+            }
+            PartitionChange::Delete(id) => {
+                if let Some(partition) = self.partitions.remove(&id)
+                    && partition.internal
+                {
+                    let sealed = Ownership::Sealed { partition: id, epoch: partition.epoch };
+                    let _gone = self.ports.ownership.try_send(sealed);
+                }
+                self.watches.wake(id);
+            }
+        }
+        self.ports.meters.partitions.set(self.partitions.len() as f64);
+    }
+
+    fn tick(&mut self) {
+        self.time_out_appends();
+        self.zero_ahead();
+        self.confirm_last_group();
+        self.run_janitor();
+        self.show_figures();
+    }
+
+    fn show_figures(&self) {
+        let meters = &self.ports.meters;
+        meters.wal_used_bytes.set(self.log.used_bytes() as f64);
+        meters.wal_capacity_bytes.set(self.log.capacity_bytes() as f64);
+        meters.wal_trim_lag_bytes.set((self.log.durable().0 - self.log.trim_point().0) as f64);
+        meters.tail_cache_bytes.set(self.cache.bytes() as f64);
+        meters.staged_bytes.set(self.bytes_in_flight() as f64);
+    }
+
+    /// Whether appends are refused because the shard stops.
+    pub(crate) fn refuses_appends(&self) -> bool {
+        self.poisoned || self.stopping.is_some()
+    }
+
+    /// Ends the shard's life as a writer: nothing is acknowledged any more.
+    pub(crate) fn poison(&mut self, why: &str) {
+        if !self.poisoned {
+            self.poisoned = true;
+            let text = format!("WAL slice of shard {}: {why}; nothing more is acknowledged", self.config.id);
+            let _gone = self.ports.failed.try_send(text);
+        }
+        self.refuse_waiting();
+    }
+
+    /// Whether a stop is complete: all durable, uploaded and trimmed, or out of time.
+    fn stopped(&mut self) -> bool {
+        let Some(stop) = &self.stopping else { return false };
+        let idle = self.sealed.is_empty() && self.log.staged_bytes() == 0 && self.waiting.is_empty();
+        let left = self.unresolved_bytes();
+        let clean = idle && left == 0 && self.log.trim_point() >= self.log.durable();
+        if !clean && !(self.now >= stop.deadline && (idle || self.poisoned)) {
+            return false;
+        }
+        let _gone = stop.done.try_send(left);
+        true
+    }
+}
+
+fn opened(partition: &Partition) -> Ownership {
+    Ownership::Opened {
+        topic_name: partition.topic_name.clone(),
+        partition: partition.id,
+        epoch: partition.epoch,
+        log_start: partition.log_start,
+        end: partition.high_watermark,
+    }
+}

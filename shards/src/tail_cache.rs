@@ -1,0 +1,78 @@
+//! The tail cache: the newest WAL groups of a shard, still in the buffers they were written from.
+//!
+//! Owned by one shard. It is the in-memory suffix of the ring: a batch is found by its LSN, and costs no copy. Bounded by
+//! the buffers it pins, not by the records in them; the oldest group goes first.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use thalweg_wal::Lsn;
+
+/// Durable groups in memory, oldest first.
+#[derive(Debug)]
+pub struct TailCache {
+    groups: VecDeque<(Lsn, Bytes)>,
+    bytes: u64,
+    limit_bytes: u64,
+}
+
+impl TailCache {
+    /// An empty cache that pins at most `limit_bytes` (`cache.tail.bytes` divided by the shards).
+    pub fn new(limit_bytes: u64) -> TailCache {
+        TailCache { groups: VecDeque::new(), bytes: 0, limit_bytes }
+    }
+
+    /// Keeps a group that begins at `start`. Groups may become durable out of order.
+    pub fn insert(&mut self, start: Lsn, group: Bytes) {
+        self.bytes += group.len() as u64;
+        let at = self.groups.partition_point(|(lsn, _)| *lsn < start);
+        self.groups.insert(at, (start, group));
+        while self.bytes > self.limit_bytes {
+            let Some((_, oldest)) = self.groups.pop_front() else { break };
+            self.bytes -= oldest.len() as u64;
+        }
+    }
+
+    /// `size` bytes at `lsn`, when the group that holds them is here.
+    pub fn get(&self, lsn: Lsn, size: usize) -> Option<Bytes> {
+        let at = self.groups.partition_point(|(start, _)| *start <= lsn).checked_sub(1)?;
+        let (start, group) = &self.groups[at];
+        let from = usize::try_from(lsn.0 - start.0).ok()?;
+        let to = from.checked_add(size)?;
+        (to <= group.len()).then(|| group.slice(from..to))
+    }
+
+    /// The oldest LSN in memory; `None` when the cache is empty.
+    pub fn floor(&self) -> Option<Lsn> {
+        self.groups.front().map(|(start, _)| *start)
+    }
+
+    /// Bytes pinned.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_group_goes_first_and_the_limit_holds() {
+        let mut cache = TailCache::new(10_000);
+        for n in [0u64, 2, 1] {
+            cache.insert(Lsn(n * 4096), Bytes::from(vec![n as u8; 4096]));
+        }
+        assert_eq!((cache.bytes(), cache.floor()), (8192, Some(Lsn(4096))));
+        assert_eq!(cache.get(Lsn(100), 8), None);
+        assert_eq!(cache.get(Lsn(4096 + 100), 8).as_deref(), Some(&[1u8; 8][..]));
+        assert_eq!(cache.get(Lsn(8192 + 4090), 8), None, "past the end of the last group");
+    }
+
+    #[test]
+    fn a_group_larger_than_the_limit_is_not_kept() {
+        let mut cache = TailCache::new(100);
+        cache.insert(Lsn(0), Bytes::from(vec![0; 4096]));
+        assert_eq!((cache.bytes(), cache.floor()), (0, None));
+    }
+}

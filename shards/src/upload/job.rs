@@ -1,0 +1,259 @@
+//! One upload: reads what memory no longer holds, writes the objects, commits them in order.
+//!
+//! A task of the upload queue on the shard's core. It never touches the shard's state; all it needs was handed to it when it
+//! was planned, and what came of it goes back as events.
+
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use flume::{Receiver, Sender};
+use thalweg_objectstore::{
+    ObjectKey, PutCondition, StoreError, data_key,
+    format::{EncodedObject, ObjectEncoder, PartitionProperties, ProducerBatch, ProducerState, Properties},
+};
+use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId};
+use thalweg_wal::{Device, Ring};
+
+use super::{WriterIdentity, pipeline::SharedRuntime};
+use crate::{
+    event::{Event, UploadFailure},
+    meta::{CommitOutcome, CommitRange, CommittedObject, MetaRequest, ObjectCommit, ObjectId},
+    meters::ShardMeters,
+    partition::RingEntry,
+    ring_read::{Span, read_spans},
+    store::StoreLane,
+};
+
+/// Batches encoded between two breaths.
+const BATCHES_PER_BREATH: usize = 256;
+
+/// All that an upload needs.
+pub(super) struct Job {
+    pub id: u64,
+    pub shard: ShardId,
+    pub identity: WriterIdentity,
+    pub block_bytes: u32,
+    pub objects: Vec<JobObject>,
+    /// The upload before this one: its commits go first.
+    pub before: Option<Receiver<bool>>,
+    /// Told when this one's commits are in, or are not.
+    pub committed: Sender<bool>,
+    pub device: Rc<dyn Device>,
+    pub ring: Ring,
+    pub meta: Sender<MetaRequest>,
+    pub store: StoreLane,
+    pub events: Sender<Event>,
+    pub meters: Rc<ShardMeters>,
+    pub runtime: SharedRuntime,
+}
+
+/// One object to write.
+pub(super) struct JobObject {
+    pub sequence: u64,
+    pub parts: Vec<JobPart>,
+}
+
+/// One partition's part of it.
+pub(super) struct JobPart {
+    pub range: CommitRange,
+    pub topic_name: Arc<str>,
+    pub leader_epoch: LeaderEpoch,
+    pub log_start: Offset,
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The batches in order, with those that were in memory.
+    pub memory: Vec<(RingEntry, Option<Bytes>)>,
+    /// Where the others lie.
+    pub ring: Vec<Span>,
+}
+
+/// Runs an upload to its end.
+pub(super) async fn run(mut job: Job) {
+    let began = job.runtime.mono();
+    let objects = std::mem::take(&mut job.objects);
+    let result = upload(&job, objects).await;
+    if result.is_ok() {
+        job.meters.upload_seconds.record(job.runtime.mono().since(began).as_secs_f64());
+    }
+    let _gone = job.committed.try_send(result.is_ok());
+    let _gone = job.events.try_send(Event::UploadEnded { job: job.id, result });
+}
+
+async fn upload(job: &Job, objects: Vec<JobObject>) -> Result<(), UploadFailure> {
+    let first = reserve(job, objects.len()).await?;
+    let mut commits = Vec::with_capacity(objects.len());
+    for (n, object) in objects.into_iter().enumerate() {
+        commits.push(write(job, ObjectId(first.0 + n as u64), object).await?);
+    }
+    if let Some(before) = &job.before
+        && !before.recv_async().await.unwrap_or(false)
+    {
+        return Err(UploadFailure::Retry("the upload before this one failed".into()));
+    }
+    commit(job, commits).await
+}
+
+fn stopping<T>(_: T) -> UploadFailure {
+    UploadFailure::Retry("the metadata actor is stopping".into())
+}
+
+async fn reserve(job: &Job, count: usize) -> Result<ObjectId, UploadFailure> {
+    let (reply, first) = flume::bounded(1);
+    let count = u32::try_from(count).map_err(stopping)?;
+    job.meta.try_send(MetaRequest::ReserveObjects { shard: job.shard, count, reply }).map_err(stopping)?;
+    first.recv_async().await.map_err(stopping)
+}
+
+async fn write(job: &Job, id: ObjectId, object: JobObject) -> Result<ObjectCommit, UploadFailure> {
+    let key = data_key(id.0, job.identity.node, job.identity.node_epoch);
+    let properties = properties(job, &object);
+    let mut encoder = ObjectEncoder::new(id.0, job.block_bytes);
+    let mut ranges = Vec::with_capacity(object.parts.len());
+    for part in object.parts {
+        encode(job, &mut encoder, part.range.partition, part.memory, part.ring).await?;
+        ranges.push(part.range);
+    }
+    let EncodedObject { parts, size_bytes, .. } = encoder.finish(&properties);
+    put(job, &key, parts).await?;
+    job.meters.uploaded_objects.increment(1);
+    job.meters.uploaded_bytes.increment(size_bytes);
+    Ok(ObjectCommit { object: id, key, object_bytes: size_bytes, ranges })
+}
+
+async fn encode(
+    job: &Job,
+    encoder: &mut ObjectEncoder,
+    partition: PartitionId,
+    memory: Vec<(RingEntry, Option<Bytes>)>,
+    ring: Vec<Span>,
+) -> Result<(), UploadFailure> {
+    let damaged = |e: &dyn std::fmt::Display| UploadFailure::Fatal(format!("reading the WAL ring for an upload: {e}"));
+    let read = read_spans(job.device.clone(), job.ring, ring).await.map_err(|e| damaged(&e))?;
+    let mut read: BTreeMap<Offset, Bytes> = read.into_iter().map(|(entry, bytes)| (entry.base, bytes)).collect();
+    for (n, (entry, bytes)) in memory.into_iter().enumerate() {
+        let bytes = bytes.or_else(|| read.remove(&entry.base)).ok_or_else(|| damaged(&"a batch is missing"))?;
+        encoder.push_whole(partition, bytes).map_err(|e| damaged(&e))?;
+        if n % BATCHES_PER_BREATH == BATCHES_PER_BREATH - 1 {
+            job.runtime.breathe().await;
+        }
+    }
+    Ok(())
+}
+
+async fn put(job: &Job, key: &ObjectKey, parts: Vec<Bytes>) -> Result<(), UploadFailure> {
+    match job.store.put(key.clone(), parts, PutCondition::IfAbsent).await {
+        // The id is reserved for this one put: whoever wrote it, an earlier try of the engine's, wrote the same bytes.
+        Ok(()) | Err(StoreError::Exists(_)) => Ok(()),
+        Err(error) => Err(UploadFailure::Retry(error.to_string())),
+    }
+}
+
+fn properties(job: &Job, object: &JobObject) -> Properties {
+    let partitions = object.parts.iter().map(|part| PartitionProperties {
+        partition: part.range.partition,
+        topic_name: part.topic_name.to_string(),
+        settings_version: 0,
+        leader_epoch: part.leader_epoch,
+        log_start: part.log_start,
+        epochs: part.epochs.clone(),
+        producers: part.range.producers.iter().map(producer_state).collect(),
+        aborted: Vec::new(),
+    });
+    Properties {
+        cluster_id: job.identity.cluster_id.to_string(),
+        node: job.identity.node,
+        node_epoch: job.identity.node_epoch,
+        shard: job.shard,
+        upload_sequence: object.sequence,
+        partitions: partitions.collect(),
+    }
+}
+
+fn producer_state(entry: &crate::msg::ProducerEntry) -> ProducerState {
+    let window = entry.window.iter().map(|b| ProducerBatch {
+        first_sequence: b.first_sequence,
+        last_sequence: b.last_sequence,
+        base_offset: b.base_offset,
+        last_offset: b.last_offset,
+    });
+    ProducerState {
+        producer_id: entry.producer_id,
+        epoch: entry.epoch,
+        last_timestamp: entry.last_timestamp,
+        window: window.collect(),
+    }
+}
+
+/// Commits in order. A deleted partition's range is dropped and the rest tried again.
+async fn commit(job: &Job, mut commits: Vec<ObjectCommit>) -> Result<(), UploadFailure> {
+    while !commits.is_empty() {
+        let (reply, outcomes) = flume::bounded(1);
+        let ask = MetaRequest::Commit { shard: job.shard, commits: commits.clone(), reply };
+        job.meta.try_send(ask).map_err(stopping)?;
+        let outcomes = outcomes.recv_async().await.map_err(stopping)?;
+        if outcomes.is_empty() {
+            return Err(UploadFailure::Retry("the metadata answered no commit".into()));
+        }
+        let done = outcomes.iter().take_while(|o| **o == CommitOutcome::Committed).count();
+        if done > 0 {
+            sync(job).await?;
+            let rest = commits.split_off(done);
+            let objects = std::mem::replace(&mut commits, rest).iter().flat_map(committed).collect();
+            let _gone = job.events.try_send(Event::Committed { objects });
+        }
+        match outcomes.into_iter().nth(done) {
+            None | Some(CommitOutcome::Committed) => {}
+            Some(CommitOutcome::Mismatch(parts)) => {
+                let Some(open) = commits.first_mut() else { continue };
+                drop_deleted(open, &parts)?;
+                if open.ranges.is_empty() {
+                    // Its reservation stays: the janitor of the next start removes the object.
+                    commits.remove(0);
+                }
+            }
+            Some(CommitOutcome::Unreserved) => {
+                return Err(UploadFailure::Retry("the object's reservation was taken away".into()));
+            }
+            Some(CommitOutcome::Fenced) => {
+                return Err(UploadFailure::Fatal("another broker has fenced this one's epoch".into()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn drop_deleted(commit: &mut ObjectCommit, parts: &[(PartitionId, Option<Offset>)]) -> Result<(), UploadFailure> {
+    for (partition, end) in parts {
+        let range = commit.ranges.iter().position(|r| r.partition == *partition);
+        match (range, end) {
+            (Some(at), None) => drop(commit.ranges.remove(at)),
+            (_, end) => {
+                let end = end.map_or(-1, |o| o.0);
+                let text = format!("the metadata has partition {partition} committed up to {end}, the shard disagrees");
+                return Err(UploadFailure::Fatal(text));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn sync(job: &Job) -> Result<(), UploadFailure> {
+    let (reply, durable) = flume::bounded(1);
+    job.meta.try_send(MetaRequest::Sync { reply }).map_err(stopping)?;
+    durable.recv_async().await.map_err(stopping)
+}
+
+fn committed(commit: &ObjectCommit) -> impl Iterator<Item = (PartitionId, CommittedObject)> {
+    commit.ranges.iter().map(|range| {
+        let object = CommittedObject {
+            object: commit.object,
+            key: commit.key.clone(),
+            object_bytes: commit.object_bytes,
+            base: range.base,
+            last: range.last,
+            size_bytes: range.size_bytes,
+            max_timestamp: range.max_timestamp,
+            epoch: range.epochs.first().map_or(LeaderEpoch(-1), |(epoch, _)| *epoch),
+        };
+        (range.partition, object)
+    })
+}
