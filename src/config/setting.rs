@@ -9,6 +9,8 @@ pub enum Kind {
     Int,
     /// A whole number of 64 bits.
     Long,
+    /// A number with a fraction.
+    Double,
     /// Text.
     Text,
     /// Texts, separated by commas.
@@ -23,6 +25,7 @@ impl Kind {
             Kind::Text => 2,
             Kind::Int => 3,
             Kind::Long => 5,
+            Kind::Double => 6,
             Kind::List => 7,
         }
     }
@@ -32,6 +35,7 @@ impl Kind {
         match self {
             Kind::Boolean => "true or false",
             Kind::Int | Kind::Long => "a whole number",
+            Kind::Double => "a number",
             Kind::Text => "a text in quotes",
             Kind::List => "a text, or a list of texts",
         }

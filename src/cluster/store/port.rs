@@ -4,7 +4,7 @@
 //! [`MetadataStore::transact`] and compares a revision or a value; there is no plain put. Watches and leases belong to the
 //! engine for several brokers and are not part of the port yet: a single broker is the only writer of its store.
 
-use std::{fmt, io, path::PathBuf};
+use std::{collections::BTreeSet, fmt, io, path::PathBuf};
 
 /// A moment in the life of the store: each applied transaction that writes takes the next one. The first is 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -129,9 +129,9 @@ pub trait MetadataStore: Send + Sync + 'static {
 
 /// Checks the rules of the port that a caller inside this process must keep.
 pub(super) fn check_writes(writes: &[Write]) {
-    for (i, write) in writes.iter().enumerate() {
-        let key = write.key();
+    for key in writes.iter().map(Write::key) {
         assert!(!key.is_empty() && key.len() <= 1024 && key[0] != 0, "metadata key {key:?} breaks the port's rules");
-        debug_assert!(!writes[..i].iter().any(|w| w.key() == key), "metadata key {key:?} written twice");
     }
+    let keys: BTreeSet<&[u8]> = writes.iter().map(Write::key).collect();
+    assert_eq!(keys.len(), writes.len(), "a metadata key is written twice in one transaction");
 }

@@ -2,6 +2,7 @@
 //! damage and say nothing.
 //!
 //! Two slots of 4 KiB are written in turn, so that a torn write leaves the other one; the newer valid slot counts.
+#![expect(clippy::disallowed_methods, reason = "part of the sled engine, which is called on threads of its own")]
 
 use std::{
     fs::{File, OpenOptions},

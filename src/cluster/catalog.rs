@@ -1,0 +1,159 @@
+//! The content of the metadata store in memory, as far as decisions need it: topics, partitions, objects, reservations.
+//!
+//! Pure: [`super::ledger`] writes to the store and then tells the catalog; [`super::load`] builds it at the start. This
+//! broker is the only writer of what is in here; the epoch that every transaction compares makes sure of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use thalweg_objectstore::ObjectKey;
+use thalweg_record::{LeaderEpoch, Offset, PartitionId, TopicId};
+use thalweg_shards::{
+    meta::{CommitRange, CommittedObject, ObjectCommit, ObjectId},
+    msg::{PartitionSettings, PartitionSpec},
+};
+
+use super::{
+    partition::Partition,
+    schema::{BlockRecord, GarbageRecord},
+    store::Revision,
+};
+
+/// A topic.
+#[derive(Clone, Debug)]
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    pub(super) internal: bool,
+    pub(super) overrides: BTreeMap<String, String>,
+    pub(super) created: u64,
+    /// Revision of its record, which changes of it compare.
+    pub(super) revision: Revision,
+    /// By index.
+    pub(super) partitions: Vec<Partition>,
+}
+
+/// A committed object with at least one live range.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub(super) key: ObjectKey,
+    pub(super) bytes: u64,
+    pub(super) shard: u16,
+    pub(super) epoch: i32,
+    /// Ranges that some partition still has.
+    pub(super) live: usize,
+}
+
+/// An object to be deleted.
+#[derive(Clone, Debug)]
+pub(super) struct Garbage {
+    pub(super) record: GarbageRecord,
+    /// Handed to a janitor of this process, which will say when it is gone.
+    pub(super) handed: bool,
+}
+
+/// The whole.
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    pub(super) topics: BTreeMap<TopicId, Topic>,
+    pub(super) names: BTreeMap<Arc<str>, TopicId>,
+    pub(super) objects: BTreeMap<ObjectId, Object>,
+    /// Blocks of reserved ids, by their first.
+    pub(super) blocks: BTreeMap<ObjectId, BlockRecord>,
+    pub(super) garbage: BTreeMap<ObjectId, Garbage>,
+}
+
+impl Catalog {
+    /// A partition.
+    pub(super) fn partition(&self, id: PartitionId) -> Option<&Partition> {
+        self.topics.get(&id.topic)?.partitions.get(usize::try_from(id.index).ok()?)
+    }
+
+    /// A partition, to change it.
+    pub(super) fn partition_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
+        self.topics.get_mut(&id.topic)?.partitions.get_mut(usize::try_from(id.index).ok()?)
+    }
+
+    /// The block that holds a reserved id.
+    pub(super) fn block_of(&self, object: ObjectId) -> Option<(ObjectId, &BlockRecord)> {
+        let (first, block) = self.blocks.range(..=object).next_back()?;
+        (object.0 - first.0 < u64::from(block.count)).then_some((*first, block))
+    }
+
+    /// Ranges that do not fit: their partition, and where it ends (`None`: it does not exist).
+    pub(super) fn mismatches(&self, ranges: &[CommitRange]) -> Vec<(PartitionId, Option<Offset>)> {
+        let mut ends: BTreeMap<PartitionId, Option<Offset>> = BTreeMap::new();
+        let mut wrong = BTreeMap::new();
+        for range in ranges {
+            let stored = self.partition(range.partition).map(|p| p.committed_end);
+            let end = ends.entry(range.partition).or_insert(stored);
+            if *end == Some(range.base) && range.last >= range.base {
+                *end = Some(range.last.next());
+            } else {
+                wrong.insert(range.partition, stored);
+            }
+        }
+        wrong.into_iter().collect()
+    }
+
+    /// Takes a commit whose ranges fit. Answers whether any of it is live; if not, the object is not kept.
+    pub(super) fn append(&mut self, commit: &ObjectCommit, shard: u16, epoch: i32) -> bool {
+        let mut live = 0;
+        for range in &commit.ranges {
+            let partition = self.partition_mut(range.partition).expect("ranges are checked before");
+            live += usize::from(partition.append(commit.object, range));
+        }
+        if live > 0 {
+            let object = Object { key: commit.key.clone(), bytes: commit.object_bytes, shard, epoch, live };
+            self.objects.insert(commit.object, object);
+        }
+        live > 0
+    }
+
+    /// One range of each of these objects is dead; answers those of which nothing is live any more, taken out.
+    pub(super) fn release(&mut self, ranges: Vec<ObjectId>) -> Vec<(ObjectId, Object)> {
+        let mut dead = Vec::new();
+        for id in ranges {
+            let object = self.objects.get_mut(&id).expect("a part's object is in the catalog");
+            object.live -= 1;
+            if object.live == 0 {
+                dead.extend(self.objects.remove_entry(&id));
+            }
+        }
+        dead
+    }
+
+    /// All a shard needs to open a partition under `leader_epoch`.
+    pub(super) fn spec(
+        &self,
+        id: PartitionId,
+        leader_epoch: LeaderEpoch,
+        settings: PartitionSettings,
+    ) -> Option<PartitionSpec> {
+        let topic = self.topics.get(&id.topic)?;
+        let partition = self.partition(id)?;
+        let committed = partition.parts.iter().map(|(base, part)| {
+            let object = &self.objects[&part.object];
+            CommittedObject {
+                object: part.object,
+                key: object.key.clone(),
+                object_bytes: object.bytes,
+                base: *base,
+                last: part.last,
+                size_bytes: part.size_bytes,
+                max_timestamp: part.max_timestamp,
+                epoch: partition.epoch_at(*base),
+            }
+        });
+        Some(PartitionSpec {
+            partition: id,
+            topic_name: topic.name.clone(),
+            leader_epoch,
+            settings,
+            log_start: partition.log_start,
+            committed: committed.collect(),
+            epochs: partition.epochs.clone(),
+            producers: partition.producers.values().cloned().collect(),
+            committed_end: partition.committed_end,
+            internal: topic.internal,
+        })
+    }
+}

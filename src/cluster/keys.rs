@@ -1,0 +1,104 @@
+//! Names of things in the metadata store: a word, a slash, and a fixed binary form, so that a range scan of the word comes
+//! in the order of ids.
+
+use thalweg_record::{NodeId, PartitionId, TopicId};
+use thalweg_shards::meta::ObjectId;
+
+/// The cluster's record.
+pub(super) const CLUSTER: &[u8] = b"cluster";
+/// First object id that no block covers.
+pub(super) const NEXT_OBJECT: &[u8] = b"next/object";
+/// First producer id that no block covers.
+pub(super) const NEXT_PRODUCER: &[u8] = b"next/producer";
+/// All topics.
+pub(super) const TOPICS: &[u8] = b"topic/";
+/// All partition heads.
+pub(super) const HEADS: &[u8] = b"head/";
+/// All blocks of reserved object ids.
+pub(super) const BLOCKS: &[u8] = b"block/";
+/// All committed objects.
+pub(super) const OBJECTS: &[u8] = b"object/";
+/// All objects to be deleted.
+pub(super) const GARBAGE: &[u8] = b"garbage/";
+
+fn key(word: &[u8], rest: &[u8]) -> Vec<u8> {
+    [word, rest].concat()
+}
+
+/// A broker's record.
+pub(super) fn node(node: NodeId) -> Vec<u8> {
+    key(b"node/", &node.0.to_be_bytes())
+}
+
+/// A topic's record.
+pub(super) fn topic(topic: TopicId) -> Vec<u8> {
+    key(TOPICS, &topic.0)
+}
+
+/// A topic's name, whose value is the id: two topics of one name cannot be created.
+pub(super) fn name(name: &str) -> Vec<u8> {
+    key(b"name/", name.as_bytes())
+}
+
+/// A partition's head.
+pub(super) fn head(partition: PartitionId) -> Vec<u8> {
+    key(HEADS, &[&partition.topic.0[..], &partition.index.to_be_bytes()].concat())
+}
+
+/// The block of reserved object ids that begins with `first`.
+pub(super) fn block(first: ObjectId) -> Vec<u8> {
+    key(BLOCKS, &first.0.to_be_bytes())
+}
+
+/// A committed object.
+pub(super) fn object(object: ObjectId) -> Vec<u8> {
+    key(OBJECTS, &object.0.to_be_bytes())
+}
+
+/// An object to be deleted.
+pub(super) fn garbage(object: ObjectId) -> Vec<u8> {
+    key(GARBAGE, &object.0.to_be_bytes())
+}
+
+/// All WAL slices of a broker.
+pub(super) fn slices(node: NodeId) -> Vec<u8> {
+    [b"slice/", &node.0.to_be_bytes()[..], b"/"].concat()
+}
+
+/// A WAL slice.
+pub(super) fn slice(node: NodeId, slice: [u8; 16]) -> Vec<u8> {
+    key(&slices(node), &slice)
+}
+
+/// The topic id in a key of [`TOPICS`].
+pub(super) fn parse_topic(key: &[u8]) -> Option<TopicId> {
+    Some(TopicId(key.strip_prefix(TOPICS)?.try_into().ok()?))
+}
+
+/// The partition in a key of [`HEADS`].
+pub(super) fn parse_head(key: &[u8]) -> Option<PartitionId> {
+    let (topic, index) = key.strip_prefix(HEADS)?.split_last_chunk::<4>()?;
+    Some(PartitionId { topic: TopicId(topic.try_into().ok()?), index: i32::from_be_bytes(*index) })
+}
+
+/// The object id in a key that begins with `word`.
+pub(super) fn parse_id(word: &[u8], key: &[u8]) -> Option<ObjectId> {
+    Some(ObjectId(u64::from_be_bytes(key.strip_prefix(word)?.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_parse_back_and_keep_the_order_of_ids() {
+        let partition = PartitionId { topic: TopicId([7; 16]), index: 258 };
+        assert_eq!(parse_head(&head(partition)), Some(partition));
+        assert_eq!(parse_topic(&topic(partition.topic)), Some(partition.topic));
+        assert_eq!(parse_id(OBJECTS, &object(ObjectId(1 << 40))), Some(ObjectId(1 << 40)));
+        assert_eq!(parse_id(OBJECTS, &block(ObjectId(1))), None);
+        assert_eq!(parse_head(b"head/short"), None);
+        assert!(object(ObjectId(255)) < object(ObjectId(256)));
+        assert!(head(partition) < head(PartitionId { index: 259, ..partition }));
+    }
+}

@@ -1,0 +1,150 @@
+//! Reads the metadata store into a [`Catalog`] at the start, and checks that its parts fit together.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::de::DeserializeOwned;
+use thalweg_record::{Offset, PartitionId};
+use thalweg_shards::meta::{CommitRange, ObjectId};
+
+use super::{
+    catalog::{Catalog, Garbage, Object, Topic},
+    error::ClusterError,
+    keys,
+    partition::Partition,
+    schema::{self, BlockRecord, GarbageRecord, HeadRecord, ObjectRecord, TopicRecord},
+    store::{MetadataStore, Revision, Versioned},
+};
+
+/// Entries read at once.
+const PAGE: usize = 1000;
+
+/// Reads everything.
+///
+/// # Errors
+/// The store fails, holds a value that this version does not read, or names no object for offsets that a partition must
+/// have.
+pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
+    let mut catalog = Catalog::default();
+    scan(store, keys::TOPICS, |key, revision, record: TopicRecord| {
+        let id = keys::parse_topic(key).ok_or("bad topic id")?;
+        add_topic(&mut catalog, id, revision, record)
+    })?;
+    scan(store, keys::HEADS, |key, _, head: HeadRecord| {
+        let id = keys::parse_head(key).ok_or("bad partition id")?;
+        let partition = catalog.partition_mut(id).ok_or("its partition does not exist")?;
+        *partition = Partition::from_head(&head);
+        Ok(())
+    })?;
+    scan(store, keys::BLOCKS, |key, _, block: BlockRecord| {
+        catalog.blocks.insert(keys::parse_id(keys::BLOCKS, key).ok_or("bad object id")?, block);
+        Ok(())
+    })?;
+    scan(store, keys::GARBAGE, |key, _, record: GarbageRecord| {
+        let id = keys::parse_id(keys::GARBAGE, key).ok_or("bad object id")?;
+        catalog.garbage.insert(id, Garbage { record, handed: false });
+        Ok(())
+    })?;
+    let mut ranges: BTreeMap<(PartitionId, Offset), (ObjectId, CommitRange)> = BTreeMap::new();
+    scan(store, keys::OBJECTS, |key, _, record: ObjectRecord| {
+        let id = keys::parse_id(keys::OBJECTS, key).ok_or("bad object id")?;
+        let commit = record.commit(id)?;
+        let (shard, epoch) = (record.shard, record.epoch);
+        catalog.objects.insert(id, Object { key: commit.key, bytes: commit.object_bytes, shard, epoch, live: 0 });
+        ranges.extend(commit.ranges.into_iter().map(|r| ((r.partition, r.base), (id, r))));
+        Ok(())
+    })?;
+    for ((id, _), (object, range)) in ranges {
+        place(&mut catalog, id, object, &range).map_err(ClusterError::damaged)?;
+    }
+    check_contiguous(&catalog)?;
+    Ok(catalog)
+}
+
+/// Reads one record.
+pub(super) fn record<T: DeserializeOwned>(
+    store: &dyn MetadataStore,
+    key: &[u8],
+) -> Result<Option<(T, Versioned)>, ClusterError> {
+    let Some(found) = store.get(key)? else { return Ok(None) };
+    let record = schema::decode(&found.value).map_err(|why| unreadable(key, &why))?;
+    Ok(Some((record, found)))
+}
+
+/// Calls `take` for every key that begins with `prefix`.
+pub(super) fn scan<T: DeserializeOwned>(
+    store: &dyn MetadataStore,
+    prefix: &[u8],
+    mut take: impl FnMut(&[u8], Revision, T) -> Result<(), String>,
+) -> Result<(), ClusterError> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = store.range(prefix, after.as_deref(), PAGE)?;
+        for (key, found) in &page {
+            schema::decode(&found.value)
+                .and_then(|record| take(key, found.revision, record))
+                .map_err(|why| unreadable(key, &why))?;
+        }
+        match page.into_iter().next_back() {
+            Some((last, _)) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn unreadable(key: &[u8], why: &str) -> ClusterError {
+    ClusterError::damaged(format!("record {}: {why}", key.escape_ascii()))
+}
+
+fn add_topic(
+    catalog: &mut Catalog,
+    id: thalweg_record::TopicId,
+    revision: Revision,
+    record: TopicRecord,
+) -> Result<(), String> {
+    let count = usize::try_from(record.partitions).map_err(|_| "negative partition count")?;
+    let name: Arc<str> = record.name.into();
+    if catalog.names.insert(name.clone(), id).is_some() {
+        return Err(format!("a second topic of the name {name}"));
+    }
+    let (internal, overrides, created) = (record.internal, record.overrides, record.created);
+    let partitions = vec![Partition::default(); count];
+    catalog.topics.insert(id, Topic { name, internal, overrides, created, revision, partitions });
+    Ok(())
+}
+
+/// Gives a range to its partition. Ranges come by partition and offset; those of deleted topics are skipped.
+fn place(catalog: &mut Catalog, id: PartitionId, object: ObjectId, range: &CommitRange) -> Result<(), String> {
+    let Some(partition) = catalog.partition_mut(id) else { return Ok(()) };
+    let live = if range.base < partition.committed_end {
+        partition.locate(object, range)
+    } else if range.base == partition.committed_end {
+        partition.append(object, range)
+    } else {
+        return Err(format!("no object holds offsets {} to {} of {id}", partition.committed_end, range.base));
+    };
+    if live {
+        catalog.objects.get_mut(&object).expect("ranges come with their objects").live += 1;
+    }
+    Ok(())
+}
+
+/// Checks that live parts leave no gap between the log start and the committed end.
+fn check_contiguous(catalog: &Catalog) -> Result<(), ClusterError> {
+    for topic in catalog.topics.values() {
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            let mut reached = partition.log_start;
+            for (base, part) in &partition.parts {
+                let fits = if reached == partition.log_start { *base <= reached } else { *base == reached };
+                if !fits {
+                    break;
+                }
+                reached = part.last.next();
+            }
+            if reached < partition.committed_end {
+                let name = &topic.name;
+                return Err(ClusterError::damaged(format!("no object holds offset {reached} of {name}-{index}")));
+            }
+        }
+    }
+    Ok(())
+}

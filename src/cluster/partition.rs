@@ -1,0 +1,162 @@
+//! What the metadata knows of one partition: a pure value, built from its head and the commits after it.
+
+use std::collections::BTreeMap;
+
+use thalweg_record::{LeaderEpoch, Offset, Wall};
+use thalweg_shards::{
+    meta::{CommitRange, ObjectId},
+    msg::ProducerEntry,
+};
+
+use super::schema::{self, HeadRecord};
+
+/// The part of a committed object that belongs to one partition; its first offset is the key it is kept under.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Part {
+    pub(super) object: ObjectId,
+    pub(super) last: Offset,
+    pub(super) size_bytes: u64,
+    pub(super) max_timestamp: Wall,
+}
+
+/// A partition.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Partition {
+    pub(super) log_start: Offset,
+    /// First offset that was never committed.
+    pub(super) committed_end: Offset,
+    /// Leader epochs and their first offsets, ascending.
+    pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
+    /// Idempotent producers at the committed end.
+    pub(super) producers: BTreeMap<i64, ProducerEntry>,
+    /// Live parts, by first offset, contiguous.
+    pub(super) parts: BTreeMap<Offset, Part>,
+}
+
+impl Partition {
+    /// As it was when the head was written, without its parts.
+    pub(super) fn from_head(head: &HeadRecord) -> Partition {
+        Partition {
+            log_start: Offset(head.log_start),
+            committed_end: Offset(head.committed_end),
+            epochs: head.epochs.iter().map(schema::epoch).collect(),
+            producers: head.producers.iter().map(|row| (row.0, schema::producer(row))).collect(),
+            parts: BTreeMap::new(),
+        }
+    }
+
+    /// Its head, as of now.
+    pub(super) fn head(&self) -> HeadRecord {
+        HeadRecord {
+            log_start: self.log_start.0,
+            committed_end: self.committed_end.0,
+            epochs: self.epochs.iter().map(|(e, o)| (e.0, o.0)).collect(),
+            producers: self.producers.values().map(schema::producer_row).collect(),
+        }
+    }
+
+    /// Takes the next range: it starts at the committed end. Answers whether the range is live, or lies below the log
+    /// start altogether.
+    pub(super) fn append(&mut self, object: ObjectId, range: &CommitRange) -> bool {
+        assert!(range.base == self.committed_end && range.last >= range.base, "ranges are checked before");
+        self.committed_end = range.last.next();
+        for &(epoch, first) in &range.epochs {
+            if self.epochs.last().is_none_or(|(newest, _)| *newest < epoch) {
+                self.epochs.push((epoch, first));
+            }
+        }
+        self.producers.extend(range.producers.iter().map(|p| (p.producer_id, p.clone())));
+        self.locate(object, range)
+    }
+
+    /// Takes a range that the head has summed up already; otherwise as [`Partition::append`].
+    pub(super) fn locate(&mut self, object: ObjectId, range: &CommitRange) -> bool {
+        let live = range.last >= self.log_start;
+        if live {
+            let (last, size_bytes, max_timestamp) = (range.last, range.size_bytes, range.max_timestamp);
+            self.parts.insert(range.base, Part { object, last, size_bytes, max_timestamp });
+        }
+        live
+    }
+
+    /// Forgets producers whose greatest timestamp lies before `before`, except those that appended in `range`.
+    pub(super) fn expire_producers(&mut self, before: Wall, range: &CommitRange) {
+        self.producers
+            .retain(|id, p| p.last_timestamp >= before || range.producers.iter().any(|r| r.producer_id == *id));
+    }
+
+    /// Raises the log start (the caller checks that it does rise) and answers the objects whose part here is dead now.
+    pub(super) fn raise(&mut self, log_start: Offset) -> Vec<ObjectId> {
+        self.log_start = log_start;
+        // The epoch in force at the log start stays; older ones answer nothing any more.
+        let in_force = self.epochs.iter().rposition(|(_, first)| *first <= log_start).unwrap_or(0);
+        self.epochs.drain(..in_force);
+        let mut dead = Vec::new();
+        while let Some(first) = self.parts.first_entry().filter(|p| p.get().last < log_start) {
+            dead.push(first.remove().object);
+        }
+        dead
+    }
+
+    /// The leader epoch of the record at `offset`.
+    pub(super) fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.epochs.iter().rev().find(|(_, first)| *first <= offset).map_or(LeaderEpoch(0), |(epoch, _)| *epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_record::PartitionId;
+
+    use super::*;
+
+    fn range(base: i64, last: i64, epoch: i32) -> CommitRange {
+        let producers =
+            vec![ProducerEntry { producer_id: base, epoch: 0, window: Vec::new(), last_timestamp: Wall(base * 100) }];
+        CommitRange {
+            partition: PartitionId::default(),
+            base: Offset(base),
+            last: Offset(last),
+            size_bytes: 10,
+            max_timestamp: Wall(0),
+            epochs: vec![(LeaderEpoch(epoch), Offset(base))],
+            producers,
+        }
+    }
+
+    #[test]
+    fn an_emptied_partition_keeps_its_end_epochs_and_producers() {
+        let mut partition = Partition::default();
+        assert!(partition.append(ObjectId(1), &range(0, 9, 1)));
+        assert!(partition.append(ObjectId(2), &range(10, 19, 3)));
+        assert_eq!(partition.epoch_at(Offset(9)), LeaderEpoch(1));
+        assert_eq!(partition.epoch_at(Offset(10)), LeaderEpoch(3));
+        assert_eq!(partition.raise(Offset(10)), [ObjectId(1)]);
+        assert_eq!(partition.epochs, [(LeaderEpoch(3), Offset(10))]);
+        assert_eq!(partition.raise(Offset(20)), [ObjectId(2)]);
+        let again = Partition::from_head(&partition.head());
+        assert_eq!(again, partition);
+        assert_eq!((again.log_start, again.committed_end), (Offset(20), Offset(20)));
+        assert_eq!(again.producers.len(), 2);
+    }
+
+    #[test]
+    fn a_part_that_holds_the_log_start_stays() {
+        let mut partition = Partition::default();
+        partition.append(ObjectId(1), &range(0, 9, 1));
+        assert!(partition.raise(Offset(9)).is_empty());
+        assert_eq!(partition.raise(Offset(15)), [ObjectId(1)]);
+        assert!(!partition.append(ObjectId(2), &range(10, 14, 1)), "below the log start");
+        assert_eq!(partition.committed_end, Offset(15));
+    }
+
+    #[test]
+    fn producers_expire_unless_they_just_appended() {
+        let mut partition = Partition::default();
+        partition.append(ObjectId(1), &range(0, 9, 1));
+        partition.append(ObjectId(2), &range(10, 19, 1));
+        partition.append(ObjectId(3), &range(20, 29, 1));
+        partition.expire_producers(Wall(1500), &range(0, 9, 1));
+        assert_eq!(partition.producers.keys().copied().collect::<Vec<_>>(), [0, 20]);
+    }
+}

@@ -1,0 +1,256 @@
+//! Values of the metadata store: JSON with a version, `{"v":1,"d":...}`; what there is much of (ranges, producers) is
+//! written as arrays, without names.
+//!
+//! A committed object is *one* value that lists all its ranges, so that a commit costs the same two writes whatever the
+//! number of partitions; what a partition has is derived from its head and the ranges after it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thalweg_objectstore::ObjectKey;
+use thalweg_record::{LeaderEpoch, Offset, PartitionId, TopicId, Wall};
+use thalweg_shards::{
+    meta::{CommitRange, ObjectCommit, ObjectId},
+    msg::{ProducerBatch, ProducerEntry},
+};
+
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Stamped<T> {
+    v: u32,
+    d: T,
+}
+
+/// A value's bytes.
+pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(&Stamped { v: VERSION, d: value }).expect("records have text keys and no failing parts")
+}
+
+/// The value in `bytes`; the error says what is wrong.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    match serde_json::from_slice::<Stamped<T>>(bytes) {
+        Ok(stamped) if stamped.v == VERSION => Ok(stamped.d),
+        parsed => match serde_json::from_slice::<Version>(bytes) {
+            Ok(Version { v }) if v != VERSION => Err(format!("it has version {v}, this broker reads {VERSION}")),
+            _ => Err(parsed.err().map_or_else(String::new, |e| e.to_string())),
+        },
+    }
+}
+
+/// The cluster.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct ClusterRecord {
+    /// 22 characters of URL-safe base64.
+    pub(super) cluster_id: String,
+    /// The broker whose data directory this is.
+    pub(super) node: i32,
+    /// The object-store URL whose cluster-id object was last found to be ours.
+    pub(super) checked_url: Option<String>,
+}
+
+/// A broker.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct NodeRecord {
+    /// Raised at each start. It is the leader epoch of all partitions opened in that run, and fences commits of earlier
+    /// runs.
+    pub(super) epoch: i32,
+}
+
+/// A topic; its id is in the key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct TopicRecord {
+    pub(super) name: String,
+    pub(super) partitions: i32,
+    pub(super) internal: bool,
+    /// Settings by Kafka's name, as text.
+    pub(super) overrides: BTreeMap<String, String>,
+    /// The store's revision before it was created.
+    pub(super) created: u64,
+}
+
+/// A block of reserved object ids; its first id is in the key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct BlockRecord {
+    pub(super) node: i32,
+    pub(super) epoch: i32,
+    pub(super) shard: u16,
+    pub(super) count: u32,
+}
+
+/// Why an object is to be deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum GarbageKind {
+    /// Reserved, never committed, its reservation is gone: may be deleted at once.
+    Orphan,
+    /// Was committed, nothing in it is live: stays until a durable metadata snapshot in the bucket does not name it.
+    Dead,
+}
+
+/// An object to be deleted; its id is in the key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct GarbageRecord {
+    pub(super) kind: GarbageKind,
+    /// Node epoch that reserved the id: part of the object's key.
+    pub(super) epoch: i32,
+    /// The shard that reserved it.
+    pub(super) shard: u16,
+    /// The key, where it is known.
+    pub(super) key: Option<String>,
+}
+
+/// Leader epoch and its first offset.
+pub(super) type EpochRow = (i32, i64);
+/// Producer id, epoch, last timestamp, and its batches: first and last sequence, base and last offset.
+pub(super) type ProducerRow = (i64, i16, i64, Vec<(i32, i32, i64, i64)>);
+/// Topic id in hex, partition, base, last, bytes, greatest timestamp, epochs that begin in it, producers at its end.
+type RangeRow = (String, i32, i64, i64, u64, i64, Vec<EpochRow>, Vec<ProducerRow>);
+
+/// A committed object; its id is in the key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct ObjectRecord {
+    pub(super) key: String,
+    pub(super) bytes: u64,
+    pub(super) shard: u16,
+    /// Node epoch of the commit.
+    pub(super) epoch: i32,
+    ranges: Vec<RangeRow>,
+}
+
+/// A partition as of `committed_end`; ranges from there on come on top. Written before the ranges that it sums up are
+/// dropped, so that an emptied partition does not begin again at 0.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct HeadRecord {
+    pub(super) log_start: i64,
+    pub(super) committed_end: i64,
+    pub(super) epochs: Vec<EpochRow>,
+    pub(super) producers: Vec<ProducerRow>,
+}
+
+/// A WAL slice of this broker; its id is in the key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct SliceRow {
+    pub(super) shard: u16,
+    pub(super) path: String,
+    pub(super) closed_empty: bool,
+}
+
+impl ObjectRecord {
+    /// What is stored for a commit.
+    pub(super) fn new(commit: &ObjectCommit, shard: u16, epoch: i32) -> ObjectRecord {
+        let row = |r: &CommitRange| {
+            let topic = r.partition.topic.to_string();
+            let epochs = r.epochs.iter().map(|(e, o)| (e.0, o.0)).collect();
+            let producers = r.producers.iter().map(producer_row).collect();
+            let (base, last) = (r.base.0, r.last.0);
+            (topic, r.partition.index, base, last, r.size_bytes, r.max_timestamp.0, epochs, producers)
+        };
+        let ranges = commit.ranges.iter().map(row).collect();
+        ObjectRecord { key: commit.key.as_str().into(), bytes: commit.object_bytes, shard, epoch, ranges }
+    }
+
+    /// The commit that was stored; the error says what is wrong.
+    pub(super) fn commit(&self, object: ObjectId) -> Result<ObjectCommit, String> {
+        let range = |row: &RangeRow| {
+            let (topic, index, base, last, size_bytes, max_timestamp, epochs, producers) = row;
+            let topic = parse_topic(topic).ok_or_else(|| format!("bad topic id {topic}"))?;
+            Ok::<_, String>(CommitRange {
+                partition: PartitionId { topic, index: *index },
+                base: Offset(*base),
+                last: Offset(*last),
+                size_bytes: *size_bytes,
+                max_timestamp: Wall(*max_timestamp),
+                epochs: epochs.iter().map(epoch).collect(),
+                producers: producers.iter().map(producer).collect(),
+            })
+        };
+        let key = ObjectKey::new(self.key.clone()).map_err(|key| format!("bad object key {key}"))?;
+        let ranges = self.ranges.iter().map(range).collect::<Result<_, _>>()?;
+        Ok(ObjectCommit { object, key, object_bytes: self.bytes, ranges })
+    }
+}
+
+/// An epoch's row, read.
+pub(super) fn epoch(row: &EpochRow) -> (LeaderEpoch, Offset) {
+    (LeaderEpoch(row.0), Offset(row.1))
+}
+
+/// A producer's row.
+pub(super) fn producer_row(p: &ProducerEntry) -> ProducerRow {
+    let batches = p.window.iter().map(|b| (b.first_sequence, b.last_sequence, b.base_offset.0, b.last_offset.0));
+    (p.producer_id, p.epoch, p.last_timestamp.0, batches.collect())
+}
+
+/// A producer's row, read.
+pub(super) fn producer(row: &ProducerRow) -> ProducerEntry {
+    let batch = |b: &(i32, i32, i64, i64)| ProducerBatch {
+        first_sequence: b.0,
+        last_sequence: b.1,
+        base_offset: Offset(b.2),
+        last_offset: Offset(b.3),
+    };
+    let window = row.3.iter().map(batch).collect();
+    ProducerEntry { producer_id: row.0, epoch: row.1, window, last_timestamp: Wall(row.2) }
+}
+
+fn parse_topic(hex: &str) -> Option<TopicId> {
+    let bytes = (hex.len() == 32).then(|| u128::from_str_radix(hex, 16).ok())??;
+    Some(TopicId(bytes.to_be_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit() -> ObjectCommit {
+        let batch =
+            ProducerBatch { first_sequence: 3, last_sequence: 4, base_offset: Offset(10), last_offset: Offset(11) };
+        let producer =
+            ProducerEntry { producer_id: 9, epoch: 2, window: vec![batch], last_timestamp: Wall(1_700_000_000_000) };
+        let range = CommitRange {
+            partition: PartitionId { topic: TopicId([0xab; 16]), index: 5 },
+            base: Offset(10),
+            last: Offset(11),
+            size_bytes: 120,
+            max_timestamp: Wall(-1),
+            epochs: vec![(LeaderEpoch(1), Offset(10))],
+            producers: vec![producer],
+        };
+        let key = ObjectKey::new("a/b").expect("a key");
+        ObjectCommit { object: ObjectId(8), key, object_bytes: 4096, ranges: vec![range] }
+    }
+
+    #[test]
+    fn commits_come_back() {
+        let bytes = encode(&ObjectRecord::new(&commit(), 1, 3));
+        let record: ObjectRecord = decode(&bytes).expect("own value");
+        assert_eq!((record.shard, record.epoch), (1, 3));
+        assert_eq!(record.commit(ObjectId(8)), Ok(commit()));
+    }
+
+    #[test]
+    fn the_stored_form_does_not_change() {
+        let bytes = encode(&ObjectRecord::new(&commit(), 1, 3));
+        let expected = concat!(
+            r#"{"v":1,"d":{"key":"a/b","bytes":4096,"shard":1,"epoch":3,"ranges":[["abababababababababababababababab","#,
+            r#"5,10,11,120,-1,[[1,10]],[[9,2,1700000000000,[[3,4,10,11]]]]]]}}"#
+        );
+        assert_eq!(String::from_utf8(bytes).expect("text"), expected);
+        let garbage = GarbageRecord { kind: GarbageKind::Orphan, epoch: 2, shard: 0, key: None };
+        let bytes = encode(&garbage);
+        assert_eq!(bytes, br#"{"v":1,"d":{"kind":"orphan","epoch":2,"shard":0,"key":null}}"#);
+    }
+
+    #[test]
+    fn other_versions_and_damage_are_told_apart() {
+        let newer = decode::<NodeRecord>(br#"{"v":2,"d":{"era":1}}"#).expect_err("newer");
+        assert!(newer.contains("version 2"), "{newer}");
+        assert!(decode::<NodeRecord>(br#"{"v":1,"d":{"era":1}}"#).expect_err("damaged").contains("epoch"));
+        assert!(decode::<NodeRecord>(b"").is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! From overrides and the broker's defaults to the values in force in the shards.
+
+use std::collections::BTreeMap;
+
+use thalweg_shards::msg::PartitionSettings;
+
+/// What the broker's own settings say about topics that do not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BrokerDefaults {
+    /// `num.partitions`, >= 1.
+    pub num_partitions: i32,
+    /// `wal.max.group.bytes`: a topic's largest batch must fit.
+    pub max_group_bytes: u32,
+    /// Settings of a topic without overrides.
+    pub settings: PartitionSettings,
+}
+
+impl BrokerDefaults {
+    /// The settings in force for a topic with these overrides, which are checked.
+    pub fn effective(&self, overrides: &BTreeMap<String, String>) -> PartitionSettings {
+        let mut settings = self.settings.clone();
+        for (name, value) in overrides {
+            match name.as_str() {
+                "max.message.bytes" => settings.max_message_bytes = number(value).unwrap_or(0) as u32,
+                "retention.ms" => settings.retention_ms = number(value),
+                "retention.bytes" => settings.retention_bytes = number(value),
+                "message.timestamp.before.max.ms" => settings.timestamp_before_max_ms = limit(value),
+                "message.timestamp.after.max.ms" => settings.timestamp_after_max_ms = limit(value),
+                "cleanup.policy" => {
+                    settings.delete = value.split(',').any(|policy| policy == "delete");
+                    settings.compact = value.split(',').any(|policy| policy == "compact");
+                }
+                _ => {}
+            }
+        }
+        settings
+    }
+}
+
+/// A number; -1 is `None`.
+fn number(value: &str) -> Option<u64> {
+    value.parse::<i64>().ok().and_then(|n| u64::try_from(n).ok())
+}
+
+/// A number; the greatest one is `None`.
+fn limit(value: &str) -> Option<u64> {
+    number(value).filter(|n| *n != i64::MAX.unsigned_abs())
+}
+
+#[cfg(test)]
+pub(in crate::cluster) mod tests {
+    use super::*;
+
+    /// Kafka's defaults.
+    pub(in crate::cluster) fn defaults() -> BrokerDefaults {
+        let settings = PartitionSettings {
+            max_message_bytes: 1_048_588,
+            retention_ms: Some(604_800_000),
+            retention_bytes: None,
+            delete: true,
+            compact: false,
+            timestamp_before_max_ms: None,
+            timestamp_after_max_ms: Some(3_600_000),
+        };
+        BrokerDefaults { num_partitions: 1, max_group_bytes: 4 << 20, settings }
+    }
+
+    #[test]
+    fn overrides_replace_defaults() {
+        let defaults = defaults();
+        assert_eq!(defaults.effective(&BTreeMap::new()), defaults.settings);
+        let overrides = [
+            ("max.message.bytes", "2000"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "500"),
+            ("cleanup.policy", "compact"),
+            ("message.timestamp.before.max.ms", "7"),
+            ("message.timestamp.after.max.ms", "9223372036854775807"),
+            ("segment.bytes", "1048576"),
+        ];
+        let overrides = overrides.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let expected = PartitionSettings {
+            max_message_bytes: 2000,
+            retention_ms: None,
+            retention_bytes: Some(500),
+            delete: false,
+            compact: true,
+            timestamp_before_max_ms: Some(7),
+            timestamp_after_max_ms: None,
+        };
+        assert_eq!(defaults.effective(&overrides), expected);
+    }
+}

@@ -1,0 +1,12 @@
+//! Topic settings: one table of Kafka 4.3's names, types, defaults and rules, and what follows from it.
+//!
+//! Pure. A setting that acts is checked and put in force; one that has no meaning here (segments, replicas, index files)
+//! is checked and stored, for tools set it and read it back; one that would have to act but does not yet is refused.
+
+mod edit;
+mod effective;
+mod table;
+
+pub use edit::{check, edited};
+pub use effective::BrokerDefaults;
+pub use table::{Rule, TOPIC_CONFIGS, TopicConfig, topic_config};
