@@ -37,7 +37,7 @@ pub fn print_config(config: &Config, out: &mut impl Write) -> io::Result<()> {
 fn toml_value(entry: &Entry) -> String {
     match entry.setting.kind {
         Kind::Boolean => entry.value.to_ascii_lowercase(),
-        Kind::Int | Kind::Long => entry.value.trim_start_matches('+').to_owned(),
+        Kind::Int | Kind::Long | Kind::Double => entry.value.trim_start_matches('+').to_owned(),
         Kind::Text | Kind::List => toml::Value::String(entry.value.clone()).to_string(),
     }
 }
