@@ -16,7 +16,7 @@ pub struct LogConfig {
     /// How long nothing must have been sealed before a marker confirms the last group.
     pub marker_idle: Duration,
     /// Protections to take out, so that tests can show that they find it.
-    #[cfg(feature = "planted-bugs")]
+    #[cfg(any(test, feature = "planted-bugs"))]
     pub planted: crate::PlantedBugs,
 }
 
@@ -27,7 +27,7 @@ impl Default for LogConfig {
             max_in_flight_bytes: 8 << 20,
             reserve_percent: 5,
             marker_idle: Duration::from_millis(5),
-            #[cfg(feature = "planted-bugs")]
+            #[cfg(any(test, feature = "planted-bugs"))]
             planted: crate::PlantedBugs::default(),
         }
     }
@@ -61,7 +61,7 @@ pub(crate) fn ring_bytes(bytes: u32) -> u64 {
 impl LogConfig {
     /// The incarnation that groups bear.
     pub(crate) fn bears(&self, incarnation: crate::Incarnation) -> crate::Incarnation {
-        #[cfg(feature = "planted-bugs")]
+        #[cfg(any(test, feature = "planted-bugs"))]
         if self.planted.no_incarnation {
             return crate::Incarnation::default();
         }
@@ -70,17 +70,17 @@ impl LogConfig {
 
     /// Whether recovery checks what groups bear.
     pub(crate) fn checks_incarnation(&self) -> bool {
-        #[cfg(feature = "planted-bugs")]
+        #[cfg(any(test, feature = "planted-bugs"))]
         return !self.planted.no_incarnation;
-        #[cfg(not(feature = "planted-bugs"))]
+        #[cfg(not(any(test, feature = "planted-bugs")))]
         true
     }
 
     /// Whether recovery checks that each group follows the one before.
     pub(crate) fn checks_chain(&self) -> bool {
-        #[cfg(feature = "planted-bugs")]
+        #[cfg(any(test, feature = "planted-bugs"))]
         return !self.planted.no_chain;
-        #[cfg(not(feature = "planted-bugs"))]
+        #[cfg(not(any(test, feature = "planted-bugs")))]
         true
     }
 }

@@ -11,12 +11,14 @@ pub mod format;
 mod inspect;
 mod log;
 mod lsn;
-#[cfg(feature = "planted-bugs")]
+#[cfg(any(test, feature = "planted-bugs"))]
 mod planted;
 mod readahead;
 mod recover;
 mod ring;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use config::LogConfig;
 pub use device::{Device, IoBuf};
@@ -25,7 +27,7 @@ pub use format::SliceIdentity;
 pub use inspect::{InspectReport, LogExtent, PartitionExtent, inspect};
 pub use log::{Full, GroupWrite, Log, Poisoned, Room, SuperblockWrite, ZeroWrite};
 pub use lsn::{GroupId, Incarnation, Lsn};
-#[cfg(feature = "planted-bugs")]
+#[cfg(any(test, feature = "planted-bugs"))]
 pub use planted::PlantedBugs;
 pub use recover::{Recovered, RecoveryReport, create, open};
 pub use ring::{Ring, read};

@@ -11,8 +11,6 @@ mod links;
 mod open_group;
 mod space;
 mod superblocks;
-#[cfg(test)]
-mod tests;
 mod zero;
 
 use std::{collections::VecDeque, io, rc::Rc};

@@ -7,13 +7,9 @@ use crate::{
     format::{BLOCK, ENTRY_LEN, Entry, GROUP_HEADER_LEN, GroupHeader, group_crc_finish, group_crc_start},
 };
 
-/// Buffers come in classes of 1, 4, 16, ... blocks: few sizes, which allocators reuse.
+/// Buffers come in classes of 1, 2, 4, ... blocks: few sizes, which allocators reuse.
 fn class_blocks(bytes: usize) -> u32 {
-    let mut blocks = 1u32;
-    while blocks as usize * (BLOCK as usize) < bytes {
-        blocks *= 4;
-    }
-    blocks
+    bytes.div_ceil(BLOCK as usize).next_power_of_two() as u32
 }
 
 pub(super) struct OpenGroup {
@@ -48,7 +44,7 @@ impl OpenGroup {
         let length = head.0.len() + body.len();
         let needed = self.bytes() + length + ENTRY_LEN;
         if needed > self.buf.capacity() {
-            // The guess from the group before was too small. A quadrupled buffer keeps such copies below a third.
+            // The guess from the group before was too small. Doubling keeps such copies rare.
             let blocks = class_blocks(needed).min(max_group_bytes.div_ceil(BLOCK as u32));
             self.buf = copied(device, blocks, &self.buf);
         }
@@ -78,7 +74,7 @@ impl OpenGroup {
         self.buf.pad_to_block();
         self.buf.as_mut()[..GROUP_HEADER_LEN].copy_from_slice(&header.encode());
         // The tail cache pins the whole buffer: a small group does not stay in a large one.
-        if self.buf.len() * 4 <= self.buf.capacity() {
+        if self.buf.len() * 2 <= self.buf.capacity() {
             self.buf = copied(device, (self.buf.len() as u64 / BLOCK) as u32, &self.buf);
         }
         (self.buf, header.crc)

@@ -198,6 +198,8 @@ impl Slice {
         if !lock(file.as_raw_fd(), libc::F_WRLCK).map_err(io_error("lock", path))? {
             return Err(in_use(path));
         }
+        // What an owner that died has written may still be volatile. What recovery reads must not vanish later.
+        file.fdatasync().await.map_err(io::Error::from).map_err(io_error("sync", path))?;
         let len = length(&file, path)?;
         Ok(Slice { file, len, sync: options.sync, is_file, locked: true })
     }
