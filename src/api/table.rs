@@ -3,9 +3,9 @@
 use super::{
     Api, k00_produce, k01_fetch, k02_list_offsets, k03_metadata, k08_offset_commit, k09_offset_fetch,
     k10_find_coordinator, k11_join_group, k12_heartbeat, k13_leave_group, k14_sync_group, k15_describe_groups,
-    k16_list_groups, k18_api_versions, k19_create_topics, k20_delete_topics, k22_init_producer_id,
-    k23_offset_for_leader_epoch, k37_create_partitions, k42_delete_groups, k47_offset_delete, k60_describe_cluster,
-    k75_describe_topic_partitions,
+    k16_list_groups, k18_api_versions, k19_create_topics, k20_delete_topics, k21_delete_records, k22_init_producer_id,
+    k23_offset_for_leader_epoch, k32_describe_configs, k33_alter_configs, k37_create_partitions, k42_delete_groups,
+    k44_incremental_alter_configs, k47_offset_delete, k60_describe_cluster, k75_describe_topic_partitions,
 };
 
 /// Every key that is served, in ascending order.
@@ -26,10 +26,14 @@ pub static TABLE: &[Api] = &[
     k18_api_versions::API,
     k19_create_topics::API,
     k20_delete_topics::API,
+    k21_delete_records::API,
     k22_init_producer_id::API,
     k23_offset_for_leader_epoch::API,
+    k32_describe_configs::API,
+    k33_alter_configs::API,
     k37_create_partitions::API,
     k42_delete_groups::API,
+    k44_incremental_alter_configs::API,
     k47_offset_delete::API,
     k60_describe_cluster::API,
     k75_describe_topic_partitions::API,

@@ -1,213 +1,25 @@
-//! Fetch (k1, KIP-74, KIP-227 without sessions, KIP-392, KIP-516, KIP-951): records of many partitions in one answer.
+//! Fetch (k1, KIP-74, KIP-227 without sessions, KIP-516, KIP-951): records of many partitions in one answer.
 //!
-//! [`wait`] runs the fetch over the shards, [`plan`] decides who gets how much, [`stash`] keeps what came too late,
-//! [`encode`] writes the answer without copying records. This file turns the request into parts and back.
+//! [`request`] turns the request into parts, [`wait`] runs the fetch over the shards, [`plan`] decides who gets how much,
+//! [`stash`] keeps what came too late, [`answer`] turns results into answers, [`encode`] writes them without copying
+//! records.
 
+mod answer;
 mod encode;
 mod plan;
+mod request;
 mod stash;
 #[cfg(test)]
 mod tests;
 mod wait;
 
-use std::{sync::Arc, time::Duration};
-
-use bytes::Bytes;
-use kafka_protocol::{
-    ResponseError,
-    messages::{ApiKey, FetchRequest, fetch_request::FetchPartition},
-};
-use thalweg_record::{BatchHead, Offset, PartitionId, TopicId};
-use thalweg_shards::msg::{FetchFrom, Isolation, PartitionError, Records, Taken};
+use kafka_protocol::messages::ApiKey;
 
 pub use self::stash::Stash;
-use self::{
-    encode::{Endpoint, PartAnswer, TopicAnswer},
-    wait::{Fetch, Terms},
-};
-use super::{Api, Call, Handled, Response, errors, gather};
-use crate::cluster::{ClusterSnapshot, TopicView};
+use super::Api;
 
 /// How k1 is served.
-pub const API: Api = Api::new(ApiKey::Fetch, 4, 18, handle);
-
-/// Codec id of zstd in a batch's attributes.
-const ZSTD: u8 = 4;
-
-/// First version whose clients know zstd (KIP-110).
-const KNOWS_ZSTD: i16 = 10;
+pub const API: Api = Api::new(ApiKey::Fetch, 4, 18, request::handle);
 
 /// First version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
-
-fn handle(call: Call, body: Bytes) -> Handled {
-    Box::pin(async move {
-        let request: FetchRequest = call.decode(body)?;
-        let pieces = match refusal(&request) {
-            Some(error) => refuse(&call, &request, error),
-            None => return Ok(fetch(&call, &request).await),
-        };
-        Ok(Response::from_pieces(pieces))
-    })
-}
-
-/// Why the whole request is refused, if it is: there are no followers, and no sessions but the full fetch.
-fn refusal(request: &FetchRequest) -> Option<ResponseError> {
-    let replica = request.replica_id.0.max(request.replica_state.replica_id.0);
-    match request.session_epoch {
-        _ if replica >= 0 => Some(ResponseError::InvalidRequest),
-        0 | -1 => None,
-        _ => Some(ResponseError::FetchSessionIdNotFound),
-    }
-}
-
-/// A session's error stands alone; any other stands at each partition too, for clients before v7 see only those.
-fn refuse(call: &Call, request: &FetchRequest, error: ResponseError) -> Vec<Bytes> {
-    let mut topics = Vec::new();
-    if error != ResponseError::FetchSessionIdNotFound {
-        topics.extend(request.topics.iter().map(|topic| TopicAnswer {
-            name: topic.topic.clone(),
-            id: TopicId(topic.topic_id.into_bytes()),
-            parts: topic.partitions.iter().map(|p| PartAnswer::refused(p.partition, error.code())).collect(),
-        }));
-    }
-    encode::encode(call.version, error.code(), topics, None)
-}
-
-async fn fetch(call: &Call, request: &FetchRequest) -> Response {
-    let wanted = resolve(call, request);
-    let parts: Vec<FetchFrom> = wanted.iter().flatten().filter_map(|part| part.as_ref().ok()).copied().collect();
-    let all_known = wanted.iter().flatten().all(Result::is_ok);
-    let terms = terms(call, request, all_known && !parts.is_empty());
-    let stash = call.caller.stash.take().unwrap_or_default();
-    let fetched = Fetch::new(&call.edge, call.caller.conn, terms, &parts, *stash).run().await;
-    call.caller.stash.replace(Some(Box::new(fetched.stash)));
-
-    let snapshot = call.edge.snapshot();
-    let mut results = parts.iter().zip(fetched.parts);
-    let topics = request.topics.iter().zip(wanted).map(|(topic, wanted)| TopicAnswer {
-        name: topic.topic.clone(),
-        id: TopicId(topic.topic_id.into_bytes()),
-        parts: (topic.partitions.iter().zip(wanted))
-            .map(|(asked, wanted)| match wanted {
-                Err(error) => PartAnswer::refused(asked.partition, error.code()),
-                Ok(_) => {
-                    let (from, result) = results.next().expect("one result per known partition");
-                    part_answer(call, &snapshot, terms.isolation, from.partition, result)
-                }
-            })
-            .collect(),
-    });
-    let endpoint = Endpoint {
-        node: snapshot.broker.node.0,
-        host: Arc::clone(&call.caller.advertised_host),
-        port: call.caller.advertised_port,
-    };
-    let pieces = encode::encode(call.version, errors::NONE, topics.collect(), Some(&endpoint));
-    Response::from_pieces(pieces).holding(fetched.permit)
-}
-
-/// Per topic and partition of the request: what to ask of its shard, or why it is unknown.
-fn resolve(call: &Call, request: &FetchRequest) -> Vec<Vec<Result<FetchFrom, ResponseError>>> {
-    let snapshot = call.edge.snapshot();
-    let topic = |topic: &kafka_protocol::messages::fetch_request::FetchTopic| {
-        let view = match call.version >= TOPIC_IDS {
-            true => snapshot.topics_by_id.get(&TopicId(topic.topic_id.into_bytes())),
-            false => snapshot.topics.get(topic.topic.as_str()),
-        };
-        topic.partitions.iter().map(|partition| part(call.version, view, partition)).collect()
-    };
-    request.topics.iter().map(topic).collect()
-}
-
-fn part(version: i16, view: Option<&Arc<TopicView>>, asked: &FetchPartition) -> Result<FetchFrom, ResponseError> {
-    let Some(view) = view else {
-        return Err(match version >= TOPIC_IDS {
-            true => ResponseError::UnknownTopicId,
-            false => ResponseError::UnknownTopicOrPartition,
-        });
-    };
-    if !(0..view.partitions).contains(&asked.partition) {
-        return Err(ResponseError::UnknownTopicOrPartition);
-    }
-    Ok(FetchFrom {
-        partition: PartitionId { topic: view.id, index: asked.partition },
-        offset: Offset(asked.fetch_offset),
-        max_bytes: u32::try_from(asked.partition_max_bytes).unwrap_or(0),
-        current_leader_epoch: gather::leader_epoch(asked.current_leader_epoch),
-    })
-}
-
-fn terms(call: &Call, request: &FetchRequest, may_wait: bool) -> Terms {
-    let not_negative = |value: i32| u64::try_from(value).unwrap_or(0);
-    let max_bytes = not_negative(request.max_bytes).min(u64::from(call.edge.config.fetch_max_bytes));
-    let max_wait_ms = not_negative(request.max_wait_ms);
-    // More than fits into the answer will never come together.
-    let min_bytes = not_negative(request.min_bytes).min(max_bytes);
-    Terms {
-        isolation: if request.isolation_level == 1 { Isolation::Committed } else { Isolation::Uncommitted },
-        min_bytes,
-        max_bytes,
-        deadline: call.edge.runtime.mono().plus(Duration::from_millis(max_wait_ms)),
-        may_park: may_wait && max_wait_ms > 0 && min_bytes > 0,
-    }
-}
-
-fn part_answer(
-    call: &Call,
-    snapshot: &ClusterSnapshot,
-    isolation: Isolation,
-    partition: PartitionId,
-    result: Result<Taken, PartitionError>,
-) -> PartAnswer {
-    let taken = match result {
-        Ok(taken) => taken,
-        Err(error) => return failed(call, snapshot, partition, &error),
-    };
-    let records = match taken.records {
-        Records::Ready(pieces) => pieces,
-        Records::Pending => Vec::new(),
-    };
-    if call.version < KNOWS_ZSTD && records.iter().any(|piece| holds_zstd(piece)) {
-        return PartAnswer::refused(partition.index, ResponseError::UnsupportedCompressionType.code());
-    }
-    let aborted = taken.aborted.into_iter().map(|(producer_id, first)| (producer_id, first.0));
-    PartAnswer {
-        index: partition.index,
-        error: errors::NONE,
-        high_watermark: taken.high_watermark.0,
-        last_stable: taken.last_stable.0,
-        log_start: taken.log_start.0,
-        aborted: (isolation == Isolation::Committed).then(|| aborted.collect()),
-        records,
-        leader: None,
-    }
-}
-
-/// A partition's error, with the leader where the client's idea of it is old (KIP-951).
-fn failed(call: &Call, snapshot: &ClusterSnapshot, partition: PartitionId, error: &PartitionError) -> PartAnswer {
-    let view = snapshot.topics_by_id.get(&partition.topic);
-    let code = match (view, gather::code(snapshot, partition, error)) {
-        (None, _) if call.version >= TOPIC_IDS => ResponseError::UnknownTopicId.code(),
-        // Clients that old take the storage error for a fatal one.
-        (_, code) if call.version <= 5 && code == ResponseError::KafkaStorageError.code() => {
-            ResponseError::NotLeaderOrFollower.code()
-        }
-        (_, code) => code,
-    };
-    let stale = [ResponseError::NotLeaderOrFollower.code(), ResponseError::FencedLeaderEpoch.code()].contains(&code);
-    let leader = view.filter(|_| stale && call.version >= 12).map(|view| (snapshot.broker.node.0, view.leader_epoch.0));
-    PartAnswer { leader, ..PartAnswer::refused(partition.index, code) }
-}
-
-/// Whether some batch of a piece is compressed with zstd.
-fn holds_zstd(piece: &[u8]) -> bool {
-    let mut rest = piece;
-    while let Ok(head) = BatchHead::parse(rest) {
-        if head.codec() == ZSTD {
-            return true;
-        }
-        rest = rest.get(head.size_bytes()..).unwrap_or(&[]);
-    }
-    false
-}

@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::{
-    messages::{BrokerId, FetchRequest, FetchResponse, fetch_request::FetchTopic, fetch_response::PartitionData},
+    messages::{
+        BrokerId, FetchRequest, FetchResponse,
+        fetch_request::{FetchPartition, FetchTopic},
+        fetch_response::PartitionData,
+    },
     protocol::Encodable,
 };
-use thalweg_record::HEAD_LEN;
+use thalweg_record::{BatchHead, HEAD_LEN, Offset, PartitionId, TopicId};
 use thalweg_shards::{
     mailbox::ReplyTo,
-    msg::{ProbeState, Reply, Request, TakeRequest},
+    msg::{FetchFrom, PartitionError, ProbeState, Records, Reply, Request, TakeRequest, Taken},
 };
 use uuid::Uuid;
 
-use super::*;
+use super::API;
 use crate::api::fake::{Asked, FakeBroker, snapshot, topic_id, topic_name};
 
 const MS: u64 = 1_000_000;
@@ -418,4 +422,17 @@ fn every_version_is_served() {
         assert_eq!(answer.responses[0].partitions[0].records.as_ref().map(Bytes::len), Some(50), "version {version}");
         assert!(answer.compute_size(version).is_ok());
     }
+}
+
+#[test]
+fn a_stop_answers_parked_fetches() {
+    let c = cluster();
+    let asked = c.fetch(12, &request(&[0]));
+    let (_, _, _watch) = c.probed(0, vec![found(0)]);
+    assert!(!c.0.settled(&asked));
+    let before = c.0.world.mono();
+    c.0.edge.stop();
+    c.take(0).reply.send(Reply::Take(vec![ready(0)]));
+    assert_eq!(sizes(&c.partitions(asked)), [0]);
+    assert_eq!(c.0.world.mono(), before);
 }

@@ -307,10 +307,10 @@ impl<'a> Fetch<'a> {
     }
 }
 
-/// What `work` resolves to, or `None` at `deadline`. What is ready at the deadline still counts.
+/// What `work` resolves to, or `None` at `deadline` or when the broker stops. What is ready then still counts.
 async fn until<T>(edge: &Edge, deadline: Mono, work: impl Future<Output = T>) -> Option<T> {
     let out_of_time = async {
-        edge.runtime.sleep_until(deadline).await;
+        or(edge.runtime.sleep_until(deadline), edge.stopping()).await;
         None
     };
     or(async { Some(work.await) }, out_of_time).await

@@ -1,0 +1,175 @@
+//! DescribeConfigs (k32, KIP-133, KIP-226, KIP-569): settings of topics and of this broker, and where they come from.
+
+use bytes::Bytes;
+use kafka_protocol::{
+    ResponseError,
+    messages::{
+        ApiKey, DescribeConfigsRequest, DescribeConfigsResponse,
+        describe_configs_request::DescribeConfigsResource,
+        describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym},
+    },
+    protocol::StrBytes,
+};
+
+use super::{
+    Api, Call, Handled,
+    described::{self, Described},
+    k03_metadata::unknown,
+};
+
+/// How k32 is served.
+pub const API: Api = Api::new(ApiKey::DescribeConfigs, 1, 4, handle);
+
+/// Kafka's type of a topic as a resource.
+pub(super) const TOPIC: i8 = 2;
+/// Kafka's type of a broker as a resource.
+pub(super) const BROKER: i8 = 4;
+
+fn handle(call: Call, body: Bytes) -> Handled {
+    Box::pin(async move {
+        let request: DescribeConfigsRequest = call.decode(body)?;
+        let results = request.resources.iter().map(|resource| describe(&call, &request, resource));
+        Ok(call.respond(&DescribeConfigsResponse::default().with_results(results.collect())))
+    })
+}
+
+fn describe(
+    call: &Call,
+    request: &DescribeConfigsRequest,
+    resource: &DescribeConfigsResource,
+) -> DescribeConfigsResult {
+    let result = DescribeConfigsResult::default()
+        .with_resource_type(resource.resource_type)
+        .with_resource_name(resource.resource_name.clone());
+    let settings = match settings(call, resource) {
+        Ok(settings) => settings,
+        Err((error, why)) => {
+            return result.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(why)));
+        }
+    };
+    let wanted = |setting: &Described| match &resource.configuration_keys {
+        Some(keys) if !keys.is_empty() => keys.iter().any(|key| key.as_str() == setting.name),
+        _ => true,
+    };
+    // Nothing of the broker changes while it runs.
+    let read_only = resource.resource_type == BROKER;
+    let told = settings.into_iter().filter(wanted).map(|setting| tell(request, setting, read_only));
+    result.with_error_message(None).with_configs(told.collect())
+}
+
+fn settings(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Described>, (ResponseError, String)> {
+    let snapshot = call.edge.snapshot();
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC => match snapshot.topics.get(name) {
+            Some(view) => Ok(described::topic(&call.edge.config, &view.settings.overrides)),
+            None => Err((unknown(name), "This server does not host this topic.".to_owned())),
+        },
+        // The defaults of all brokers that were set while they ran: none.
+        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER if name == snapshot.broker.node.to_string() => Ok(described::broker(&call.edge.config)),
+        BROKER => Err((
+            ResponseError::InvalidRequest,
+            format!("Unexpected broker id, expected {} or empty string, but received {name}", snapshot.broker.node),
+        )),
+        other => Err((ResponseError::InvalidRequest, format!("Unsupported resource type: {other}"))),
+    }
+}
+
+fn tell(request: &DescribeConfigsRequest, setting: Described, read_only: bool) -> DescribeConfigsResourceResult {
+    let synonym = |(name, value, source): (String, String, i8)| {
+        DescribeConfigsSynonym::default()
+            .with_name(StrBytes::from_string(name))
+            .with_value(Some(StrBytes::from_string(value)))
+            .with_source(source)
+    };
+    let synonyms = match request.include_synonyms {
+        true => setting.synonyms.into_iter().map(synonym).collect(),
+        false => Vec::new(),
+    };
+    let documentation = request.include_documentation.then(|| StrBytes::from_string(setting.documentation));
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_string(setting.name))
+        .with_value(Some(StrBytes::from_string(setting.value)))
+        .with_read_only(read_only)
+        .with_config_source(setting.source)
+        .with_synonyms(synonyms)
+        .with_config_type(setting.config_type)
+        .with_documentation(documentation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::fake::FakeBroker, config::SETTINGS};
+
+    fn ask(broker: &FakeBroker, version: i16, request: &DescribeConfigsRequest) -> Vec<DescribeConfigsResult> {
+        let answer: DescribeConfigsResponse = broker.finish(broker.ask(&API, version, request));
+        answer.results
+    }
+
+    fn resource(kind: i8, name: &str, keys: Option<&[&'static str]>) -> DescribeConfigsResource {
+        DescribeConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(StrBytes::from_string(name.to_owned()))
+            .with_configuration_keys(keys.map(|keys| keys.iter().map(|key| StrBytes::from_static_str(key)).collect()))
+    }
+
+    #[test]
+    fn topics_and_this_broker_are_described_in_every_version() {
+        let broker = FakeBroker::with(&[("num.partitions", "3")], 1, &[("logs", 1)]);
+        for version in 1..=4 {
+            let request = DescribeConfigsRequest::default()
+                .with_resources(vec![
+                    resource(TOPIC, "logs", Some(&["retention.ms"])),
+                    resource(BROKER, "1", None),
+                    resource(BROKER, "", None),
+                ])
+                .with_include_synonyms(true)
+                .with_include_documentation(version >= 3);
+            let results = ask(&broker, version, &request);
+            let retention = &results[0].configs[0];
+            assert_eq!(
+                (results[0].configs.len(), retention.name.as_str(), retention.read_only),
+                (1, "retention.ms", false)
+            );
+            assert_eq!((retention.value.as_deref(), retention.config_source), (Some("604800000"), 5));
+            assert_eq!(retention.synonyms[0].name.as_str(), "log.retention.ms");
+            assert_eq!(results[1].configs.len(), SETTINGS.len());
+            let partitions = results[1].configs.iter().find(|c| c.name.as_str() == "num.partitions").expect("told");
+            assert_eq!(
+                (partitions.value.as_deref(), partitions.config_source, partitions.read_only),
+                (Some("3"), 4, true)
+            );
+            assert_eq!(partitions.synonyms.len(), 2, "what was set, and the default");
+            if version >= 3 {
+                assert_eq!(partitions.config_type, 3);
+                assert!(partitions.documentation.as_ref().is_some_and(|text| !text.is_empty()));
+            }
+            assert_eq!((results[2].error_code, results[2].configs.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_left_out() {
+        let broker = FakeBroker::new(1, &[("logs", 1)]);
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource(TOPIC, "logs", Some(&[]))]);
+        let results = ask(&broker, 4, &request);
+        assert!(results[0].configs.len() > 5, "no keys are all keys");
+        assert!(results[0].configs.iter().all(|c| c.synonyms.is_empty() && c.documentation.is_none()));
+    }
+
+    #[test]
+    fn strangers_have_their_codes() {
+        let broker = FakeBroker::new(1, &[("logs", 1)]);
+        let request = DescribeConfigsRequest::default().with_resources(vec![
+            resource(TOPIC, "nope", None),
+            resource(TOPIC, "a b", None),
+            resource(BROKER, "2", None),
+            resource(BROKER, "one", None),
+            resource(99, "x", None),
+        ]);
+        let codes: Vec<i16> = ask(&broker, 4, &request).iter().map(|result| result.error_code).collect();
+        assert_eq!(codes, [3, 17, 42, 42, 42]);
+    }
+}
