@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Config, Entry, Origin, SETTINGS};
+use crate::{
+    cluster::topic_config::{TOPIC_CONFIGS, TopicConfig},
+    config::{Config, Entry, Kind, Origin},
+};
 
 /// Where a value comes from, in Kafka's codes.
 const TOPIC: i8 = 1;
@@ -20,7 +23,7 @@ pub struct Described {
     pub source: i8,
     /// Kafka's ConfigType (KIP-569).
     pub config_type: i8,
-    /// What it does.
+    /// What it does; empty where it only has to be known.
     pub documentation: String,
     /// Everything that gives it a value, the one in force first: name, value, source.
     pub synonyms: Vec<(String, String, i8)>,
@@ -28,37 +31,40 @@ pub struct Described {
 
 /// All settings of a topic that overrides some of them, by name.
 pub fn topic(config: &Config, overrides: &BTreeMap<String, String>) -> Vec<Described> {
-    let inherited = SETTINGS.iter().filter(|setting| !setting.topic_key.is_empty());
-    let mut all: Vec<Described> = inherited
-        .filter_map(|setting| config.entry(setting.key))
-        .map(|entry| {
-            let mut synonyms = of_broker(entry);
-            if let Some(value) = overrides.get(entry.setting.topic_key) {
-                synonyms.insert(0, (entry.setting.topic_key.to_owned(), value.clone(), TOPIC));
+    let one = |setting: &TopicConfig| {
+        let entry = setting.synonym.and_then(|name| config.entry(name));
+        let mut synonyms = match entry {
+            Some(entry) => of_broker(entry),
+            None => {
+                let name = setting.synonym.unwrap_or(setting.name);
+                vec![(name.to_owned(), setting.default.to_owned(), DEFAULT)]
             }
-            described(entry.setting.topic_key, entry, synonyms)
-        })
-        .collect();
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    all
+        };
+        if let Some(value) = overrides.get(setting.name) {
+            synonyms.insert(0, (setting.name.to_owned(), value.clone(), TOPIC));
+        }
+        let documentation = entry.map_or("", |entry| entry.setting.doc);
+        described(setting.name, setting.kind, documentation, synonyms)
+    };
+    TOPIC_CONFIGS.iter().map(one).collect()
 }
 
 /// All settings of this broker, by name.
 pub fn broker(config: &Config) -> Vec<Described> {
     let mut all: Vec<Described> =
-        config.entries().map(|entry| described(entry.setting.key, entry, of_broker(entry))).collect();
+        config.entries().map(|e| described(e.setting.key, e.setting.kind, e.setting.doc, of_broker(e))).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
-fn described(name: &str, entry: &Entry, synonyms: Vec<(String, String, i8)>) -> Described {
+fn described(name: &str, kind: Kind, documentation: &str, synonyms: Vec<(String, String, i8)>) -> Described {
     let (_, value, source) = synonyms.first().expect("a setting has a default at least").clone();
     Described {
         name: name.to_owned(),
         value,
         source,
-        config_type: entry.setting.kind.kafka_type(),
-        documentation: entry.setting.doc.to_owned(),
+        config_type: kind.kafka_type(),
+        documentation: documentation.to_owned(),
         synonyms,
     }
 }
@@ -78,6 +84,7 @@ fn of_broker(entry: &Entry) -> Vec<(String, String, i8)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SETTINGS;
 
     fn find<'a>(all: &'a [Described], name: &str) -> &'a Described {
         all.iter().find(|setting| setting.name == name).expect("described")
@@ -101,6 +108,9 @@ mod tests {
         assert_eq!((inherited.value.as_str(), inherited.source), ("9000", STATIC_BROKER));
         let size = find(&own, "max.message.bytes").clone();
         assert_eq!((size.value.as_str(), size.source), ("1048588", DEFAULT));
+        let policy = find(&own, "cleanup.policy").clone();
+        assert_eq!((policy.value.as_str(), policy.source, policy.config_type), ("delete", DEFAULT, 7));
+        assert_eq!(own.len(), TOPIC_CONFIGS.len());
     }
 
     #[test]
