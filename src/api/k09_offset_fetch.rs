@@ -17,7 +17,7 @@ use super::{
     errors::{NONE, ToKafka},
     group_lane::{ask, text, wire},
 };
-use crate::coordinator::group::{CommittedOffset, GroupAnswer, GroupError, GroupEvent};
+use crate::coordinator::group::{CommittedOffset, GroupAnswer, GroupError, GroupEvent, TopicOffsets};
 
 /// How k9 is served.
 pub const API: Api = Api::new(ApiKey::OffsetFetch, 1, 9, handle);
@@ -26,7 +26,7 @@ pub const API: Api = Api::new(ApiKey::OffsetFetch, 1, 9, handle);
 const MANY_GROUPS: i16 = 8;
 
 type Wanted = Option<Vec<(Arc<str>, Vec<i32>)>>;
-type Found = Vec<(Arc<str>, Vec<(i32, Option<CommittedOffset>)>)>;
+type Found = Vec<TopicOffsets>;
 
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
@@ -60,7 +60,7 @@ async fn many(call: &Call, request: OffsetFetchRequest) -> Response {
     call.respond(&answer)
 }
 
-fn topic_of_many((name, parts): (Arc<str>, Vec<(i32, Option<CommittedOffset>)>)) -> OffsetFetchResponseTopics {
+fn topic_of_many((name, parts): TopicOffsets) -> OffsetFetchResponseTopics {
     let part = |(index, found): (i32, Option<CommittedOffset>)| {
         let told = OffsetFetchResponsePartitions::default().with_partition_index(index);
         match found {
@@ -93,10 +93,7 @@ async fn one(call: &Call, request: OffsetFetchRequest) -> Response {
     call.respond(&answer)
 }
 
-fn topic_of_one(
-    (name, parts): (Arc<str>, Vec<(i32, Option<CommittedOffset>)>),
-    error_code: i16,
-) -> OffsetFetchResponseTopic {
+fn topic_of_one((name, parts): TopicOffsets, error_code: i16) -> OffsetFetchResponseTopic {
     let part = |(index, found): (i32, Option<CommittedOffset>)| {
         let told = OffsetFetchResponsePartition::default().with_partition_index(index).with_error_code(error_code);
         match found {

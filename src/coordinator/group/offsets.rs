@@ -12,7 +12,7 @@ use thalweg_record::Wall;
 use super::{
     GroupError,
     records::GroupRecord,
-    request::{CommitRequest, GroupAnswer, NewOffset},
+    request::{CommitRequest, GroupAnswer, NewOffset, TopicOffsets},
     state::{Group, GroupState, InFlight, Ticket, Turn},
     subscription::subscribed_topics,
 };
@@ -63,10 +63,7 @@ impl Offsets {
     }
 
     /// The partitions asked for, or all that there are.
-    pub(super) fn fetch(
-        &self,
-        wanted: Option<Vec<(Arc<str>, Vec<i32>)>>,
-    ) -> Vec<(Arc<str>, Vec<(i32, Option<CommittedOffset>)>)> {
+    pub(super) fn fetch(&self, wanted: Option<Vec<(Arc<str>, Vec<i32>)>>) -> Vec<TopicOffsets> {
         let Some(wanted) = wanted else {
             let all = |(p, offset): (&i32, &CommittedOffset)| (*p, Some(offset.clone()));
             return self.by_topic.iter().map(|(t, found)| (t.clone(), found.iter().map(all).collect())).collect();

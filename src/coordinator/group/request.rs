@@ -17,6 +17,9 @@ use crate::{
 /// What comes back for a [`GroupEvent`].
 pub type GroupResult = Result<GroupAnswer, GroupError>;
 
+/// A topic with what is committed for some of its partitions; `None` where nothing is.
+pub type TopicOffsets = (Arc<str>, Vec<(i32, Option<CommittedOffset>)>);
+
 /// A message to the group coordinator of one core.
 #[derive(Debug)]
 pub enum GroupRequest {
@@ -76,7 +79,7 @@ pub enum GroupAnswer {
     /// To [`GroupEvent::Commit`]: one result per partition, in request order.
     Committed(Vec<Result<(), GroupError>>),
     /// To [`GroupEvent::Fetch`]: by topic and partition, in request order, or sorted when all were asked for.
-    Offsets(Vec<(Arc<str>, Vec<(i32, Option<CommittedOffset>)>)>),
+    Offsets(Vec<TopicOffsets>),
     /// To [`GroupEvent::Describe`].
     Described(Box<DescribedGroup>),
     /// To [`GroupEvent::DeleteOffsets`]: one result per partition, in request order.

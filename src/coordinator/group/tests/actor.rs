@@ -10,7 +10,7 @@ use thalweg_shards::{
     runtime::seeded::{Node, World},
 };
 
-use super::*;
+use super::bench::*;
 use crate::cluster::{BrokerView, ClusterSnapshot};
 
 const PARTITION: PartitionId = PartitionId { topic: TopicId([9; 16]), index: 4 };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use thalweg_shards::runtime::seeded::Stream;
 
-use super::*;
+use super::bench::*;
 
 const MEMBERS: usize = 50;
 const PARTITIONS: u8 = 64;

@@ -1,6 +1,6 @@
 //! Members come, go, and rebalance.
 
-use super::*;
+use super::bench::*;
 
 #[test]
 fn a_new_member_learns_its_id_first_and_leads_alone() {

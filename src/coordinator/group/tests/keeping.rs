@@ -1,6 +1,6 @@
 //! Committed offsets: stored, shown, forgotten.
 
-use super::*;
+use super::bench::*;
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
