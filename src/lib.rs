@@ -8,3 +8,4 @@ pub mod cluster;
 pub mod config;
 pub mod coordinator;
 pub mod net;
+pub mod telemetry;

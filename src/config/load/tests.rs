@@ -149,3 +149,31 @@ fn the_table_is_consistent() {
         );
     }
 }
+
+/// The commented-out settings of conf/thalweg.toml, without their `# `.
+fn documented() -> Vec<&'static str> {
+    let document = include_str!("../../../conf/thalweg.toml");
+    document.lines().filter_map(|l| l.strip_prefix("# ").filter(|l| l.starts_with('"'))).collect()
+}
+
+#[test]
+fn the_document_names_every_setting_with_its_default() {
+    let lines: BTreeMap<&str, &str> = documented()
+        .into_iter()
+        .map(|l| l.split_once(" = ").expect("a key and its value"))
+        .map(|(key, value)| (key.trim_matches('"'), value.trim_matches('"')))
+        .collect();
+    let table: BTreeMap<&str, &str> = SETTINGS.iter().map(|s| (s.key, s.default)).collect();
+    assert_eq!(lines, table);
+}
+
+#[test]
+fn the_document_loads_as_it_stands_and_with_its_lines_taken_in() {
+    let document = include_str!("../../../conf/thalweg.toml");
+    assert!(load(document, &[]).expect("valid").entries().all(|e| e.origin == Origin::Default));
+    let set: Vec<&str> = documented().into_iter().filter(|l| !l.contains('<')).collect();
+    let (changed, default) = (load(&set.join("\n"), &[]).expect("valid"), Config::default());
+    for (changed, default) in changed.entries().zip(default.entries()) {
+        assert_eq!(changed.value, default.value, "{}", default.setting.key);
+    }
+}

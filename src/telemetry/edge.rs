@@ -1,0 +1,127 @@
+//! What connections, request handlers and coordinators count. Each executor has its own handles.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use metrics::{Counter, Gauge, Histogram};
+use thalweg_record::ShardId;
+use thalweg_shards::meters::buckets;
+
+use crate::api::table::TABLE;
+
+thalweg_shards::meters! {
+    /// Requests of one API key.
+    pub struct RequestMeters(REQUEST_METRICS, labels: ["api"]) {
+        /// Requests answered, by Kafka's name of the API.
+        requests: Counter = "thalweg_requests_total", "requests";
+        /// Bytes of requests.
+        request_bytes: Counter = "thalweg_request_bytes_total", "bytes";
+        /// Bytes of responses.
+        response_bytes: Counter = "thalweg_response_bytes_total", "bytes";
+        /// From the last byte of a request to its answer's being handed to the socket; a fetch that waits for records
+        /// counts its wait.
+        seconds: Histogram = "thalweg_request_seconds", "seconds", buckets::LATENCY;
+    }
+}
+
+thalweg_shards::meters! {
+    /// Errors of one API key and error code.
+    pub struct ErrorMeters(ERROR_METRICS, labels: ["api", "code"]) {
+        /// Error codes in responses, by Kafka's number; a response may hold several.
+        errors: Counter = "thalweg_request_errors_total", "errors";
+    }
+}
+
+thalweg_shards::meters! {
+    /// Connections of one executor.
+    pub struct ConnectionMeters(CONNECTION_METRICS, labels: ["shard"]) {
+        /// Connections that are open.
+        open: Gauge = "thalweg_connections", "connections";
+        /// Connections accepted.
+        accepted: Counter = "thalweg_connections_accepted_total", "connections";
+        /// Connections refused because max.connections or max.connections.per.ip was reached.
+        refused: Counter = "thalweg_connections_refused_total", "connections";
+        /// Connections that the broker closed: bad input, idle, or a reader that stood still.
+        dropped: Counter = "thalweg_connections_dropped_total", "connections";
+    }
+}
+
+thalweg_shards::meters! {
+    /// Consumer groups of one executor's coordinators.
+    pub struct GroupMeters(GROUP_METRICS, labels: ["shard"]) {
+        /// Consumer groups that are known.
+        groups: Gauge = "thalweg_groups", "groups";
+        /// Members of all groups.
+        members: Gauge = "thalweg_group_members", "members";
+        /// Rebalances that ended with a new generation.
+        rebalances: Counter = "thalweg_group_rebalances_total", "rebalances";
+        /// Offsets committed.
+        offset_commits: Counter = "thalweg_group_offset_commits_total", "offsets";
+    }
+}
+
+thalweg_shards::meters! {
+    /// One group on one topic.
+    pub struct LagMeters(LAG_METRICS, labels: ["group", "topic"]) {
+        /// Records between a group's committed offsets and the high watermarks, over the topic's partitions.
+        lag: Gauge = "thalweg_group_lag_records", "records";
+    }
+}
+
+impl ConnectionMeters {
+    /// One executor's handles.
+    pub fn new(shard: ShardId) -> ConnectionMeters {
+        ConnectionMeters::register(&[("shard", shard.0.to_string())])
+    }
+}
+
+impl GroupMeters {
+    /// One executor's handles.
+    pub fn new(shard: ShardId) -> GroupMeters {
+        GroupMeters::register(&[("shard", shard.0.to_string())])
+    }
+
+    /// Says how far a group lags behind on a topic; 0 when either is gone. The series stays until the process ends.
+    pub fn set_lag(group: &str, topic: &str, records: u64) {
+        let labels = [("group", group.to_owned()), ("topic", topic.to_owned())];
+        LagMeters::register(&labels).lag.set(records as f64);
+    }
+}
+
+/// Everything that the connections of one executor count.
+pub struct EdgeMeters {
+    /// Its connections.
+    pub connections: ConnectionMeters,
+    requests: BTreeMap<i16, (String, RequestMeters)>,
+    errors: RefCell<BTreeMap<(i16, i16), Counter>>,
+}
+
+impl EdgeMeters {
+    /// The handles of the executor of `shard`, for every API key that is served.
+    pub fn new(shard: ShardId) -> EdgeMeters {
+        let requests = TABLE.iter().map(|api| {
+            let name = format!("{:?}", api.key).trim_end_matches("Key").to_owned();
+            let meters = RequestMeters::register(&[("api", name.clone())]);
+            (api.key as i16, (name, meters))
+        });
+        EdgeMeters {
+            connections: ConnectionMeters::new(shard),
+            requests: requests.collect(),
+            errors: RefCell::default(),
+        }
+    }
+
+    /// The handles of an API key, if it is served.
+    pub fn requests(&self, key: i16) -> Option<&RequestMeters> {
+        self.requests.get(&key).map(|(_, meters)| meters)
+    }
+
+    /// Counts an error code in a response. Codes are Kafka's, so there are few; 0, no error, is not counted.
+    pub fn error(&self, key: i16, code: i16) {
+        let Some((name, _)) = self.requests.get(&key).filter(|_| code != 0) else { return };
+        let mut errors = self.errors.borrow_mut();
+        let counter = errors
+            .entry((key, code))
+            .or_insert_with(|| ErrorMeters::register(&[("api", name.clone()), ("code", code.to_string())]).errors);
+        counter.increment(1);
+    }
+}
