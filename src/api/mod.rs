@@ -9,7 +9,7 @@ mod described;
 pub mod edge;
 pub mod errors;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod gather;
 mod group_lane;
 mod k00_produce;

@@ -2,7 +2,7 @@
 //!
 //! Each executor holds a quota per destination shard, in messages and in bytes, so the mailboxes behind them need no
 //! bound of their own. Nothing else waits for a mailbox. To be free of deadlock everybody acquires in one order: request
-//! bytes, response bytes, shards by ascending id. A want beyond a whole quota waits for all of it, and then passes.
+//! bytes, decoded bytes, response bytes, shards by ascending id. A want beyond a whole quota waits for all of it, and then passes.
 
 use std::sync::Arc;
 
@@ -10,6 +10,9 @@ use thalweg_record::ShardId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::EdgeLimits;
+
+/// A request whose elements take less than this is bounded by the number of connections alone.
+const SMALL_DECODED_BYTES: usize = 64 << 10;
 
 /// The right to have something under way; given back when dropped.
 #[derive(Debug, Default)]
@@ -47,6 +50,7 @@ impl Budget {
 #[derive(Debug)]
 pub struct Admission {
     requests: Budget,
+    decoded: Budget,
     responses: Budget,
     shards: Vec<(Budget, Budget)>,
 }
@@ -57,6 +61,7 @@ impl Admission {
         let lane = || (Budget::new(limits.shard_messages), Budget::new(limits.shard_bytes));
         Admission {
             requests: Budget::new(limits.request_bytes),
+            decoded: Budget::new(limits.decoded_bytes),
             responses: Budget::new(limits.response_bytes),
             shards: (0..shards).map(|_| lane()).collect(),
         }
@@ -65,6 +70,14 @@ impl Admission {
     /// Waits for room for a request of `bytes`.
     pub async fn request(&self, bytes: usize) -> Permit {
         Permit { _held: [Some(self.requests.acquire(bytes).await), None] }
+    }
+
+    /// Waits for room for a request whose elements take `bytes` decoded; small ones, which most are, pass at once.
+    pub async fn decoded(&self, bytes: usize) -> Permit {
+        if bytes < SMALL_DECODED_BYTES {
+            return Permit::default();
+        }
+        Permit { _held: [Some(self.decoded.acquire(bytes).await), None] }
     }
 
     /// Waits for room for an answer of `bytes`. Attach it to the answer ([`crate::api::Response::holding`]), so that it

@@ -14,6 +14,7 @@ use thalweg_record::Mono;
 use super::{
     Permit, Undecodable,
     answers::AnswerWriter,
+    bounds,
     chunk::ChunkPool,
     flow::{Flow, Ticket},
     frame::{FrameError, FrameReader},
@@ -185,6 +186,8 @@ impl Connection {
             return Ok(due(api.key, 0, ticket, ready(unsupported_version())));
         }
         head.take_rest(api.key, &mut frame)?;
+        let decoded_bytes = bounds::check(head.key, version, &frame)?;
+        let _decoded = self.edge.admission.decoded(decoded_bytes).await;
         let (edge, caller) = (Rc::clone(&self.edge), Rc::clone(&self.caller));
         let call = Call { edge, caller, version, client_id: head.client_id, received };
         match api.handler {
@@ -263,3 +266,6 @@ impl Connection {
 fn ready(response: Response) -> Handled {
     Box::pin(std::future::ready(Ok(response)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,8 @@ pub struct EdgeLimits {
     pub connection_bytes: u32,
     /// Bytes of requests of all connections of this executor that may be in flight.
     pub request_bytes: u32,
+    /// Bytes that large requests of this executor may take decoded, beyond their own bytes.
+    pub decoded_bytes: u32,
     /// Bytes of answers of all connections of this executor that may be in flight.
     pub response_bytes: u32,
     /// Messages this executor may have under way to each shard.
@@ -39,6 +41,7 @@ impl Default for EdgeLimits {
             max_connections_per_ip: u32::MAX,
             connection_bytes: 32 << 20,
             request_bytes: 128 << 20,
+            decoded_bytes: 64 << 20,
             response_bytes: 128 << 20,
             shard_messages: 4096,
             shard_bytes: 64 << 20,

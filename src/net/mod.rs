@@ -4,6 +4,7 @@
 
 mod admit;
 mod answers;
+pub mod bounds;
 mod chunk;
 mod conn;
 mod decode;
