@@ -1,19 +1,34 @@
 //! Cluster metadata: the store's port and engines, the control actor, and the snapshots it publishes.
 
+mod actors;
 mod catalog;
+mod control_actor;
 mod control_msg;
+mod control_turn;
 mod error;
+mod ids;
 mod keys;
 mod ledger;
 mod load;
+mod meta_actor;
+mod open;
 mod partition;
+mod prefix;
 mod schema;
+mod slices;
 mod snapshot;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod topic_config;
 mod topic_name;
 mod topics;
+mod views;
 
+pub use actors::{ClusterActors, ClusterLanes, ClusterThread, Fatal, StopActors};
 pub use control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic};
 pub use error::ClusterError;
+pub use ids::Random;
+pub use open::{Cluster, ClusterSettings, WallClock};
+pub use slices::SliceRecord;
 pub use snapshot::{BrokerView, ClusterSnapshot, SnapshotUpdate, TopicSettings, TopicView, owner_shard};

@@ -10,3 +10,6 @@ mod table;
 pub use edit::{check, edited};
 pub use effective::BrokerDefaults;
 pub use table::{Rule, TOPIC_CONFIGS, TopicConfig, topic_config};
+
+#[cfg(test)]
+pub(super) use effective::tests::defaults as test_defaults;

@@ -1,0 +1,245 @@
+//! What one request to control changes: checks first, then the ledger and the views, and the changes for the shards.
+//!
+//! Synchronous and free of I/O but the ledger's; the actor makes a turn's changes durable and brings them in force.
+
+use std::collections::BTreeSet;
+
+use flume::Sender;
+use thalweg_record::{PartitionId, TopicId};
+use thalweg_shards::msg::PartitionChange;
+
+use super::{
+    control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic},
+    ids::{self, Random},
+    keys,
+    ledger::{Fault, Ledger},
+    topic_config, topic_name,
+    topics::NewTopic,
+    views::Views,
+};
+
+/// The most partitions a topic may have.
+const MAX_TOPIC_PARTITIONS: i32 = 10_000;
+/// The most partitions all topics may have together: each costs memory on its shard.
+const MAX_PARTITIONS: usize = 200_000;
+
+/// The requests of one turn.
+#[derive(Default)]
+pub(super) struct Turn {
+    pub(super) wrote: bool,
+    /// Of the newest change; counts when there are changes.
+    pub(super) revision: u64,
+    pub(super) changes: Vec<PartitionChange>,
+    pub(super) answers: Vec<Box<dyn FnOnce()>>,
+}
+
+/// A check that failed is the client's, a fault the process's.
+type Outcome<T> = Result<Result<T, ControlError>, Fault>;
+
+impl Turn {
+    fn answer<T: 'static>(&mut self, reply: Sender<T>, value: T) {
+        self.answers.push(Box::new(move || {
+            let _gone = reply.try_send(value);
+        }));
+    }
+
+    fn written(&mut self, revision: u64) {
+        self.wrote = true;
+        self.revision = revision;
+    }
+
+    /// Checks and applies one request; its answer waits for the end of the turn.
+    pub(super) fn apply(
+        &mut self,
+        ledger: &mut Ledger,
+        views: &mut Views,
+        request: ControlRequest,
+        random: &mut Random,
+    ) -> Result<(), Fault> {
+        match request {
+            ControlRequest::CreateTopics { topics, validate_only, reply } => {
+                let twice = named_twice(topics.iter().map(|t| &*t.name));
+                let mut results = Vec::new();
+                for topic in topics {
+                    results.push(if twice.contains(&topic.name) {
+                        Err(ControlError::InvalidRequest(format!("Topic {} is in the request twice", topic.name)))
+                    } else {
+                        self.create(ledger, views, topic, validate_only, random)?
+                    });
+                }
+                self.answer(reply, results);
+            }
+            ControlRequest::DeleteTopics { ids, reply } => {
+                let results = ids.into_iter().map(|id| self.delete(ledger, views, id)).collect::<Result<_, _>>()?;
+                self.answer(reply, results);
+            }
+            ControlRequest::CreatePartitions { topics, validate_only, reply } => {
+                let twice = named_twice(topics.iter().map(|(name, _)| &**name));
+                let mut results = Vec::new();
+                for (name, total) in topics {
+                    results.push(if twice.contains(&name) {
+                        Err(ControlError::InvalidRequest(format!("Topic {name} is in the request twice")))
+                    } else {
+                        self.extend(ledger, views, &name, total, validate_only)?
+                    });
+                }
+                self.answer(reply, results);
+            }
+            ControlRequest::AlterTopicConfigs { topic, ops, validate_only, reply } => {
+                let result = self.configure(ledger, views, &topic, &ops, validate_only)?;
+                self.answer(reply, result);
+            }
+            ControlRequest::ReserveProducerIds { count, reply } => {
+                let first = ledger.count_up(keys::NEXT_PRODUCER, 0, u64::from(count), |_| Vec::new())?;
+                self.wrote = true;
+                self.answer(reply, first as i64);
+            }
+        }
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        ledger: &mut Ledger,
+        views: &mut Views,
+        topic: CreateTopic,
+        validate_only: bool,
+        random: &mut Random,
+    ) -> Outcome<CreatedTopic> {
+        let mut new = match check_new(ledger, views, topic) {
+            Ok(new) => new,
+            Err(error) => return Ok(Err(error)),
+        };
+        let partitions = new.partitions;
+        if validate_only {
+            return Ok(Ok(CreatedTopic { id: TopicId::ZERO, partitions }));
+        }
+        new.id = ids::topic_id(random);
+        let id = new.id;
+        let revision = ledger.create_topic(new)?;
+        self.written(revision);
+        views.set(id, &ledger.catalog.topics[&id]);
+        self.open(ledger, views, id, 0);
+        Ok(Ok(CreatedTopic { id, partitions }))
+    }
+
+    /// Opens a topic's partitions from `first` on.
+    fn open(&mut self, ledger: &Ledger, views: &Views, id: TopicId, first: i32) {
+        let topic = &ledger.catalog.topics[&id];
+        let settings = views.defaults.effective(&topic.overrides);
+        for index in first..topic.partitions.len() as i32 {
+            let partition = PartitionId { topic: id, index };
+            let spec = ledger.catalog.spec(partition, views.leader_epoch, settings.clone());
+            self.changes.push(PartitionChange::Open(Box::new(spec.expect("the topic has this partition"))));
+        }
+    }
+
+    fn delete(&mut self, ledger: &mut Ledger, views: &mut Views, id: TopicId) -> Outcome<()> {
+        if !ledger.catalog.topics.contains_key(&id) {
+            return Ok(Err(ControlError::UnknownTopicId("This server does not host this topic ID.".into())));
+        }
+        let (revision, topic) = ledger.delete_topic(id)?;
+        self.written(revision);
+        views.remove(id);
+        let indexes = 0..topic.partitions.len() as i32;
+        self.changes.extend(indexes.map(|index| PartitionChange::Delete(PartitionId { topic: id, index })));
+        Ok(Ok(()))
+    }
+
+    fn extend(
+        &mut self,
+        ledger: &mut Ledger,
+        views: &mut Views,
+        name: &str,
+        total: i32,
+        validate_only: bool,
+    ) -> Outcome<()> {
+        let Some(id) = ledger.catalog.names.get(name).copied() else { return Ok(Err(unknown(name))) };
+        let topic = &ledger.catalog.topics[&id];
+        let current = topic.partitions.len() as i32;
+        if total <= current {
+            return Ok(Err(ControlError::InvalidPartitions(format!(
+                "The topic {name} currently has {current} partition(s); {total} would not be an increase."
+            ))));
+        }
+        if let Err(error) = check_count(ledger, total, current) {
+            return Ok(Err(error));
+        }
+        if !validate_only {
+            let overrides = topic.overrides.clone();
+            let revision = ledger.change_topic(id, total, overrides)?;
+            self.written(revision);
+            views.set(id, &ledger.catalog.topics[&id]);
+            self.open(ledger, views, id, current);
+        }
+        Ok(Ok(()))
+    }
+
+    fn configure(
+        &mut self,
+        ledger: &mut Ledger,
+        views: &mut Views,
+        name: &str,
+        ops: &[ConfigOp],
+        validate_only: bool,
+    ) -> Outcome<()> {
+        let Some(id) = ledger.catalog.names.get(name).copied() else { return Ok(Err(unknown(name))) };
+        let topic = &ledger.catalog.topics[&id];
+        let overrides = match topic_config::edited(&topic.overrides, ops, &views.defaults) {
+            Ok(overrides) => overrides,
+            Err(why) => return Ok(Err(ControlError::InvalidConfig(why))),
+        };
+        if validate_only || overrides == topic.overrides {
+            return Ok(Ok(()));
+        }
+        let partitions = topic.partitions.len() as i32;
+        let settings = views.defaults.effective(&overrides);
+        let revision = ledger.change_topic(id, partitions, overrides)?;
+        self.written(revision);
+        views.set(id, &ledger.catalog.topics[&id]);
+        self.changes.extend(
+            (0..partitions).map(|index| PartitionChange::Configure(PartitionId { topic: id, index }, settings.clone())),
+        );
+        Ok(Ok(()))
+    }
+}
+
+fn unknown(name: &str) -> ControlError {
+    ControlError::UnknownTopic(format!("The topic '{}' does not exist.", name.escape_default()))
+}
+
+fn named_twice<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
+}
+
+fn check_new(ledger: &Ledger, views: &Views, topic: CreateTopic) -> Result<NewTopic, ControlError> {
+    let CreateTopic { name, partitions, configs, internal } = topic;
+    topic_name::check(&name).map_err(ControlError::InvalidTopicName)?;
+    let names = &ledger.catalog.names;
+    if names.contains_key(&*name) {
+        return Err(ControlError::TopicExists(format!("Topic '{name}' already exists.")));
+    }
+    if let Some(other) = topic_name::collision(&name, names) {
+        return Err(ControlError::InvalidTopicName(format!("Topic '{name}' collides with existing topic: {other}")));
+    }
+    let partitions = partitions.unwrap_or(views.defaults.num_partitions);
+    check_count(ledger, partitions, 0)?;
+    let overrides = topic_config::check(&configs, &views.defaults).map_err(ControlError::InvalidConfig)?;
+    Ok(NewTopic { id: TopicId::ZERO, name, partitions, internal, overrides })
+}
+
+fn check_count(ledger: &Ledger, total: i32, current: i32) -> Result<(), ControlError> {
+    let refuse = |why: String| Err(ControlError::InvalidPartitions(why));
+    if total < 1 {
+        return refuse("Number of partitions was set to an invalid non-positive value.".into());
+    }
+    if total > MAX_TOPIC_PARTITIONS {
+        return refuse(format!("A topic may have {MAX_TOPIC_PARTITIONS} partitions, {total} were asked for."));
+    }
+    let existing: usize = ledger.catalog.topics.values().map(|t| t.partitions.len()).sum();
+    if existing + (total - current) as usize > MAX_PARTITIONS {
+        return refuse(format!("This broker serves {MAX_PARTITIONS} partitions, and has {existing}."));
+    }
+    Ok(())
+}

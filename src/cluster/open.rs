@@ -1,0 +1,214 @@
+//! Opens the cluster metadata at the start of a broker: whose data is this, is the bucket prefix its own, and a new epoch.
+//!
+//! Runs on the start-up thread, which may block, before any shard. Nothing is written before all checks passed, and
+//! nothing is created on disk when a fresh start is refused.
+#![expect(clippy::disallowed_methods, reason = "runs on the start-up thread, which may block")]
+
+use std::{path::PathBuf, sync::Arc};
+
+use futures_lite::future::block_on;
+use thalweg_objectstore::{ObjectStore, StoreError};
+use thalweg_record::{LeaderEpoch, NodeId, Wall};
+
+use super::{
+    error::ClusterError,
+    ids::{self, Random},
+    keys,
+    ledger::{Ledger, Writer},
+    load, prefix,
+    schema::{self, ClusterRecord, NodeRecord},
+    snapshot::BrokerView,
+    store::{Compare, MetadataStore, SledStore, Transacted, Write},
+    topic_config::BrokerDefaults,
+};
+
+/// The wall clock.
+pub type WallClock = Box<dyn Fn() -> Wall + Send>;
+
+/// What the cluster metadata needs to know of this broker.
+pub struct ClusterSettings {
+    /// `data.dir`; the metadata lies in `metadata` below it.
+    pub data_dir: PathBuf,
+    /// `object.store.url`, for messages, and to know whether it changed.
+    pub object_store_url: String,
+    /// This broker as clients see it.
+    pub broker: BrokerView,
+    /// Shards of this run, >= 1.
+    pub shards: u16,
+    /// Defaults of topics.
+    pub defaults: BrokerDefaults,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiration_ms: u64,
+    /// The wall clock.
+    pub wall: WallClock,
+    /// Randomness for new ids.
+    pub random: Random,
+}
+
+/// The cluster metadata of a broker that starts, or has stopped: partitions and WAL slices can be listed, and
+/// [`Cluster::start`] hands it to its actors.
+pub struct Cluster {
+    pub(super) ledger: Ledger,
+    pub(super) settings: ClusterSettings,
+    pub(super) cluster_id: Arc<str>,
+    pub(super) cluster_uuid: [u8; 16],
+}
+
+impl Cluster {
+    /// Opens the metadata of this broker below `data.dir`, or creates it, and takes a new node epoch.
+    ///
+    /// # Errors
+    /// Another process, broker, cluster or program owns what is there, or it is damaged; see [`ClusterError`]. Nothing
+    /// was created then.
+    pub fn open(settings: ClusterSettings, objects: &dyn ObjectStore) -> Result<Cluster, ClusterError> {
+        let dir = settings.data_dir.join("metadata");
+        let present =
+            dir.try_exists().map_err(|source| ClusterError::Io { what: dir.display().to_string(), source })?;
+        if !present {
+            refuse_used_prefix(&settings, objects)?;
+        }
+        let store = SledStore::open(&dir)?;
+        if !present {
+            let parent = std::fs::File::open(&settings.data_dir).and_then(|d| d.sync_all());
+            let what = settings.data_dir.display().to_string();
+            parent.map_err(|source| ClusterError::Io { what, source })?;
+        }
+        Cluster::open_on(Arc::new(store), settings, objects)
+    }
+
+    /// As [`Cluster::open`], on a store that is open.
+    ///
+    /// # Errors
+    /// As [`Cluster::open`].
+    pub fn open_on(
+        store: Arc<dyn MetadataStore>,
+        mut settings: ClusterSettings,
+        objects: &dyn ObjectStore,
+    ) -> Result<Cluster, ClusterError> {
+        assert!(settings.shards > 0, "a broker has at least one shard");
+        let node = settings.broker.node;
+        let record = match load::record::<ClusterRecord>(&*store, keys::CLUSTER)? {
+            Some((record, _)) if record.node != node.0 => {
+                let dir = settings.data_dir.display().to_string();
+                return Err(ClusterError::OtherNode { dir, found: record.node, configured: node.0 });
+            }
+            Some((record, _)) => record,
+            None => found_cluster(&*store, &mut settings, objects)?,
+        };
+        let catalog = load::load(&*store)?;
+        let checked = own_prefix(&settings, &record, catalog.objects.len(), objects)?;
+        let (epoch, node_value) = next_epoch(&*store, node)?;
+        if checked && record.checked_url.as_ref() != Some(&settings.object_store_url) {
+            let checked_url = Some(settings.object_store_url.clone());
+            put(&*store, vec![], keys::CLUSTER, &ClusterRecord { checked_url, ..record.clone() })?;
+        }
+        store.sync()?;
+        let cluster_uuid =
+            ids::from_text(&record.cluster_id).ok_or_else(|| ClusterError::damaged("the cluster id is no UUID"))?;
+        let (shards, producer_expiration_ms) = (settings.shards, settings.producer_expiration_ms);
+        let ledger = Ledger::new(store, catalog, Writer { node, epoch, shards, node_value, producer_expiration_ms });
+        Ok(Cluster { ledger, settings, cluster_id: record.cluster_id.into(), cluster_uuid })
+    }
+
+    /// Kafka's cluster id: a UUID in 22 characters of URL-safe base64.
+    pub fn cluster_id(&self) -> &Arc<str> {
+        &self.cluster_id
+    }
+
+    /// The same UUID, as WAL slices carry it.
+    pub fn cluster_uuid(&self) -> [u8; 16] {
+        self.cluster_uuid
+    }
+
+    /// The epoch of this run, higher than that of every earlier one: leader epoch of all partitions, and part of the
+    /// keys of objects.
+    pub fn node_epoch(&self) -> LeaderEpoch {
+        LeaderEpoch(self.ledger.epoch())
+    }
+}
+
+fn store_error(settings: &ClusterSettings, error: &StoreError) -> ClusterError {
+    ClusterError::ObjectStore { url: settings.object_store_url.clone(), why: error.to_string() }
+}
+
+/// An empty data directory must not begin on a prefix that holds somebody's data.
+fn refuse_used_prefix(settings: &ClusterSettings, objects: &dyn ObjectStore) -> Result<(), ClusterError> {
+    match block_on(prefix::owner(objects)).map_err(|e| store_error(settings, &e))? {
+        None => Ok(()),
+        Some(found) => {
+            let (url, dir) = (settings.object_store_url.clone(), settings.data_dir.display().to_string());
+            Err(ClusterError::PrefixInUse { url, found, dir })
+        }
+    }
+}
+
+/// Begins a new cluster in an empty store. It is durable here before the prefix carries its id: the other way round a
+/// crash in between would leave a prefix that nobody may use.
+fn found_cluster(
+    store: &dyn MetadataStore,
+    settings: &mut ClusterSettings,
+    objects: &dyn ObjectStore,
+) -> Result<ClusterRecord, ClusterError> {
+    if store.revision().0 != 0 {
+        return Err(ClusterError::damaged("it has entries but no cluster id"));
+    }
+    refuse_used_prefix(settings, objects)?;
+    let cluster_id = ids::to_text(ids::cluster_uuid(&mut settings.random));
+    let record = ClusterRecord { cluster_id, node: settings.broker.node.0, checked_url: None };
+    put(store, vec![Compare::Absent(keys::CLUSTER.to_vec())], keys::CLUSTER, &record)?;
+    store.sync()?;
+    Ok(record)
+}
+
+/// Makes sure that the prefix carries this cluster's id. `false`: the object store does not answer, and the prefix was
+/// found to be ours before; uploads will wait for it.
+fn own_prefix(
+    settings: &ClusterSettings,
+    record: &ClusterRecord,
+    committed: usize,
+    objects: &dyn ObjectStore,
+) -> Result<bool, ClusterError> {
+    let own = record.cluster_id.clone();
+    let (url, dir) = (settings.object_store_url.clone(), settings.data_dir.display().to_string());
+    let found = block_on(async {
+        match prefix::owner(objects).await? {
+            Some(found) => Ok(Some(found)),
+            None if committed > 0 => Ok(None),
+            None => prefix::claim(objects, &own).await.map(Some),
+        }
+    });
+    match found {
+        Ok(Some(found)) if found == own => Ok(true),
+        Ok(Some(found)) => Err(ClusterError::OtherCluster { url, found, dir, own }),
+        Ok(None) => Err(ClusterError::PrefixEmpty { url, dir, own, objects: committed }),
+        Err(StoreError::Retry(why)) if record.checked_url.as_ref() == Some(&url) => {
+            tracing::warn!(%url, %why, "the object store does not answer; starting without it");
+            Ok(false)
+        }
+        Err(error) => Err(store_error(settings, &error)),
+    }
+}
+
+/// Takes the next epoch of this node; the first is 0, as a new partition's in Kafka.
+fn next_epoch(store: &dyn MetadataStore, node: NodeId) -> Result<(i32, Vec<u8>), ClusterError> {
+    let key = keys::node(node);
+    let (epoch, compare) = match load::record::<NodeRecord>(store, &key)? {
+        Some((record, found)) => (record.epoch + 1, Compare::Revision(key.clone(), found.revision)),
+        None => (0, Compare::Absent(key.clone())),
+    };
+    let record = NodeRecord { epoch };
+    put(store, vec![compare], &key, &record)?;
+    Ok((epoch, schema::encode(&record)))
+}
+
+fn put<T: serde::Serialize>(
+    store: &dyn MetadataStore,
+    compares: Vec<Compare>,
+    key: &[u8],
+    record: &T,
+) -> Result<(), ClusterError> {
+    match store.transact(&compares, &[Write::Put(key.to_vec(), schema::encode(record))])? {
+        Transacted::Applied(_) => Ok(()),
+        Transacted::Refused => Err(ClusterError::damaged("another process changed it during the start")),
+    }
+}

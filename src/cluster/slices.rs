@@ -1,0 +1,79 @@
+//! Which WAL slices this broker has: a slice with records in it must not vanish unnoticed.
+//!
+//! A slice is recorded before anything is appended to it, and marked when it was closed empty. At the start the broker
+//! compares [`Cluster::slices`] with the files it finds; a recorded slice that is missing and not closed empty stops it.
+
+use std::path::PathBuf;
+
+use thalweg_record::ShardId;
+
+use super::{
+    error::ClusterError,
+    keys,
+    ledger::Fault,
+    load,
+    open::Cluster,
+    schema::{self, SliceRow},
+    store::Write,
+};
+
+/// A WAL slice, as recorded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SliceRecord {
+    /// The slice's own id, which its superblock carries.
+    pub id: [u8; 16],
+    /// The shard that wrote it last.
+    pub shard: ShardId,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Closed with nothing in it that is not committed: it may be missing.
+    pub closed_empty: bool,
+}
+
+impl Cluster {
+    /// All recorded slices, by id.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn slices(&self) -> Result<Vec<SliceRecord>, ClusterError> {
+        let mut found = Vec::new();
+        let prefix = keys::slices(self.settings.broker.node);
+        load::scan(&*self.ledger.store(), &prefix, |key, _, row: SliceRow| {
+            let id = key[prefix.len()..].try_into().map_err(|_| "bad slice id")?;
+            let (shard, path) = (ShardId(row.shard), PathBuf::from(row.path));
+            found.push(SliceRecord { id, shard, path, closed_empty: row.closed_empty });
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Records a slice, or what changed of it; durable when this returns. Blocks.
+    ///
+    /// # Errors
+    /// The store fails, the path is not UTF-8, or this broker's epoch is fenced.
+    pub fn record_slice(&self, slice: &SliceRecord) -> Result<(), ClusterError> {
+        let path = slice.path.to_str().ok_or_else(|| ClusterError::Io {
+            what: format!("\"wal.path\" {}", slice.path.display()),
+            source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8"),
+        })?;
+        let row = SliceRow { shard: slice.shard.0, path: path.to_owned(), closed_empty: slice.closed_empty };
+        self.write_slice(Write::Put(keys::slice(self.settings.broker.node, slice.id), schema::encode(&row)))
+    }
+
+    /// Forgets a slice: it was drained and removed, or the operator accepted its loss. As [`Cluster::record_slice`].
+    ///
+    /// # Errors
+    /// As [`Cluster::record_slice`].
+    pub fn forget_slice(&self, id: [u8; 16]) -> Result<(), ClusterError> {
+        self.write_slice(Write::Delete(keys::slice(self.settings.broker.node, id)))
+    }
+
+    fn write_slice(&self, write: Write) -> Result<(), ClusterError> {
+        let failed = |fault| match fault {
+            Fault::Store(error) => ClusterError::Store(error),
+            fenced @ Fault::Fenced(_) => ClusterError::damaged(fenced.to_string()),
+        };
+        self.ledger.write(vec![], &[write]).map_err(failed)?;
+        Ok(self.ledger.store().sync()?)
+    }
+}

@@ -1,0 +1,109 @@
+//! From the catalog to what others see: snapshots for the edges, specs for the shards.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use thalweg_record::{LeaderEpoch, PartitionId, TopicId};
+use thalweg_shards::msg::PartitionSpec;
+
+use super::{
+    catalog::Topic,
+    ledger::Ledger,
+    open::Cluster,
+    snapshot::{BrokerView, ClusterSnapshot, TopicSettings, TopicView, owner_shard},
+    topic_config::BrokerDefaults,
+};
+
+/// The newest snapshot, to be changed topic by topic; unchanged topics are shared between snapshots.
+pub(super) struct Views {
+    cluster_id: Arc<str>,
+    broker: BrokerView,
+    shards: u16,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) defaults: BrokerDefaults,
+    topics: BTreeMap<Arc<str>, Arc<TopicView>>,
+    topics_by_id: BTreeMap<TopicId, Arc<TopicView>>,
+}
+
+impl Views {
+    /// Views of all topics of `ledger`.
+    pub(super) fn new(
+        ledger: &Ledger,
+        cluster_id: &Arc<str>,
+        broker: &BrokerView,
+        shards: u16,
+        defaults: &BrokerDefaults,
+    ) -> Views {
+        let mut views = Views {
+            cluster_id: cluster_id.clone(),
+            broker: broker.clone(),
+            shards,
+            leader_epoch: LeaderEpoch(ledger.epoch()),
+            defaults: defaults.clone(),
+            topics: BTreeMap::new(),
+            topics_by_id: BTreeMap::new(),
+        };
+        ledger.catalog.topics.iter().for_each(|(id, topic)| views.set(*id, topic));
+        views
+    }
+
+    /// A topic is new or changed.
+    pub(super) fn set(&mut self, id: TopicId, topic: &Topic) {
+        let effective = self.defaults.effective(&topic.overrides);
+        let view = Arc::new(TopicView {
+            name: topic.name.clone(),
+            id,
+            partitions: topic.partitions.len() as i32,
+            leader_epoch: self.leader_epoch,
+            internal: topic.internal,
+            settings: TopicSettings { overrides: topic.overrides.clone(), effective },
+        });
+        self.topics.insert(topic.name.clone(), view.clone());
+        self.topics_by_id.insert(id, view);
+    }
+
+    /// A topic is deleted.
+    pub(super) fn remove(&mut self, id: TopicId) {
+        if let Some(view) = self.topics_by_id.remove(&id) {
+            self.topics.remove(&view.name);
+        }
+    }
+
+    /// The snapshot as of `revision`.
+    pub(super) fn snapshot(&self, revision: u64) -> Arc<ClusterSnapshot> {
+        Arc::new(ClusterSnapshot {
+            revision,
+            cluster_id: self.cluster_id.clone(),
+            broker: self.broker.clone(),
+            shards: self.shards,
+            topics: self.topics.clone(),
+            topics_by_id: self.topics_by_id.clone(),
+        })
+    }
+}
+
+impl Cluster {
+    pub(super) fn views(&self) -> Views {
+        let settings = &self.settings;
+        Views::new(&self.ledger, &self.cluster_id, &settings.broker, settings.shards, &settings.defaults)
+    }
+
+    /// The snapshot to start with.
+    pub fn snapshot(&self) -> Arc<ClusterSnapshot> {
+        self.views().snapshot(self.ledger.store().revision().0)
+    }
+
+    /// The partitions that each shard has to open, by shard id; in force at the revision of [`Cluster::snapshot`].
+    pub fn partitions(&self) -> Vec<Vec<PartitionSpec>> {
+        let mut shards = vec![Vec::new(); usize::from(self.settings.shards)];
+        for (id, topic) in &self.ledger.catalog.topics {
+            let settings = self.settings.defaults.effective(&topic.overrides);
+            for index in 0..topic.partitions.len() as i32 {
+                let partition = PartitionId { topic: *id, index };
+                let spec = self.ledger.catalog.spec(partition, self.node_epoch(), settings.clone());
+                let owner = owner_shard(partition, self.settings.shards);
+                shards[usize::from(owner.0)].extend(spec);
+            }
+        }
+        shards
+    }
+}
