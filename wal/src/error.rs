@@ -49,7 +49,8 @@ pub struct Damage {
     pub acknowledged: Lsn,
     /// What is wrong there.
     pub fault: GroupFault,
-    /// Batches that are known to be missing: partition, first and last offset. Empty when not even the table is left.
+    /// What is known to be missing: partition, first and last offset. Empty when neither the group's table nor what
+    /// lies around it tells.
     pub missing: Vec<(PartitionId, Offset, Offset)>,
 }
 
@@ -66,7 +67,7 @@ impl fmt::Display for Damage {
         }
         match self.missing.len().saturating_sub(8) {
             0 => Ok(()),
-            more => write!(f, "; and {more} batches more"),
+            more => write!(f, "; and {more} ranges more"),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Read-only: shared by recovery and `inspect`.
 
-use std::{io, rc::Rc};
+use std::{collections::BTreeMap, io, rc::Rc};
 
 use bytes::Bytes;
 use thalweg_record::{BatchHead, HEAD_LEN, Offset, PartitionId};
@@ -124,11 +124,15 @@ impl<'a> Scanner<'a> {
         if self.config.checks_chain() && header.previous != self.found.end.crc {
             return Err(GroupFault::Chain);
         }
+        if self.fits(&header) { Ok(header) } else { Err(GroupFault::Lengths) }
+    }
+
+    /// Whether the group lies within one lap and does not straddle the end of the ring.
+    fn fits(&self, header: &GroupHeader) -> bool {
         let left = self.ring.until_end(header.lsn);
         let claims_the_rest = u64::from(header.length) == left;
         let round = header.end().0 - self.newest.trim.0 <= self.ring.capacity_bytes();
-        let fits = u64::from(header.written) <= left && (header.length == header.written || claims_the_rest);
-        if round && fits && header.written > 0 { Ok(header) } else { Err(GroupFault::Lengths) }
+        round && u64::from(header.written) <= left && (header.length == header.written || claims_the_rest)
     }
 
     /// From the newest opening's start on, exactly that opening has written; before it, openings never fall.
@@ -196,23 +200,30 @@ impl<'a> Scanner<'a> {
 
     /// The group at the end is bad: a torn tail, or damage to what was acknowledged? The latter when the superblock or a
     /// later group says that more was durable. Such a group begins within the most that could be in flight.
-    async fn judge(&mut self, window: &mut Readahead, Bad(fault, missing): Bad) -> io::Result<()> {
+    async fn judge(&mut self, window: &mut Readahead, Bad(fault, bad): Bad) -> io::Result<()> {
         let at = self.found.end.lsn;
         self.found.tail = fault;
         let mut acknowledged = self.floor.max(self.newest.start);
+        let mut gaps = Gaps::after(&self.found.batches);
         let far = at.0 + u64::from(self.newest.max_in_flight_bytes);
         let mut lsn = Lsn(at.0 + BLOCK);
-        while acknowledged <= at && lsn.0 <= far && lsn.0 + BLOCK <= window.end().0 {
-            let block = window.get(lsn, BLOCK).await?;
-            match GroupHeader::decode(&block) {
-                Ok(header) if header.lsn == lsn && self.is_ours(&header) => acknowledged = header.durable,
-                _ => {}
-            }
-            lsn.0 += BLOCK;
+        while lsn.0 <= far && lsn.0 + BLOCK <= window.end().0 {
+            let step = match GroupHeader::decode(&window.get(lsn, BLOCK).await?) {
+                Ok(header) if header.lsn == lsn && self.is_ours(&header) && self.fits(&header) => {
+                    acknowledged = acknowledged.max(header.durable);
+                    let bytes = window.get(lsn, u64::from(header.written)).await?;
+                    self.check_group(&header, &bytes).map_or(BLOCK, |batches| {
+                        gaps.pass(&batches);
+                        u64::from(header.length)
+                    })
+                }
+                _ => BLOCK,
+            };
+            lsn.0 += step;
         }
         if acknowledged > at {
-            let missing: Vec<(PartitionId, Offset, Offset)> =
-                missing.iter().map(|entry| (entry.partition, entry.base, entry.last)).collect();
+            let named = bad.iter().map(|entry| (entry.partition, entry.base, entry.last)).collect();
+            let missing = if bad.is_empty() { gaps.found } else { named };
             let device_offset = self.ring.device_offset(at);
             self.found.damage = Some(Damage { at, device_offset, acknowledged, fault, missing });
         }
@@ -220,6 +231,28 @@ impl<'a> Scanner<'a> {
     }
 
     fn is_ours(&self, header: &GroupHeader) -> bool {
-        !self.config.checks_incarnation() || header.incarnation == self.newest.incarnation
+        let before = header.lsn < self.newest.start && header.incarnation.opens < self.newest.incarnation.opens;
+        !self.config.checks_incarnation() || before || header.incarnation == self.newest.incarnation
+    }
+}
+
+/// Offsets that are missing between what was read before a damaged place and what is sound after it.
+struct Gaps {
+    next: BTreeMap<PartitionId, Offset>,
+    found: Vec<(PartitionId, Offset, Offset)>,
+}
+
+impl Gaps {
+    fn after(batches: &[RecoveredBatch]) -> Gaps {
+        let next = batches.iter().map(|batch| (batch.partition, batch.head.last_offset().next())).collect();
+        Gaps { next, found: Vec::new() }
+    }
+
+    fn pass(&mut self, batches: &[(Entry, BatchHead)]) {
+        for (entry, _) in batches {
+            if let Some(next) = self.next.insert(entry.partition, entry.last.next()).filter(|next| *next < entry.base) {
+                self.found.push((entry.partition, next, Offset(entry.base.0 - 1)));
+            }
+        }
     }
 }

@@ -134,6 +134,7 @@ impl GroupHeader {
         self.table as usize >= GROUP_HEADER_LEN
             && table_end <= u64::from(self.written)
             && self.written <= self.length
+            && self.written > 0
             && blocks(self.written)
             && blocks(self.length)
             && self.lsn.0 % super::BLOCK == 0

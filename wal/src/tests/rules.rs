@@ -155,6 +155,20 @@ fn a_torn_superblock_leaves_the_other() {
 }
 
 #[test]
+fn either_superblock_may_rot_without_a_loss() {
+    let device = slice(128);
+    let mut log = reopen(&device).log;
+    (0..4).for_each(|base| {
+        append(&device, &mut log, base, &[0; 5000]);
+    });
+    for slot in [0, BLOCK as usize] {
+        let copy = MemoryDevice::of_bytes(device.to_bytes());
+        copy.change(|bytes| bytes[slot + 40] ^= 1);
+        assert_eq!(offsets(&reopen(&copy)), [0, 1, 2, 3], "slot at {slot}");
+    }
+}
+
+#[test]
 fn trimming_rounds_down_to_a_group() {
     let device = slice(128);
     let mut log = reopen(&device).log;
@@ -364,6 +378,27 @@ fn damage_is_refused_named_and_cut_only_on_demand() {
     assert_eq!(accepted.report.lost.as_ref().map(|lost| lost.at), Some(starts[3]));
     append(&device, &mut accepted.log, 3, b"again");
     assert_eq!(offsets(&reopen(&device)), [0, 1, 2, 3], "what followed the loss does not come back");
+}
+
+#[test]
+fn what_is_missing_is_named_even_without_its_header() {
+    let device = slice(128);
+    let mut log = reopen(&device).log;
+    let starts: Vec<Lsn> = (0..6).map(|base| append(&device, &mut log, base, &[7; 300])).collect();
+    drop(log);
+    // Reopened, so that the loss lies before the newest opening and all of it was acknowledged.
+    for reopened in [false, true] {
+        if reopened {
+            drop(reopen(&device));
+        }
+        let copy = MemoryDevice::of_bytes(device.to_bytes());
+        copy.change(|bytes| bytes[(2 * BLOCK + starts[2].0) as usize..][..8192].fill(0));
+        let e = try_open(&copy, small(), false).err().expect("refused");
+        let OpenError::Damaged(damage) = &e else { panic!("{e}") };
+        assert_eq!((damage.at, damage.fault), (starts[2], GroupFault::NoHeader));
+        assert_eq!(damage.missing, [(partition(0), Offset(2), Offset(3))]);
+        assert_eq!(damage.acknowledged, if reopened { Lsn(6 * BLOCK) } else { starts[5] });
+    }
 }
 
 #[test]
