@@ -1,0 +1,183 @@
+//! Trying: a bound on requests in flight, a timeout per attempt and in all, and waits with full jitter between attempts.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use thalweg_objectstore::{Backoff, StoreError};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout_at},
+};
+
+/// Bounds of the engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Requests in flight, of all shards together.
+    pub in_flight: usize,
+    /// How long one attempt may take.
+    pub attempt: Duration,
+    /// How long a call may take with all its attempts. A multipart upload is several calls.
+    pub total: Duration,
+    /// Waits between attempts.
+    pub backoff: Backoff,
+    /// Larger objects are uploaded in parts of this size; S3 wants at least 5 MiB.
+    pub part_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            in_flight: 64,
+            attempt: Duration::from_secs(15),
+            total: Duration::from_secs(60),
+            backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) },
+            part_bytes: 16 << 20,
+        }
+    }
+}
+
+/// Whether a call may be sent again when its outcome is not known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Repeat {
+    /// It comes to the same.
+    Harmless,
+    /// The first attempt may have done it, and the second would then be refused: the caller must look.
+    Ambiguous,
+}
+
+/// Runs calls within [`Limits`].
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    pub(crate) limits: Limits,
+    permits: Semaphore,
+    random: AtomicU64,
+}
+
+impl Attempts {
+    /// `seed` tells the jitter of this process from that of others.
+    pub(crate) fn new(limits: Limits, seed: u64) -> Attempts {
+        Attempts { limits, permits: Semaphore::new(limits.in_flight.max(1)), random: AtomicU64::new(seed) }
+    }
+
+    /// Calls until it succeeds, fails for good, or the time is up.
+    pub(crate) async fn run<T, F>(&self, repeat: Repeat, mut call: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let deadline = Instant::now() + self.limits.total;
+        let mut attempt = 0;
+        loop {
+            let outcome = self.once(deadline, &mut call).await;
+            let Err(StoreError::Retry(why)) = outcome else { return outcome };
+            let wait = self.limits.backoff.wait(attempt, self.random());
+            if repeat == Repeat::Ambiguous || Instant::now() + wait >= deadline {
+                return Err(StoreError::Retry(why));
+            }
+            tracing::debug!(attempt, why, "trying the object store again");
+            attempt += 1;
+            sleep(wait).await;
+        }
+    }
+
+    async fn once<T, F>(&self, deadline: Instant, call: &mut impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let late = |_| StoreError::Retry("no answer in time".to_owned());
+        let permit = timeout_at(deadline, self.permits.acquire()).await.map_err(late)?;
+        let _permit = permit.expect("the semaphore is never closed");
+        timeout_at(deadline.min(Instant::now() + self.limits.attempt), call()).await.map_err(late)?
+    }
+
+    /// SplitMix64.
+    fn random(&self) -> u64 {
+        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn attempts() -> Attempts {
+        let limits = Limits {
+            in_flight: 2,
+            attempt: Duration::from_millis(20),
+            total: Duration::from_millis(200),
+            backoff: Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(4) },
+            ..Limits::default()
+        };
+        Attempts::new(limits, 7)
+    }
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(test)
+    }
+
+    fn stumble() -> StoreError {
+        StoreError::Retry("stumbled".to_owned())
+    }
+
+    #[test]
+    fn passing_faults_are_tried_again_and_others_are_not() {
+        run(async {
+            let (attempts, calls) = (attempts(), Cell::new(0));
+            let third = attempts.run(Repeat::Harmless, || async {
+                calls.set(calls.get() + 1);
+                if calls.get() < 3 { Err(stumble()) } else { Ok(calls.get()) }
+            });
+            assert_eq!(third.await, Ok(3));
+            for (repeat, error) in
+                [(Repeat::Ambiguous, stumble()), (Repeat::Harmless, StoreError::Refused("no".to_owned()))]
+            {
+                calls.set(0);
+                let once = attempts.run(repeat, || async {
+                    calls.set(calls.get() + 1);
+                    Err::<(), _>(error.clone())
+                });
+                assert_eq!(once.await, Err(error.clone()));
+                assert_eq!(calls.get(), 1);
+            }
+        });
+    }
+
+    #[test]
+    fn an_attempt_and_the_whole_end_in_time() {
+        run(async {
+            let (attempts, calls) = (attempts(), Cell::new(0));
+            let began = Instant::now();
+            let stuck = attempts.run(Repeat::Harmless, || async {
+                calls.set(calls.get() + 1);
+                std::future::pending::<Result<(), _>>().await
+            });
+            assert!(matches!(stuck.await, Err(StoreError::Retry(_))));
+            assert!(calls.get() > 2, "{} attempts", calls.get());
+            assert!(began.elapsed() < Duration::from_secs(2));
+        });
+    }
+
+    #[test]
+    fn no_more_run_at_once_than_permitted() {
+        run(async {
+            let (attempts, running, most) = (attempts(), Cell::new(0), Cell::new(0));
+            let calls = (0..10).map(|_| {
+                attempts.run(Repeat::Harmless, || async {
+                    running.set(running.get() + 1);
+                    most.set(most.get().max(running.get()));
+                    tokio::task::yield_now().await;
+                    running.set(running.get() - 1);
+                    Ok(())
+                })
+            });
+            assert!(futures_util::future::join_all(calls).await.iter().all(Result::is_ok));
+            assert_eq!(most.get(), 2);
+        });
+    }
+}

@@ -1,0 +1,118 @@
+//! `s3://bucket/prefix?region=&endpoint=`.
+#![expect(clippy::disallowed_methods, reason = "AWS's tools take the region from the environment too")]
+
+use rusoto_core::Region;
+use thalweg_objectstore::ObjectKey;
+use url::Url;
+
+/// Where a store is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct S3Url {
+    /// The bucket.
+    pub bucket: String,
+    /// What all keys start with; empty, or ends in `/`.
+    pub prefix: String,
+    /// The region, which is signed: `region=`, or `AWS_REGION`, or `AWS_DEFAULT_REGION`, or us-east-1.
+    pub region: String,
+    /// `endpoint=`: another server than AWS, `http://` or `https://`.
+    pub endpoint: Option<String>,
+}
+
+/// Why an S3 store cannot be opened, as a sentence for the user.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{url}: {why}; use s3://bucket/prefix?region=REGION&endpoint=URL")]
+pub struct UrlError {
+    /// As given.
+    pub url: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl S3Url {
+    /// Reads a store's URL.
+    ///
+    /// # Errors
+    /// [`UrlError`] that says what is wrong.
+    pub fn parse(url: &str) -> Result<S3Url, UrlError> {
+        let failed = |why: &str| UrlError { url: url.to_owned(), why: why.to_owned() };
+        let parsed = Url::parse(url).map_err(|e| failed(&e.to_string()))?;
+        if parsed.scheme() != "s3" {
+            return Err(failed("not an s3:// URL"));
+        }
+        let bucket = parsed.host_str().unwrap_or_default().to_owned();
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+        if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(fits) {
+            return Err(failed("a bucket's name has 3 to 63 lower-case letters, digits, '-' and '.'"));
+        }
+        if parsed.port().is_some() || !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(failed("credentials come from the environment, a server from endpoint="));
+        }
+        let (mut region, mut endpoint) = (None, None);
+        for (name, value) in parsed.query_pairs() {
+            match &*name {
+                "region" if !value.is_empty() => region = Some(value.into_owned()),
+                "endpoint" if value.starts_with("http://") || value.starts_with("https://") => {
+                    endpoint = Some(value.trim_end_matches('/').to_owned());
+                }
+                "region" | "endpoint" if value.is_empty() => {}
+                "endpoint" => return Err(failed("endpoint= must begin with http:// or https://")),
+                _ => return Err(failed(&format!("{name}= is not known"))),
+            }
+        }
+        let region = region.or_else(|| ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|v| std::env::var(v).ok()));
+        let prefix = match parsed.path().trim_matches('/') {
+            "" => String::new(),
+            path => match ObjectKey::new(path) {
+                Ok(key) if path.len() <= 500 => format!("{key}/"),
+                _ => return Err(failed("a prefix has at most 500 letters, digits and any of . _ = - /")),
+            },
+        };
+        Ok(S3Url { bucket, prefix, region: region.unwrap_or_else(|| "us-east-1".to_owned()), endpoint })
+    }
+
+    /// The region as the library wants it.
+    pub(crate) fn region(&self) -> Region {
+        match &self.endpoint {
+            Some(endpoint) => Region::Custom { name: self.region.clone(), endpoint: endpoint.clone() },
+            None => self.region.parse().unwrap_or_else(|_| Region::Custom {
+                name: self.region.clone(),
+                endpoint: format!("https://s3.{}.amazonaws.com", self.region),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let url = S3Url::parse("s3://my-bucket/a/b/?region=eu-north-1&endpoint=http://127.0.0.1:8014/").expect("a URL");
+        assert_eq!(
+            (url.bucket.as_str(), url.prefix.as_str(), url.region.as_str()),
+            ("my-bucket", "a/b/", "eu-north-1")
+        );
+        assert_eq!(url.endpoint.as_deref(), Some("http://127.0.0.1:8014"));
+        let bare = S3Url::parse("s3://my-bucket?region=mars-1").expect("a URL");
+        assert_eq!((bare.prefix.as_str(), bare.endpoint.as_deref()), ("", None));
+        let region = bare.region();
+        assert!(matches!(region, Region::Custom { endpoint, .. } if endpoint == "https://s3.mars-1.amazonaws.com"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (url, says) in [
+            ("s3://B/x", "bucket's name"),
+            ("s3://my-bucket/x?colour=red", "colour= is not known"),
+            ("s3://my-bucket/x?endpoint=127.0.0.1", "must begin with http://"),
+            ("s3://key:secret@my-bucket/x", "come from the environment"),
+            ("s3://my-bucket/x%20y", "a prefix has"),
+            ("file:///x", "not an s3:// URL"),
+            ("nothing", "relative URL"),
+        ] {
+            let error = S3Url::parse(url).expect_err(url).to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
