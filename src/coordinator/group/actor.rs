@@ -167,6 +167,8 @@ impl GroupActor {
                 if &*topic_name != OFFSETS_TOPIC {
                     return;
                 }
+                // Opened again without having been sealed: whoever waits must not wait for ever.
+                self.seal(partition);
                 let loader = Loader::new(partition, self.shard.id, log_start, end);
                 self.partitions.insert(partition, Served { epoch, state: Serving::Loading(loader) });
                 self.load_on(partition);

@@ -3,9 +3,11 @@
 /// The internal topic that holds groups and their offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
-/// The partition that holds `group`, of `partitions` (>= 1): Java's `String.hashCode`, made positive, modulo the count.
+/// The partition that holds `group`, of `partitions` (>= 1): the absolute value of Java's `String.hashCode`, modulo the
+/// count. Kafka takes the one value without an absolute one for 0; masking the sign away would place half of all groups
+/// elsewhere.
 pub fn partition_for(group: &str, partitions: i32) -> i32 {
-    (java_hash(group) & 0x7fff_ffff) % partitions.max(1)
+    java_hash(group).checked_abs().unwrap_or(0) % partitions.max(1)
 }
 
 /// Java's `String.hashCode`: over UTF-16 code units, wrapping.
@@ -32,6 +34,8 @@ mod tests {
     fn placement_is_positive_and_bounded() {
         assert_eq!(partition_for("polygenelubricants", 50), 0);
         assert_eq!(partition_for("hello", 50), 22);
+        // A negative hash, -1906497762: the absolute value, as in Kafka since 0.8.2, not the masked sign (36).
+        assert_eq!(partition_for("my-group", 50), 12);
         for group in ["a", "console-consumer-12345", "\u{00e4}\u{1F600}"] {
             assert!((0..50).contains(&partition_for(group, 50)));
         }
