@@ -200,7 +200,7 @@ pub struct ProbeState {
 pub struct TakeRequest {
     /// The connection, for fairness among cold readers.
     pub conn: ConnId,
-    /// Parts with their allotted `max_bytes`, in request order.
+    /// Parts with their allotted `max_bytes`, in request order; with 0, only the offsets that go with the answer.
     pub parts: Vec<FetchFrom>,
     /// Which records count.
     pub isolation: Isolation,

@@ -132,6 +132,9 @@ impl Shard {
     fn take_part(&self, part: &FetchFrom, owed: bool) -> Result<(Taken, Found), PartitionError> {
         let partition = self.readable(part)?;
         let head = frame(partition);
+        if part.max_bytes == 0 && !owed {
+            return Ok((head, Found::Ready(Vec::new())));
+        }
         let found = match self.source(partition, part.offset) {
             Source::Nothing => Found::Ready(Vec::new()),
             Source::Objects(objects) => Found::Objects(objects),

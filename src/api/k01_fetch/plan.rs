@@ -38,7 +38,7 @@ impl Allotment {
 
 /// Gives out `budget` bytes, of which at most `slow_budget` to slow offers, in order from place `from` on, round to the
 /// one before it. No offer gets less than its first batch: one whose first batch does not fit gets nothing, except for
-/// the first that has any.
+/// the first that has any. The first batch of a slow offer may be smaller than told: it may try with what fits.
 pub(super) fn allot(offers: &[Offer], budget: u64, slow_budget: u64, from: usize) -> Allotment {
     let mut left = budget;
     let mut slow_left = slow_budget;
@@ -50,9 +50,13 @@ pub(super) fn allot(offers: &[Offer], budget: u64, slow_budget: u64, from: usize
         }
         let room = if offer.slow { left.min(slow_left) } else { left };
         let limit = if offer.whole { room } else { room.min(offer.limit) };
-        let least = if offer.whole { offer.bytes } else { offer.first_batch };
+        let least = match offer {
+            Offer { whole: true, .. } => offer.bytes,
+            Offer { slow: true, .. } if limit > 0 => offer.first_batch.min(limit),
+            _ => offer.first_batch,
+        };
         let given = if least <= limit {
-            limit.min(offer.bytes.max(least))
+            limit.min(offer.bytes.max(least)).max(if allotment.first.is_none() { offer.first_batch } else { 0 })
         } else if allotment.first.is_none() {
             least
         } else {
@@ -119,6 +123,13 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_first_batch_may_be_smaller_than_told() {
+        let slow = |first| Offer { slow: true, ..hot(5000, first, 1000) };
+        let given = allot(&[slow(1012), slow(1012)], 50_000, 50_000, 0);
+        assert_eq!(given.bytes, [1012, 1000], "the first gets its batch, the other tries with its limit");
+    }
+
+    #[test]
     fn what_was_read_before_is_given_whole() {
         let read = Offer { whole: true, ..hot(800, 800, 100) };
         assert_eq!(allot(&[hot(500, 100, 500), read], 1000, 0, 0).bytes, [500, 0]);
@@ -141,7 +152,7 @@ mod tests {
             let something = offers.iter().any(|o| o.bytes > 0);
             prop_assert_eq!(given.first.is_some(), something);
             for (place, (offer, bytes)) in offers.iter().zip(&given.bytes).enumerate() {
-                prop_assert!(*bytes == 0 || *bytes >= offer.first_batch);
+                prop_assert!(*bytes == 0 || *bytes >= offer.first_batch || offer.slow);
                 prop_assert!(*bytes <= offer.bytes);
                 prop_assert!(*bytes <= offer.limit || given.first == Some(place));
             }

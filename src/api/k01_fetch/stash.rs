@@ -11,7 +11,7 @@ use flume::{Receiver, Sender};
 use thalweg_record::{Offset, PartitionId};
 use thalweg_shards::{
     mailbox::{Answer, ReplyTo},
-    msg::{FetchFrom, Isolation, PartitionError, Reply, Taken},
+    msg::{FetchFrom, Isolation, PartitionError, Records, Reply, Taken},
 };
 
 /// What was asked of a partition; the next fetch that asks the same is given what came of it.
@@ -97,8 +97,13 @@ impl Stash {
         let Reply::Late(place, result) = answer.reply else {
             return Some(answer);
         };
-        if let Some(key) = self.due.remove(&(answer.slot, place)) {
-            self.read.insert(key, result);
+        let key = self.due.remove(&(answer.slot, place))?;
+        match &result {
+            // Its first batch is larger than what it was allotted: it must come first next time.
+            Ok(Taken { records: Records::Ready(pieces), .. }) if pieces.is_empty() => {
+                self.starved = Some(key.partition);
+            }
+            _ => drop(self.read.insert(key, result)),
         }
         None
     }

@@ -308,6 +308,32 @@ fn a_store_slower_than_max_wait_makes_progress() {
 }
 
 #[test]
+fn a_cold_batch_that_did_not_fit_comes_first_next_time() {
+    let c = cluster();
+    let asked = c.fetch(12, &request(&[0, 1]));
+    let (_, _, _e) = c.probed(0, vec![found(0)]);
+    let (_, _, _o) = c.probed(1, vec![slow(400)]);
+    c.take(0).reply.send(Reply::Take(vec![ready(0)]));
+    let cold = c.take(1);
+    cold.reply.send_more(Reply::Take(vec![taken(Records::Pending)]));
+    cold.reply.send(Reply::Late(0, ready(0)));
+    let before = c.0.world.mono();
+    assert_eq!(sizes(&c.partitions(asked)), [0, 0]);
+    assert_eq!(c.0.world.mono(), before, "nothing more is awaited");
+
+    let asked = c.fetch(12, &request(&[0, 1]));
+    let (_, _, _e) = c.probed(0, vec![found(500)]);
+    let (_, _, _o) = c.probed(1, vec![slow(400)]);
+    let hot = c.take(0);
+    assert!(!hot.at_least_one);
+    hot.reply.send(Reply::Take(vec![ready(500)]));
+    let again = c.take(1);
+    assert_eq!((again.parts[0].max_bytes, again.at_least_one), (400, true));
+    again.reply.send(Reply::Take(vec![ready(400)]));
+    assert_eq!(sizes(&c.partitions(asked)), [500, 400]);
+}
+
+#[test]
 fn a_seek_forgets_what_was_read() {
     let c = cluster();
     let asked = c.fetch(12, &request(&[0]));

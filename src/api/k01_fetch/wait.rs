@@ -98,8 +98,8 @@ impl<'a> Fetch<'a> {
         self.watching.clear();
         let (allotment, permit) = self.admit().await;
         let mut taken = self.take(&allotment).await;
-        self.deliver(&allotment, &mut taken).await;
         self.stash.starved = allotment.starved.map(|place| self.parts[place].partition);
+        self.deliver(&allotment, &mut taken).await;
         let parts = taken.into_iter().map(|part| part.map(without_pending)).collect();
         Fetched { parts, permit, stash: self.stash }
     }
@@ -279,13 +279,14 @@ impl<'a> Fetch<'a> {
                 return;
             }
             due.retain(|place| {
-                let Some(read) = self.stash.peek(&self.keys[*place]) else { return true };
+                let key = &self.keys[*place];
+                let Some(read) = self.stash.peek(key) else { return self.stash.is_due(key) };
                 let bytes = read.as_ref().map_or(0, |taken| records_bytes(&taken.records));
                 if ready > 0 && ready + bytes > self.terms.max_bytes {
                     return false;
                 }
                 ready += bytes;
-                taken[*place] = self.stash.remove(&self.keys[*place]).expect("seen a moment ago");
+                taken[*place] = self.stash.remove(key).expect("seen a moment ago");
                 false
             });
         }
