@@ -28,7 +28,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Crates of others that only some places may see.
 const SEEN_ONLY_BY: &[(&str, &[&str])] = &[
     ("glommio::", &["shards/src/runtime/", "wal/src/device/", "src/net/listen.rs"]),
-    ("kafka_protocol::", &["src/", "tests/"]),
+    ("kafka_protocol::", &["src/", "tests/", "perf/"]),
     ("rusoto_", &["objectstore/s3/"]),
     ("sled::", &["src/cluster/"]),
     ("axum::", &["src/telemetry/"]),
