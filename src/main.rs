@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser;
 use thalweg::{
-    cli::{self, Args, Command, EXIT_REFUSED, SettingsArgs},
+    cli::{self, Args, Command, EXIT_REFUSED, ObjectCommand, SettingsArgs, WalCommand},
     config::Config,
 };
 
@@ -15,6 +15,19 @@ fn main() -> ExitCode {
     match Args::parse().command {
         Command::CheckConfig(settings) => show(&settings, |config| cli::check_config(config, &mut stdout())),
         Command::PrintConfig(settings) => show(&settings, |config| cli::print_config(config, &mut stdout())),
+        Command::Wal(WalCommand::Inspect { path }) => told(cli::inspect_wal(&path, &mut stdout())),
+        Command::Object(ObjectCommand::Inspect { url }) => told(cli::inspect_object(&url, &mut stdout())),
+    }
+}
+
+/// The exit code of a command that tells something, or says why it cannot.
+fn told(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
     }
 }
 

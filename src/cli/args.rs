@@ -24,6 +24,35 @@ pub enum Command {
     /// Print every setting's effective value and where it came from, in the form of a configuration file.
     #[command(after_help = "Example:\n  thalweg print-config --set log.retention.hours=24 | grep retention")]
     PrintConfig(SettingsArgs),
+    /// Look into the write-ahead log.
+    #[command(subcommand, after_help = "Example:\n  thalweg wal inspect thalweg-data/wal")]
+    Wal(WalCommand),
+    /// Look into the object store.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  thalweg object inspect file:///var/lib/thalweg/objects/data/3f/00000000000000a1-0001"
+    )]
+    Object(ObjectCommand),
+}
+
+/// What to do with the write-ahead log.
+#[derive(Subcommand, Debug)]
+pub enum WalCommand {
+    /// Tell what a slice of the log holds, where it ends and whether it is damaged. Changes nothing.
+    Inspect {
+        /// A slice's file, or the directory that holds them.
+        path: PathBuf,
+    },
+}
+
+/// What to do with the object store.
+#[derive(Subcommand, Debug)]
+pub enum ObjectCommand {
+    /// Tell which partitions, offsets and blocks an object holds. Changes nothing.
+    Inspect {
+        /// The object: the store's URL, then `/` and the object's key.
+        url: String,
+    },
 }
 
 /// Where settings come from.

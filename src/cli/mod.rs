@@ -4,11 +4,15 @@
 
 mod args;
 mod logging;
+mod object;
 mod settings;
+mod wal;
 
-pub use args::{Args, Command, SettingsArgs};
+pub use args::{Args, Command, ObjectCommand, SettingsArgs, WalCommand};
 pub use logging::{abort_on_panic, set_up_logging};
+pub use object::inspect_object;
 pub use settings::{check_config, print_config};
+pub use wal::inspect_wal;
 
 /// Exit code of everything that is wrong before the broker serves: settings, machine, arguments.
 pub const EXIT_REFUSED: u8 = 2;
