@@ -1,6 +1,6 @@
 //! From the library's errors to the port's: by what the caller does next.
 
-use std::fmt::Display;
+use std::fmt::Debug;
 
 use rusoto_core::{RusotoError, request::BufferedHttpResponse};
 use thalweg_objectstore::{ObjectKey, StoreError};
@@ -8,14 +8,15 @@ use thalweg_objectstore::{ObjectKey, StoreError};
 /// Most of a server's words that go into an error.
 const WORDS: usize = 300;
 
-/// What a failed call means for `key`. `service` says it for the errors that the library has a type for.
-pub(crate) fn store_error<E: Display>(
+/// What a failed call means for `key`. `service` says it for the errors that the library has a type for
+/// (whose name says more than their text, which servers leave empty).
+pub(crate) fn store_error<E: Debug>(
     key: &ObjectKey,
     error: RusotoError<E>,
     service: impl FnOnce(&E) -> Option<StoreError>,
 ) -> StoreError {
     match error {
-        RusotoError::Service(e) => service(&e).unwrap_or_else(|| StoreError::Refused(e.to_string())),
+        RusotoError::Service(e) => service(&e).unwrap_or_else(|| StoreError::Refused(format!("{e:?}"))),
         RusotoError::Unknown(response) => by_status(key, &response),
         RusotoError::Credentials(e) => StoreError::Refused(format!("no credentials: {e}")),
         RusotoError::Validation(e) => StoreError::Refused(e),
