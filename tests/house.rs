@@ -53,6 +53,9 @@ const EDGES: &[&str] = &[
     "tests/",
 ];
 
+/// The one other reason for an exception: a hash map's content that is sorted before anybody sees it.
+const SORTED: &str = "sorted before anything leaves";
+
 /// Words that say nothing about what a module is for.
 const EMPTY_WORDS: &[&str] = &["util", "utils", "helper", "helpers", "manager", "common", "misc", "stuff"];
 
@@ -155,9 +158,8 @@ fn exceptions_to_the_determinism_gate_stand_at_the_edges() {
     let mut findings = Vec::new();
     for source in sources() {
         let excepted = source.production().iter().any(|line| {
-            line.contains("clippy::disallowed")
-                && !line.contains("cfg_attr(test")
-                && !line.trim_start().starts_with("//")
+            let code = !line.trim_start().starts_with("//");
+            code && line.contains("clippy::disallowed") && !line.contains("cfg_attr(test") && !line.contains(SORTED)
         });
         if excepted && !EDGES.iter().any(|place| source.path.starts_with(place)) {
             findings.push(format!("{} makes an exception to clippy.toml", source.path));
@@ -242,10 +244,10 @@ fn every_api_file_is_served_and_every_served_key_has_its_file() {
 fn no_file_is_dead() {
     let sources: BTreeMap<String, Source> = sources().into_iter().map(|s| (s.path.clone(), s)).collect();
     let is_root = |path: &str| {
-        path.ends_with("src/lib.rs")
-            || path.ends_with("src/main.rs")
-            || path.contains("/examples/")
-            || (path.starts_with("tests/") && path.matches('/').count() == 1)
+        let dir = Path::new(path).parent().and_then(Path::file_name).map(|name| name.to_string_lossy());
+        let target = dir.as_deref().is_some_and(|dir| ["tests", "examples", "benches"].contains(&dir));
+        let inside = path.contains("/src/") || path.starts_with("src/");
+        path.ends_with("src/lib.rs") || path.ends_with("src/main.rs") || (target && !inside)
     };
     let mut reached: BTreeSet<String> = sources.keys().filter(|path| is_root(path)).cloned().collect();
     let mut open: Vec<String> = reached.iter().cloned().collect();
