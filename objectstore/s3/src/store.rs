@@ -132,5 +132,7 @@ impl ObjectStore for S3Store {
     }
 }
 
+#[cfg(all(test, feature = "s3-server-tests"))]
+mod contract;
 #[cfg(test)]
 mod tests;

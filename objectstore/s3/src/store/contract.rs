@@ -2,7 +2,6 @@
 //!
 //! Behind the feature `s3-server-tests`. The binary is `$THALWEG_S3S_FS`, or `s3s-fs` in the PATH; without it the test
 //! fails and says how to install it.
-#![allow(clippy::disallowed_methods, reason = "a test starts a server")]
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -17,7 +16,8 @@ use thalweg_objectstore::{
     ObjectKey, ObjectStore, PutCondition, StoreError,
     testing::{Contract, contract},
 };
-use thalweg_objectstore_s3::{Limits, S3Store, S3Url};
+
+use crate::{Limits, S3Store, S3Url};
 
 struct Server {
     process: Child,
