@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     coordinator::group::GroupRequest,
     net::{Admission, EdgeLimits},
+    telemetry::EdgeMeters,
 };
 
 /// Producer ids reserved at once.
@@ -68,6 +69,8 @@ pub struct Edge {
     pub control: Sender<ControlRequest>,
     /// Permits of this executor.
     pub admission: Admission,
+    /// What its connections and handlers count.
+    pub meters: EdgeMeters,
     snapshot: RefCell<Arc<ClusterSnapshot>>,
     waiting: RefCell<Vec<(u64, Sender<()>)>>,
     producer_ids: Cell<(i64, i64)>,
@@ -95,6 +98,7 @@ impl Edge {
             stop: RefCell::new(Some(stop)),
             stopping,
             admission: Admission::new(&limits, shards.len()),
+            meters: EdgeMeters::new(home),
             runtime,
             home,
             config,

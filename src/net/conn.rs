@@ -78,6 +78,7 @@ struct Due {
     key: ApiKey,
     version: i16,
     correlation: i32,
+    received: Mono,
     ticket: Ticket,
     _permit: Permit,
     answer: Handled,
@@ -175,7 +176,8 @@ impl Connection {
     async fn start(&self, asked: Asked) -> Result<Due, Ended> {
         let Asked { mut head, mut frame, received, mut ticket, permit } = asked;
         let (version, correlation) = (head.version, head.correlation);
-        let due = |key, version, ticket, answer| Due { key, version, correlation, ticket, _permit: permit, answer };
+        let due =
+            |key, version, ticket, answer| Due { key, version, correlation, received, ticket, _permit: permit, answer };
         let not_served = Ended::NotServed(head.key, version);
         let Some(api) = table::find(head.key) else { return Err(not_served) };
         if !api.serves(version) {
@@ -223,16 +225,25 @@ impl Connection {
                 Some(outcome) => outcome,
                 None => {
                     answers.flush().await.map_err(Ended::Write)?;
-                    next.answer.await
+                    (&mut next.answer).await
                 }
             };
             let response = outcome?;
             next.ticket.finish();
+            self.count(&next, &response);
             if !response.silent {
                 let pushed = answers.push(next.key, next.version, next.correlation, response, next.ticket);
                 pushed.await.map_err(Ended::Write)?;
             }
         }
+    }
+
+    fn count(&self, due: &Due, response: &Response) {
+        let Some(meters) = self.edge.meters.requests(due.key as i16) else { return };
+        meters.requests.increment(1);
+        meters.request_bytes.increment(due.ticket.bytes() as u64);
+        meters.response_bytes.increment(response.len() as u64);
+        meters.seconds.record(self.now().since(due.received).as_secs_f64());
     }
 
     /// Ends the connection when it is idle, sends a frame too slowly, or does not take its answers.
@@ -260,6 +271,13 @@ impl Connection {
         let patience = self.edge.runtime.sleep_until(self.now().plus(STOP_PATIENCE));
         future::or(self.flow.empty(), patience).await;
         Err(Ended::Stopping)
+    }
+}
+
+impl Ended {
+    /// Whether the broker closed the connection because of what the client did or left undone.
+    pub fn is_drop(&self) -> bool {
+        !matches!(self, Ended::Eof | Ended::Write(_) | Ended::Stopping)
     }
 }
 

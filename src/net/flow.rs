@@ -104,6 +104,11 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Length of its frame.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Its turn has come.
     pub fn start(&mut self) {
         assert!(!self.started, "a request starts once");

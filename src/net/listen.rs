@@ -207,6 +207,7 @@ fn begin(arrival: Arrival, edge: &Rc<Edge>, shared: &Arc<Connections>, pool: &Ch
     let entered = stream.peer_addr().ok().and_then(|peer| Some((peer, shared.enter(edge, peer.ip())?)));
     let Some((peer, entered)) = entered else {
         shared.loads[usize::from(edge.home.0)].fetch_sub(1, Ordering::Relaxed);
+        edge.meters.connections.refused.increment(1);
         tracing::debug!("connection refused: gone, or beyond max.connections");
         return;
     };
@@ -217,7 +218,15 @@ fn begin(arrival: Arrival, edge: &Rc<Edge>, shared: &Arc<Connections>, pool: &Ch
     let caller = Rc::new(Caller::new(edge.next_connection(), peer, host, port));
     let (connection_edge, pool) = (Rc::clone(edge), pool.clone());
     let task = async move {
+        let edge = Rc::clone(&connection_edge);
+        let meters = &edge.meters.connections;
+        meters.accepted.increment(1);
+        meters.open.increment(1.0);
         let ended = serve(stream, connection_edge, caller, pool).await;
+        meters.open.decrement(1.0);
+        if ended.is_drop() {
+            meters.dropped.increment(1);
+        }
         drop(entered);
         log_end(peer, &ended);
     };

@@ -41,6 +41,9 @@ pub(super) async fn answer(call: Call, sent: Sent) -> Result<Response, Close> {
     let mut leader_asked = false;
     let topics = sent.topics.into_iter().map(|topic| of_topic(&call, topic, &results, &mut leader_asked));
     let topics: Vec<TopicProduceResponse> = topics.collect();
+    for partition in topics.iter().flat_map(|topic| &topic.partition_responses) {
+        call.edge.meters.error(super::API.key as i16, partition.error_code);
+    }
     if sent.silent {
         let failed = topics.iter().flat_map(|topic| &topic.partition_responses).find(|p| p.error_code != errors::NONE);
         return match failed {
