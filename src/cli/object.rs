@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use futures_lite::future::block_on;
 use thalweg_objectstore::{Access, format::inspect, open, split_object_url};
+use thalweg_objectstore_s3 as s3;
+use tokio::runtime::Builder;
 
 /// Tells what the object at `url` holds: its partitions, offsets and blocks. Changes nothing.
 ///
@@ -11,8 +12,14 @@ use thalweg_objectstore::{Access, format::inspect, open, split_object_url};
 /// A sentence that says what is wrong with the URL, the store or the object.
 pub fn inspect_object(url: &str, out: &mut impl Write) -> Result<(), String> {
     let (store_url, key) = split_object_url(url)?;
-    let store = open(&store_url, Access::ReadOnly).map_err(|e| e.to_string())?;
-    let told = block_on(inspect(store.as_ref(), &key));
+    // The S3 transport lives in the tokio world; a directory needs no more than a thread that waits.
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
+    let store = if store_url.starts_with("s3:") {
+        s3::open(&store_url, runtime.handle(), s3::Limits::default()).map_err(|e| e.to_string())?
+    } else {
+        open(&store_url, Access::ReadOnly).map_err(|e| e.to_string())?
+    };
+    let told = runtime.block_on(inspect(store.as_ref(), &key));
     let told = told.map_err(|e| format!("{url}: {e}"))?;
     write!(out, "{told}").map_err(|e| e.to_string())
 }
