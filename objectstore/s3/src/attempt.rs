@@ -11,14 +11,17 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+/// The slowest way to the store that still works: what moves bytes gets so much more time.
+const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
+
 /// Bounds of the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Requests in flight, of all shards together.
     pub in_flight: usize,
-    /// How long one attempt may take.
+    /// How long one attempt may take, besides the time that its bytes need on a slow line.
     pub attempt: Duration,
-    /// How long a call may take with all its attempts. A multipart upload is several calls.
+    /// How long a call may take with all its attempts, likewise. A multipart upload is several calls.
     pub total: Duration,
     /// Waits between attempts.
     pub backoff: Backoff,
@@ -61,15 +64,29 @@ impl Attempts {
         Attempts { limits, permits: Semaphore::new(limits.in_flight.max(1)), random: AtomicU64::new(seed) }
     }
 
-    /// Calls until it succeeds, fails for good, or the time is up.
-    pub(crate) async fn run<T, F>(&self, repeat: Repeat, mut call: impl FnMut() -> F) -> Result<T, StoreError>
+    /// Calls what moves no bytes worth naming: [`Attempts::moving`].
+    pub(crate) async fn run<T, F>(&self, repeat: Repeat, call: impl FnMut() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let deadline = Instant::now() + self.limits.total;
+        self.moving(0, repeat, call).await
+    }
+
+    /// Calls what moves `bytes` until it succeeds, fails for good, or the time is up.
+    pub(crate) async fn moving<T, F>(
+        &self,
+        bytes: u64,
+        repeat: Repeat,
+        mut call: impl FnMut() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let on_the_way = Duration::from_secs((bytes / SLOWEST_BYTES_PER_SECOND).min(3600));
+        let deadline = Instant::now() + self.limits.total + on_the_way;
         let mut attempt = 0;
         loop {
-            let outcome = self.once(deadline, &mut call).await;
+            let outcome = self.once(deadline, self.limits.attempt + on_the_way, &mut call).await;
             let Err(StoreError::Retry(why)) = outcome else { return outcome };
             let wait = self.limits.backoff.wait(attempt, self.random());
             if repeat == Repeat::Ambiguous || Instant::now() + wait >= deadline {
@@ -81,14 +98,19 @@ impl Attempts {
         }
     }
 
-    async fn once<T, F>(&self, deadline: Instant, call: &mut impl FnMut() -> F) -> Result<T, StoreError>
+    async fn once<T, F>(
+        &self,
+        deadline: Instant,
+        attempt: Duration,
+        call: &mut impl FnMut() -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
         let late = |_| StoreError::Retry("no answer in time".to_owned());
         let permit = timeout_at(deadline, self.permits.acquire()).await.map_err(late)?;
         let _permit = permit.expect("the semaphore is never closed");
-        timeout_at(deadline.min(Instant::now() + self.limits.attempt), call()).await.map_err(late)?
+        timeout_at(deadline.min(Instant::now() + attempt), call()).await.map_err(late)?
     }
 
     /// SplitMix64.

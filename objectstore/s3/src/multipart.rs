@@ -37,13 +37,15 @@ pub(crate) async fn put(
     let upload = attempts.run(Repeat::Harmless, || create(bucket, key)).await?;
     let done = async {
         let pieces = cut(parts, attempts.limits.part_bytes);
-        let uploads =
-            pieces.into_iter().zip(1i64..).map(|(piece, number)| {
-                let upload = upload.as_str();
-                async move {
-                    attempts.run(Repeat::Harmless, || upload_part(bucket, key, upload, number, piece.clone())).await
-                }
-            });
+        let uploads = pieces.into_iter().zip(1i64..).map(|(piece, number)| {
+            let upload = upload.as_str();
+            async move {
+                let bytes = piece.iter().map(|p| p.len() as u64).sum();
+                attempts
+                    .moving(bytes, Repeat::Harmless, || upload_part(bucket, key, upload, number, piece.clone()))
+                    .await
+            }
+        });
         let completed: Vec<CompletedPart> = stream::iter(uploads).buffered(PARTS_AT_ONCE).try_collect().await?;
         complete(bucket, attempts, key, &upload, completed, condition, size_bytes).await
     };

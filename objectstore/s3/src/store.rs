@@ -76,7 +76,8 @@ impl ObjectStore for S3Store {
         let key = key.clone();
         self.run(|inner| async move {
             let Inner { bucket, attempts } = &*inner;
-            if parts.iter().map(Bytes::len).sum::<usize>() > attempts.limits.part_bytes {
+            let size = parts.iter().map(Bytes::len).sum::<usize>();
+            if size > attempts.limits.part_bytes {
                 return multipart::put(bucket, attempts, &key, parts, condition).await;
             }
             // Sent again after a lost answer, a conditional put would meet its own object.
@@ -84,14 +85,15 @@ impl ObjectStore for S3Store {
                 PutCondition::Always => Repeat::Harmless,
                 PutCondition::IfAbsent => Repeat::Ambiguous,
             };
-            attempts.run(repeat, || bucket.put(&key, parts.clone(), condition)).await
+            attempts.moving(size as u64, repeat, || bucket.put(&key, parts.clone(), condition)).await
         })
     }
 
     fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {
         let key = key.clone();
         self.run(|inner| async move {
-            inner.attempts.run(Repeat::Harmless, || inner.bucket.get_range(&key, range.clone())).await
+            let bytes = range.end.saturating_sub(range.start);
+            inner.attempts.moving(bytes, Repeat::Harmless, || inner.bucket.get_range(&key, range.clone())).await
         })
     }
 
