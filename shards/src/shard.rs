@@ -234,6 +234,22 @@ impl Shard {
             }
         }
         ticking.set(false);
+        self.finish().await;
+    }
+
+    /// The last act: marks an empty slice as closed, and says what stays in it.
+    async fn finish(mut self) {
+        let left = self.unresolved_bytes();
+        if left == 0
+            && !self.poisoned
+            && let Some(write) = self.log.close()
+            && let (Err(error), _) = self.ports.device.write(write.at, write.buf).await
+        {
+            tracing::warn!(shard = self.config.id.0, %error, "the closed WAL slice could not be marked as such");
+        }
+        if let Some(stop) = self.stopping {
+            let _gone = stop.done.try_send(left);
+        }
     }
 
     fn start_ticking(&self, ticking: Rc<Cell<bool>>) {
@@ -427,11 +443,7 @@ impl Shard {
         let idle = self.sealed.is_empty() && self.log.staged_bytes() == 0 && self.waiting.is_empty();
         let left = self.unresolved_bytes();
         let clean = idle && left == 0 && self.log.trim_point() >= self.log.durable();
-        if !clean && !(self.now >= stop.deadline && (idle || self.poisoned)) {
-            return false;
-        }
-        let _gone = stop.done.try_send(left);
-        true
+        clean || (self.now >= stop.deadline && (idle || self.poisoned))
     }
 }
 

@@ -1,0 +1,214 @@
+//! One core of the broker: its WAL slice, shard, cold reader, coordinators, edge and listeners on one executor.
+//!
+//! Runs on the shard's executor. It goes in two steps, because the metadata must know that a slice is in use before
+//! anything is appended: it opens its slice and reports, then waits for the word to serve.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use flume::{Receiver, Sender};
+use thalweg_objectstore::ObjectStore;
+use thalweg_record::ShardId;
+use thalweg_shards::{
+    cold,
+    mailbox::{ShardInbox, ShardLane},
+    meta::MetaRequest,
+    meters::ShardMeters,
+    msg::{Ownership, PartitionSpec},
+    runtime::{Queue, Runtime},
+    shard::{Shard, ShardConfig, ShardPorts},
+    store,
+    upload::{UploadConfig, WriterIdentity},
+};
+use thalweg_wal::{Device, Recovered};
+
+use super::slices::SliceSet;
+use crate::{
+    api::{Edge, EdgeParts},
+    cluster::{ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate},
+    config::Config,
+    coordinator::group::{GroupActor, GroupConfig, GroupPorts, GroupRequest},
+    net::{self, Advertised, Arrival, Connections, EdgeLimits},
+};
+
+/// Uploads of one shard under way at once; each may hold an object's worth of memory.
+const UPLOAD_JOBS: usize = 2;
+/// More batches than this wait for no upload: their index would grow past tens of megabytes.
+const BATCHES_PER_UPLOAD: usize = 400_000;
+/// Store requests in flight per shard and use.
+const STORE_REQUESTS: usize = 8;
+
+/// What a core is made of; everything is `Send`, for it crosses to the executor's thread.
+pub(super) struct CoreParts {
+    pub id: ShardId,
+    pub config: Arc<Config>,
+    pub shards: u16,
+    pub identity: WriterIdentity,
+    pub slices: SliceSet,
+    pub slice: SliceRecord,
+    pub store: Arc<dyn ObjectStore>,
+    pub meta: Sender<MetaRequest>,
+    pub control: Sender<ControlRequest>,
+    pub inbox: ShardInbox,
+    pub lanes: Vec<ShardLane>,
+    pub groups: Vec<Sender<GroupRequest>>,
+    pub group_inbox: Receiver<GroupRequest>,
+    pub snapshots: Receiver<SnapshotUpdate>,
+    pub arrivals: Receiver<Arrival>,
+    pub connections: Arc<Connections>,
+    pub addresses: Vec<(SocketAddr, Advertised)>,
+    pub failed: Sender<String>,
+    /// Told when the slice is open, then when the core serves; or why not.
+    pub report: Sender<Result<Milestone, String>>,
+    /// The word to serve.
+    pub go: Receiver<Go>,
+    /// Its end is the core's end.
+    pub end: Receiver<()>,
+}
+
+/// How far a core has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Milestone {
+    SliceOpen,
+    Serving,
+}
+
+/// What a core serves.
+pub(super) struct Go {
+    pub snapshot: Arc<ClusterSnapshot>,
+    pub specs: Vec<PartitionSpec>,
+}
+
+/// Runs one core to its end.
+pub(super) async fn run(parts: CoreParts, runtime: Rc<dyn Runtime>) {
+    let (report, end, go) = (parts.report.clone(), parts.end.clone(), parts.go.clone());
+    let opened = match parts.slices.open(&parts.slice, &runtime).await {
+        Ok(opened) => opened,
+        Err(why) => {
+            let _gone = report.try_send(Err(why));
+            return;
+        }
+    };
+    let _gone = report.try_send(Ok(Milestone::SliceOpen));
+    let Ok(go) = go.recv_async().await else { return };
+    let served = serve(parts, go, opened, &runtime);
+    let failed = served.is_err();
+    let _gone = report.try_send(served.map(|()| Milestone::Serving));
+    if !failed {
+        // Nothing is sent: the lane closes when the broker has stopped.
+        let _closed = end.recv_async().await;
+    }
+}
+
+fn serve(
+    parts: CoreParts,
+    go: Go,
+    (device, recovered): (Rc<dyn Device>, Recovered),
+    runtime: &Rc<dyn Runtime>,
+) -> Result<(), String> {
+    let Recovered { log, batches, report } = recovered;
+    tracing::info!(shard = parts.id.0, %report, batches = batches.len(), "WAL slice recovered");
+    let (ownership, owned) = flume::unbounded();
+    let config = shard_config(&parts);
+    let ports = shard_ports(&parts, device, ownership, runtime);
+    let mut shard = Shard::new(config, ports, log);
+    shard.adopt(go.snapshot.revision, go.specs, &batches).map_err(|why| format!("shard {}: {why}", parts.id))?;
+    drop(batches);
+    runtime.spawn(Queue::Hot, "shard", Box::pin(shard.run()));
+    GroupActor::spawn(GroupPorts {
+        runtime: runtime.clone(),
+        shard: parts.lanes[usize::from(parts.id.0)].clone(),
+        ownership: owned,
+        inbox: parts.group_inbox.clone(),
+        snapshot: go.snapshot.clone(),
+        config: GroupConfig::of(&parts.config),
+    });
+    open_edge(parts, go.snapshot, runtime)
+}
+
+fn shard_config(parts: &CoreParts) -> ShardConfig {
+    let (config, shards) = (&parts.config, u64::from(parts.shards));
+    ShardConfig {
+        id: parts.id,
+        identity: parts.identity.clone(),
+        tail_cache_bytes: config.cache_tail_bytes / shards,
+        groups_in_flight: 2,
+        wal_bytes_in_flight: 8 << 20,
+        ring_read_bytes: (config.cache_read_bytes / shards / 2).clamp(1 << 20, 64 << 20),
+        upload: UploadConfig {
+            object_bytes: config.object_upload_bytes,
+            interval: Duration::from_millis(config.object_upload_interval_ms),
+            split_bytes: config.object_split_bytes,
+            block_bytes: config.object_block_bytes,
+            jobs: UPLOAD_JOBS,
+            batches: BATCHES_PER_UPLOAD,
+        },
+        retention_check_interval: Duration::from_millis(config.log_retention_check_interval_ms),
+        producer_expiration: Duration::from_millis(config.producer_id_expiration_ms),
+    }
+}
+
+fn shard_ports(
+    parts: &CoreParts,
+    device: Rc<dyn Device>,
+    ownership: Sender<Ownership>,
+    runtime: &Rc<dyn Runtime>,
+) -> ShardPorts {
+    let uploads = store::serve(runtime, Queue::Upload, parts.store.clone(), STORE_REQUESTS);
+    let reads = store::serve(runtime, Queue::Cold, parts.store.clone(), 2 * STORE_REQUESTS);
+    let cache = parts.config.cache_read_bytes / u64::from(parts.shards);
+    let cold =
+        cold::start(runtime.clone(), reads, cold::ColdConfig::with_cache(cache), ShardMeters::new(parts.id));
+    ShardPorts {
+        runtime: runtime.clone(),
+        device,
+        inbox: ShardInbox { id: parts.id, data: parts.inbox.data.clone(), control: parts.inbox.control.clone() },
+        meta: parts.meta.clone(),
+        store: uploads,
+        cold,
+        ownership,
+        failed: parts.failed.clone(),
+        meters: Rc::new(ShardMeters::new(parts.id)),
+    }
+}
+
+fn open_edge(parts: CoreParts, snapshot: Arc<ClusterSnapshot>, runtime: &Rc<dyn Runtime>) -> Result<(), String> {
+    let group_lane = parts.groups[usize::from(parts.id.0)].clone();
+    let edge = Rc::new(Edge::new(EdgeParts {
+        runtime: runtime.clone(),
+        home: parts.id,
+        limits: limits(&parts.config, parts.shards),
+        config: parts.config,
+        shards: parts.lanes,
+        groups: parts.groups,
+        control: parts.control,
+        snapshot,
+    }));
+    let (taker, snapshots) = (edge.clone(), parts.snapshots);
+    let take = async move {
+        while let Ok(SnapshotUpdate { snapshot, taken }) = snapshots.recv_async().await {
+            let _gone = group_lane.try_send(GroupRequest::Snapshot(snapshot.clone()));
+            taker.publish(snapshot);
+            let _gone = taken.try_send(());
+        }
+    };
+    runtime.spawn(Queue::Hot, "snapshots", Box::pin(take));
+    net::serve_arrivals(parts.arrivals, &edge, &parts.connections);
+    for (address, advertised) in parts.addresses {
+        net::listen(address, advertised, &edge, &parts.connections)
+            .map_err(|e| format!("listeners: cannot listen on {address}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn limits(config: &Config, shards: u16) -> EdgeLimits {
+    let share = |bytes: u64| u32::try_from(bytes / u64::from(shards)).unwrap_or(u32::MAX);
+    EdgeLimits {
+        request_max_bytes: config.socket_request_max_bytes,
+        idle: Duration::from_millis(config.connections_max_idle_ms),
+        max_connections: config.max_connections,
+        max_connections_per_ip: config.max_connections_per_ip,
+        request_bytes: share(config.queued_max_request_bytes).max(config.socket_request_max_bytes),
+        response_bytes: share(config.queued_max_response_bytes).max(config.fetch_max_bytes),
+        ..EdgeLimits::default()
+    }
+}

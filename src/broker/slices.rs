@@ -1,0 +1,158 @@
+//! The files of the WAL: one slice per shard, recorded in the metadata.
+//!
+//! A slice that the metadata does not record as closed empty holds acknowledged records: when its file is missing the start
+//! is refused. Files of ours that nothing records are left-overs of a start that was cut short, and are removed.
+#![expect(clippy::disallowed_methods, reason = "file names and removal at the start, on the main thread")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use thalweg_record::{NodeId, ShardId};
+use thalweg_shards::runtime::{Runtime, glommio::random_bits};
+use thalweg_wal::{
+    Device, LogConfig, Recovered, SliceIdentity,
+    device::{GlommioDevice, SliceOptions},
+};
+
+use super::StartError;
+use crate::{
+    cluster::{Cluster, SliceRecord},
+    config::Config,
+};
+
+const BLOCK: u64 = 4096;
+const SUPERBLOCKS: u64 = 2;
+
+/// What all slices of a broker share.
+#[derive(Clone, Debug)]
+pub(super) struct SliceSet {
+    pub dir: PathBuf,
+    pub cluster: [u8; 16],
+    pub node: NodeId,
+    /// Length of each slice's file in bytes.
+    pub len: u64,
+    pub options: SliceOptions,
+    pub config: LogConfig,
+    pub accept_loss: bool,
+}
+
+impl SliceSet {
+    pub(super) fn of(config: &Config, cluster: &Cluster, shards: u16, accept_loss: bool) -> SliceSet {
+        let share = config.wal_capacity_bytes / u64::from(shards) / BLOCK * BLOCK;
+        SliceSet {
+            dir: config.wal_path.clone(),
+            cluster: cluster.cluster_uuid(),
+            node: NodeId(config.node_id),
+            len: share + SUPERBLOCKS * BLOCK,
+            options: SliceOptions { sync: config.wal_sync.into(), allow_tmpfs: config.wal_allow_tmpfs },
+            config: LogConfig {
+                max_group_bytes: config.wal_max_group_bytes,
+                // The shard itself bounds what is in flight; the log must never refuse to seal.
+                max_in_flight_bytes: 1 << 30,
+                ..LogConfig::default()
+            },
+            accept_loss,
+        }
+    }
+
+    /// A new record, not yet in the metadata; no file yet.
+    pub(super) fn draw(&self, shard: ShardId) -> SliceRecord {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&random_bits().to_le_bytes());
+        id[8..].copy_from_slice(&random_bits().to_le_bytes());
+        let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
+        let path = self.dir.join(format!("slice-{shard}-{hex}.wal"));
+        SliceRecord { id, shard, path, closed_empty: true }
+    }
+
+    fn identity(&self, record: &SliceRecord) -> SliceIdentity {
+        SliceIdentity { cluster: self.cluster, node: self.node, shard: record.shard, slice: record.id }
+    }
+
+    /// Whether the recorded slices are those that the settings ask for, one per shard.
+    pub(super) fn matches(&self, records: &[SliceRecord], shards: u16) -> bool {
+        let mut of_shard: Vec<u16> = records.iter().map(|r| r.shard.0).collect();
+        of_shard.sort_unstable();
+        let file_fits = |r: &SliceRecord| match fs::metadata(&r.path) {
+            Ok(file) => file.len() == self.len,
+            Err(_) => true,
+        };
+        of_shard.into_iter().eq(0..shards) && records.iter().all(file_fits)
+    }
+
+    /// Checks that every slice that holds something is there.
+    pub(super) fn check_present(&self, records: &[SliceRecord]) -> Result<(), StartError> {
+        for record in records {
+            let missing = !record.path.exists();
+            if missing && !record.closed_empty && !self.accept_loss {
+                return Err(StartError::Wal(format!(
+                    "the WAL slice {} of shard {} is missing, and it held acknowledged records that no object has yet. Put \
+                     the file (or its volume) back; if it is lost for good, start once with `thalweg serve --accept-loss`",
+                    record.path.display(),
+                    record.shard
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes files of ours in the WAL directory that nothing records.
+    pub(super) fn remove_unrecorded(&self, records: &[SliceRecord]) -> std::io::Result<()> {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return Ok(()) };
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let ours = name.starts_with("slice-") && name.ends_with(".wal");
+            if ours && !records.iter().any(|r| same_file(&r.path, &path)) {
+                tracing::warn!(path = %path.display(), "removing a WAL file that no start has completed");
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a slice on the calling executor, creating its file when it is missing.
+    pub(super) async fn open(
+        &self,
+        record: &SliceRecord,
+        runtime: &Rc<dyn Runtime>,
+    ) -> Result<(Rc<dyn Device>, Recovered), String> {
+        let device = if record.path.exists() {
+            self.device(record).await?
+        } else {
+            self.create(record, runtime).await?
+        };
+        let identity = self.identity(record);
+        let opened =
+            thalweg_wal::open(device.clone(), identity, self.config, runtime.random(), self.accept_loss).await;
+        let recovered = opened.map_err(|e| format!("{}: {e}", record.path.display()))?;
+        Ok((device, recovered))
+    }
+
+    async fn device(&self, record: &SliceRecord) -> Result<Rc<dyn Device>, String> {
+        let device = GlommioDevice::open(&record.path, self.options).await.map_err(|e| e.to_string())?;
+        Ok(Rc::new(device))
+    }
+
+    async fn create(&self, record: &SliceRecord, runtime: &Rc<dyn Runtime>) -> Result<Rc<dyn Device>, String> {
+        // Under another name until its superblocks are written: a start that is cut short leaves no half slice behind.
+        let draft = record.path.with_extension("draft");
+        let drafted = SliceRecord { path: draft.clone(), ..record.clone() };
+        if draft.exists() {
+            fs::remove_file(&draft).map_err(|e| format!("{}: {e}", draft.display()))?;
+        }
+        GlommioDevice::create_file(&draft, self.len, self.options).map_err(|e| e.to_string())?;
+        let device = self.device(&drafted).await?;
+        let made = thalweg_wal::create(device.clone(), self.identity(record), self.config, runtime.random()).await;
+        made.map_err(|e| format!("{}: {e}", draft.display()))?;
+        fs::rename(&draft, &record.path).map_err(|e| format!("{}: {e}", record.path.display()))?;
+        Ok(device)
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
