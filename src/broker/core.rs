@@ -106,7 +106,7 @@ fn serve(
     runtime: &Rc<dyn Runtime>,
 ) -> Result<(), String> {
     let Recovered { log, batches, report } = recovered;
-    tracing::info!(shard = parts.id.0, %report, batches = batches.len(), "WAL slice recovered");
+    tracing::info!(shard = parts.id.0, ?report, batches = batches.len(), "WAL slice recovered");
     let (ownership, owned) = flume::unbounded();
     let config = shard_config(&parts);
     let ports = shard_ports(&parts, device, ownership, runtime);
@@ -186,7 +186,7 @@ fn open_edge(parts: CoreParts, snapshot: Arc<ClusterSnapshot>, runtime: &Rc<dyn 
     let (taker, snapshots) = (edge.clone(), parts.snapshots);
     let take = async move {
         while let Ok(SnapshotUpdate { snapshot, taken }) = snapshots.recv_async().await {
-            let _gone = group_lane.try_send(GroupRequest::Snapshot(snapshot.clone()));
+            let _gone = group_lane.try_send(GroupRequest::Published(snapshot.clone()));
             taker.publish(snapshot);
             let _gone = taken.try_send(());
         }

@@ -1,0 +1,125 @@
+//! Moves what WAL slices hold into a new set of slices, when `shards`, `wal.capacity.bytes` or `wal.path` changed.
+//!
+//! Runs at the start, on an executor of its own, before any shard: reads the slices of the last run, appends what no object
+//! holds to new slices by today's owners, under the same offsets, and lets the metadata name the new set once it is durable.
+//! It needs no object store. Cut short, it begins again: the old slices stay recorded until the new ones are complete, and
+//! batches found twice are taken once.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use thalweg_record::{Mono, Offset, PartitionId, ShardId};
+use thalweg_shards::{
+    msg::PartitionSpec,
+    runtime::{Runtime, Watchdog, glommio},
+};
+use thalweg_wal::{Device, Log, RecoveredBatch};
+
+use super::{StartError, slices::SliceSet};
+use crate::cluster::{SliceRecord, owner_shard};
+
+
+/// A group is written when it holds this much.
+const GROUP_BYTES: u32 = 1 << 20;
+
+/// A slice that is being filled.
+struct Target {
+    device: Rc<dyn Device>,
+    log: Log,
+}
+
+/// Copies from `old` to `new` (one per shard, in order); nothing in the metadata is changed here.
+pub(super) fn rehome(
+    set: &SliceSet,
+    old: Vec<SliceRecord>,
+    new: &[SliceRecord],
+    specs: &[Vec<PartitionSpec>],
+) -> Result<(), StartError> {
+    let ends: BTreeMap<PartitionId, Offset> =
+        specs.iter().flatten().map(|spec| (spec.partition, spec.committed_end)).collect();
+    let (set, new, (done, outcome)) = (set.clone(), new.to_vec(), flume::bounded(1));
+    let watchdog = Watchdog::start(1)?;
+    let executor = glommio::start(ShardId(0), watchdog.hearts()[0].clone(), move |runtime| async move {
+        let _gone = done.try_send(copy(&set, old, &new, ends, runtime).await);
+    });
+    let executor = executor.map_err(StartError::Executor)?;
+    let copied = outcome.recv();
+    executor.join().map_err(StartError::Executor)?;
+    match copied {
+        Ok(Ok(bytes)) => {
+            tracing::info!(bytes, "moved the WAL to a new set of slices");
+            Ok(())
+        }
+        Ok(Err(why)) => Err(StartError::Wal(why)),
+        Err(_) => Err(StartError::Executor("it ended early".into())),
+    }
+}
+
+async fn copy(
+    set: &SliceSet,
+    old: Vec<SliceRecord>,
+    new: &[SliceRecord],
+    mut next: BTreeMap<PartitionId, Offset>,
+    runtime: Rc<dyn Runtime>,
+) -> Result<u64, String> {
+    let mut targets = Vec::with_capacity(new.len());
+    for record in new {
+        let (device, recovered) = set.open(record, &runtime).await?;
+        targets.push(Target { device, log: recovered.log });
+    }
+    let mut bytes = 0;
+    for record in old.into_iter().filter(|r| r.path.exists()) {
+        let (device, recovered) = set.open(&record, &runtime).await?;
+        for batch in recovered.batches {
+            // Topics that are gone need nothing; what an object holds needs no WAL; what was copied is not copied again.
+            let Some(next) = next.get_mut(&batch.partition) else { continue };
+            if batch.head.last_offset() < *next {
+                continue;
+            }
+            if batch.head.base_offset() != *next {
+                return Err(format!(
+                    "partition {}: {} goes on at offset {}, but offset {next} is missing",
+                    batch.partition,
+                    record.path.display(),
+                    batch.head.base_offset()
+                ));
+            }
+            *next = batch.head.last_offset().next();
+            let shard = owner_shard(batch.partition, new.len() as u16);
+            bytes += append(&mut targets[usize::from(shard.0)], &batch, &device, &recovered.log, &runtime).await?;
+        }
+    }
+    for target in &mut targets {
+        while target.log.durable() < target.log.head() || target.log.staged_bytes() > 0 {
+            write_group(target, runtime.mono()).await?;
+        }
+    }
+    Ok(bytes)
+}
+
+async fn append(
+    target: &mut Target,
+    batch: &RecoveredBatch,
+    from: &Rc<dyn Device>,
+    log: &Log,
+    runtime: &Rc<dyn Runtime>,
+) -> Result<u64, String> {
+    let size = batch.head.size_bytes();
+    let read = thalweg_wal::read(from.clone(), log.ring(), batch.lsn, size).await;
+    let whole = read.map_err(|e| format!("reading the WAL: {e}"))?;
+    if !target.log.would_fit(size as u32) || target.log.staged_bytes() > GROUP_BYTES {
+        write_group(target, runtime.mono()).await?;
+    }
+    let room = target.log.reserve_internal(size as u32).map_err(|_full| {
+        "the WAL of the last run does not fit into the new slices: start with the old `shards` and `wal.capacity.bytes`, let \
+         it upload (a clean stop does), then change them"
+            .to_owned()
+    })?;
+    target.log.push(room, batch.partition, &batch.head, &whole[thalweg_record::HEAD_LEN..]);
+    Ok(size as u64)
+}
+
+async fn write_group(target: &mut Target, now: Mono) -> Result<(), String> {
+    let Some(group) = target.log.seal(now) else { return Ok(()) };
+    let (result, _buf) = target.device.write(group.at, group.buf).await;
+    target.log.written(group.id, result).map(|_| ()).map_err(|e| e.to_string())
+}
