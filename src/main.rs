@@ -12,7 +12,9 @@ use thalweg::{
 };
 
 fn main() -> ExitCode {
-    match Args::parse().command {
+    let args = Args::parse();
+    match args.command.unwrap_or(Command::Serve(args.serve)) {
+        Command::Serve(args) => cli::serve(&args),
         Command::CheckConfig(settings) => show(&settings, |config| cli::check_config(config, &mut stdout())),
         Command::PrintConfig(settings) => show(&settings, |config| cli::print_config(config, &mut stdout())),
         Command::Wal(WalCommand::Inspect { path }) => told(cli::inspect_wal(&path, &mut stdout())),

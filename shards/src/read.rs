@@ -186,7 +186,11 @@ impl Shard {
                 self.read_ring(RingRead::new(batches, Box::new(done)));
             }
             Found::Objects(objects) => {
+                let meters = self.ports.meters.clone();
                 let done = Box::new(move |read: Result<Vec<Bytes>, ColdError>| {
+                    meters.reads.object.increment(1);
+                    let bytes = read.iter().flatten().map(|piece| piece.len() as u64).sum();
+                    meters.read_bytes.object.increment(bytes);
                     let late = read.map_err(|_| PartitionError::Storage);
                     reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
                 });

@@ -12,7 +12,7 @@ use thalweg_shards::{
     cold,
     mailbox::{ShardInbox, ShardLane},
     meta::MetaRequest,
-    meters::ShardMeters,
+    meters::{ShardMeters, StoreMeters},
     msg::{Ownership, PartitionSpec},
     runtime::{Queue, Runtime},
     shard::{Shard, ShardConfig, ShardPorts},
@@ -46,8 +46,6 @@ pub(super) struct CoreParts {
     pub slices: SliceSet,
     pub slice: SliceRecord,
     pub store: Arc<dyn ObjectStore>,
-    pub meta: Sender<MetaRequest>,
-    pub control: Sender<ControlRequest>,
     pub inbox: ShardInbox,
     pub lanes: Vec<ShardLane>,
     pub groups: Vec<Sender<GroupRequest>>,
@@ -76,6 +74,8 @@ pub(super) enum Milestone {
 pub(super) struct Go {
     pub snapshot: Arc<ClusterSnapshot>,
     pub specs: Vec<PartitionSpec>,
+    pub meta: Sender<MetaRequest>,
+    pub control: Sender<ControlRequest>,
 }
 
 /// Runs one core to its end.
@@ -109,7 +109,7 @@ fn serve(
     tracing::info!(shard = parts.id.0, ?report, batches = batches.len(), "WAL slice recovered");
     let (ownership, owned) = flume::unbounded();
     let config = shard_config(&parts);
-    let ports = shard_ports(&parts, device, ownership, runtime);
+    let ports = shard_ports(&parts, go.meta, device, ownership, runtime);
     let mut shard = Shard::new(config, ports, log);
     shard.adopt(go.snapshot.revision, go.specs, &batches).map_err(|why| format!("shard {}: {why}", parts.id))?;
     drop(batches);
@@ -122,7 +122,7 @@ fn serve(
         snapshot: go.snapshot.clone(),
         config: GroupConfig::of(&parts.config),
     });
-    open_edge(parts, go.snapshot, runtime)
+    open_edge(parts, go.control, go.snapshot, runtime)
 }
 
 fn shard_config(parts: &CoreParts) -> ShardConfig {
@@ -149,20 +149,21 @@ fn shard_config(parts: &CoreParts) -> ShardConfig {
 
 fn shard_ports(
     parts: &CoreParts,
+    meta: Sender<MetaRequest>,
     device: Rc<dyn Device>,
     ownership: Sender<Ownership>,
     runtime: &Rc<dyn Runtime>,
 ) -> ShardPorts {
-    let uploads = store::serve(runtime, Queue::Upload, parts.store.clone(), STORE_REQUESTS);
-    let reads = store::serve(runtime, Queue::Cold, parts.store.clone(), 2 * STORE_REQUESTS);
+    let meters = Rc::new(StoreMeters::new());
+    let uploads = store::serve(runtime, Queue::Upload, parts.store.clone(), STORE_REQUESTS, meters.clone());
+    let reads = store::serve(runtime, Queue::Cold, parts.store.clone(), 2 * STORE_REQUESTS, meters);
     let cache = parts.config.cache_read_bytes / u64::from(parts.shards);
-    let cold =
-        cold::start(runtime.clone(), reads, cold::ColdConfig::with_cache(cache), ShardMeters::new(parts.id));
+    let cold = cold::start(runtime.clone(), reads, cold::ColdConfig::with_cache(cache), ShardMeters::new(parts.id));
     ShardPorts {
         runtime: runtime.clone(),
         device,
         inbox: ShardInbox { id: parts.id, data: parts.inbox.data.clone(), control: parts.inbox.control.clone() },
-        meta: parts.meta.clone(),
+        meta,
         store: uploads,
         cold,
         ownership,
@@ -171,8 +172,12 @@ fn shard_ports(
     }
 }
 
-fn open_edge(parts: CoreParts, snapshot: Arc<ClusterSnapshot>, runtime: &Rc<dyn Runtime>) -> Result<(), String> {
-    let group_lane = parts.groups[usize::from(parts.id.0)].clone();
+fn open_edge(
+    parts: CoreParts,
+    control: Sender<ControlRequest>,
+    snapshot: Arc<ClusterSnapshot>,
+    runtime: &Rc<dyn Runtime>,
+) -> Result<(), String> {
     let edge = Rc::new(Edge::new(EdgeParts {
         runtime: runtime.clone(),
         home: parts.id,
@@ -180,13 +185,12 @@ fn open_edge(parts: CoreParts, snapshot: Arc<ClusterSnapshot>, runtime: &Rc<dyn 
         config: parts.config,
         shards: parts.lanes,
         groups: parts.groups,
-        control: parts.control,
+        control,
         snapshot,
     }));
     let (taker, snapshots) = (edge.clone(), parts.snapshots);
     let take = async move {
         while let Ok(SnapshotUpdate { snapshot, taken }) = snapshots.recv_async().await {
-            let _gone = group_lane.try_send(GroupRequest::Published(snapshot.clone()));
             taker.publish(snapshot);
             let _gone = taken.try_send(());
         }

@@ -17,7 +17,6 @@ use thalweg_wal::{Device, Log, RecoveredBatch};
 use super::{StartError, slices::SliceSet};
 use crate::cluster::{SliceRecord, owner_shard};
 
-
 /// A group is written when it holds this much.
 const GROUP_BYTES: u32 = 1 << 20;
 

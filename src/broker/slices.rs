@@ -14,13 +14,13 @@ use thalweg_record::{NodeId, ShardId};
 use thalweg_shards::runtime::{Runtime, glommio::random_bits};
 use thalweg_wal::{
     Device, LogConfig, Recovered, SliceIdentity,
-    device::{GlommioDevice, SliceOptions},
+    device::{GlommioDevice, SliceOptions, WalSync},
 };
 
 use super::StartError;
 use crate::{
     cluster::{Cluster, SliceRecord},
-    config::Config,
+    config::{self, Config},
 };
 
 const BLOCK: u64 = 4096;
@@ -47,7 +47,7 @@ impl SliceSet {
             cluster: cluster.cluster_uuid(),
             node: NodeId(config.node_id),
             len: share + SUPERBLOCKS * BLOCK,
-            options: SliceOptions { sync: config.wal_sync.into(), allow_tmpfs: config.wal_allow_tmpfs },
+            options: SliceOptions { sync: sync(config.wal_sync), allow_tmpfs: config.wal_allow_tmpfs },
             config: LogConfig {
                 max_group_bytes: config.wal_max_group_bytes,
                 // The shard itself bounds what is in flight; the log must never refuse to seal.
@@ -120,14 +120,10 @@ impl SliceSet {
         record: &SliceRecord,
         runtime: &Rc<dyn Runtime>,
     ) -> Result<(Rc<dyn Device>, Recovered), String> {
-        let device = if record.path.exists() {
-            self.device(record).await?
-        } else {
-            self.create(record, runtime).await?
-        };
+        let device =
+            if record.path.exists() { self.device(record).await? } else { self.create(record, runtime).await? };
         let identity = self.identity(record);
-        let opened =
-            thalweg_wal::open(device.clone(), identity, self.config, runtime.random(), self.accept_loss).await;
+        let opened = thalweg_wal::open(device.clone(), identity, self.config, runtime.random(), self.accept_loss).await;
         let recovered = opened.map_err(|e| format!("{}: {e}", record.path.display()))?;
         Ok((device, recovered))
     }
@@ -155,4 +151,11 @@ impl SliceSet {
 
 fn same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn sync(setting: config::WalSync) -> WalSync {
+    match setting {
+        config::WalSync::Dsync => WalSync::Dsync,
+        config::WalSync::Fdatasync => WalSync::Fdatasync,
+    }
 }

@@ -28,7 +28,9 @@ pub enum StartError {
     #[error("wal.path: {0}")]
     Wal(String),
     /// An executor cannot start.
-    #[error("shards: cannot start an executor: {0} (io_uring and 512 KiB of locked memory are needed: `ulimit -l unlimited`)")]
+    #[error(
+        "shards: cannot start an executor: {0} (io_uring and 512 KiB of locked memory are needed: `ulimit -l unlimited`)"
+    )]
     Executor(String),
     /// A thread or a pipe was refused.
     #[error("{0}")]

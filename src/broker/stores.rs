@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use thalweg_objectstore::{Access, ObjectStore};
+use thalweg_objectstore_s3::Limits;
 use url::Url;
 
 use super::StartError;
@@ -14,10 +15,7 @@ use super::StartError;
 pub(super) fn open(url: &Url, runtime: &tokio::runtime::Handle) -> Result<Arc<dyn ObjectStore>, StartError> {
     let refused = |e: &dyn std::fmt::Display| StartError::Store(e.to_string());
     match url.scheme() {
-        "s3" => {
-            let store = thalweg_objectstore_s3::open(url.as_str(), runtime.clone()).map_err(|e| refused(&e))?;
-            Ok(Arc::new(store))
-        }
+        "s3" => thalweg_objectstore_s3::open(url.as_str(), runtime, Limits::default()).map_err(|e| refused(&e)),
         _ => thalweg_objectstore::open(url.as_str(), Access::ReadWrite).map_err(|e| refused(&e)),
     }
 }

@@ -8,16 +8,22 @@ use crate::config::{Config, Problems};
 
 /// A Kafka-compatible broker whose storage is object storage.
 #[derive(Parser, Debug)]
-#[command(name = "thalweg", version)]
+#[command(name = "thalweg", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// What to do.
+    /// How to serve, without a command.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// What to do; without a command the broker serves with the default settings.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Run the broker until SIGTERM or Ctrl-C. This is also what `thalweg` without a command does.
+    #[command(after_help = "Example:\n  thalweg serve --config /etc/thalweg.toml --set listeners=0.0.0.0:9092")]
+    Serve(ServeArgs),
     /// Check the settings, and say what is wrong with them; start nothing.
     #[command(after_help = "Example:\n  thalweg check-config --config /etc/thalweg.toml")]
     CheckConfig(SettingsArgs),
@@ -53,6 +59,17 @@ pub enum ObjectCommand {
         /// The object: the store's URL, then `/` and the object's key.
         url: String,
     },
+}
+
+/// How to serve.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ServeArgs {
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Start although a part of the WAL is missing or damaged; the log says what is lost. Look first: `thalweg wal inspect`.
+    #[arg(long)]
+    pub accept_loss: bool,
 }
 
 /// Where settings come from.

@@ -5,12 +5,14 @@
 mod args;
 mod logging;
 mod object;
+mod serve;
 mod settings;
 mod wal;
 
-pub use args::{Args, Command, ObjectCommand, SettingsArgs, WalCommand};
+pub use args::{Args, Command, ObjectCommand, ServeArgs, SettingsArgs, WalCommand};
 pub use logging::{abort_on_panic, set_up_logging};
 pub use object::inspect_object;
+pub use serve::serve;
 pub use settings::{check_config, print_config};
 pub use wal::inspect_wal;
 
