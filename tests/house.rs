@@ -314,7 +314,7 @@ fn nothing_is_left_for_later() {
     let mut findings = Vec::new();
     for source in sources().iter().filter(|s| s.path != "tests/house.rs") {
         for (number, line) in source.text.lines().enumerate() {
-            if ["TODO", "FIXME", "XXX", "allow(dead_code"].iter().any(|word| line.contains(word)) {
+            if ["TODO", "FIXME", "XXX", "allow(dead_code", "fn main() {}"].iter().any(|word| line.contains(word)) {
                 findings.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
             }
         }
