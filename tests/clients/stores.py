@@ -106,7 +106,11 @@ class Faults:
     def _track(self, stack, s):
         with self.lock:
             self.open.add(s)
-        stack.callback(lambda: self.open.discard(s))
+        stack.callback(self._forget, s)
+
+    def _forget(self, s):
+        with self.lock:
+            self.open.discard(s)
 
     def _copy(self, source, target, mode):
         with contextlib.suppress(OSError):
