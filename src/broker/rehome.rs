@@ -4,6 +4,7 @@
 //! holds to new slices by today's owners, under the same offsets, and lets the metadata name the new set once it is durable.
 //! It needs no object store. Cut short, it begins again: the old slices stay recorded until the new ones are complete, and
 //! batches found twice are taken once.
+#![expect(clippy::disallowed_methods, reason = "runs at the start, on a thread and an executor that serve nobody yet")]
 
 use std::{collections::BTreeMap, rc::Rc};
 

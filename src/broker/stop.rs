@@ -1,5 +1,6 @@
 //! Stopping in stages, each with a deadline: no new connections, no new appends, everything durable and uploaded, metadata
 //! synced, slices marked, executors gone.
+#![expect(clippy::disallowed_methods, reason = "the main thread waits for the shards")]
 
 use std::time::Duration;
 

@@ -34,7 +34,7 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(EXIT_REFUSED);
         }
     };
-    match broker::serve(config, args.accept_loss, &stop, |ready| announce(ready)) {
+    match broker::serve(config, args.accept_loss, &stop, announce) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
