@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use thalweg_record::{Mono, Offset, PartitionId, ShardId};
 use thalweg_shards::{
     msg::PartitionSpec,
-    runtime::{Runtime, Watchdog, glommio},
+    runtime::{Runtime, Watchdog, start_executor},
 };
 use thalweg_wal::{Device, Log, RecoveredBatch};
 
@@ -38,7 +38,7 @@ pub(super) fn rehome(
         specs.iter().flatten().map(|spec| (spec.partition, spec.committed_end)).collect();
     let (set, new, (done, outcome)) = (set.clone(), new.to_vec(), flume::bounded(1));
     let watchdog = Watchdog::start(1)?;
-    let executor = glommio::start(ShardId(0), watchdog.hearts()[0].clone(), move |runtime| async move {
+    let executor = start_executor(ShardId(0), watchdog.hearts()[0].clone(), move |runtime| async move {
         let _gone = done.try_send(copy(&set, old, &new, ends, runtime).await);
     });
     let executor = executor.map_err(StartError::Executor)?;

@@ -14,10 +14,7 @@ use thalweg_record::{NodeId, ShardId};
 use thalweg_shards::{
     mailbox::{ShardInbox, ShardLane, shard_lanes},
     msg::{PartitionSettings, PartitionSpec},
-    runtime::{
-        Watchdog,
-        glommio::{self, Executor, mono_now, random_bits, wall_now},
-    },
+    runtime::{Executor, Watchdog, mono_now, random_bits, start_executor, wall_now},
     upload::WriterIdentity,
 };
 
@@ -204,7 +201,7 @@ impl Running {
                 end: ended.clone(),
             };
             let heart = watchdog.hearts()[usize::from(parts.id.0)].clone();
-            let executor = glommio::start(parts.id, heart, move |runtime| core::run(parts, runtime));
+            let executor = start_executor(parts.id, heart, move |runtime| core::run(parts, runtime));
             executors.push(executor.map_err(StartError::Executor)?);
             words.push(word);
         }

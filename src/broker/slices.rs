@@ -11,7 +11,7 @@ use std::{
 };
 
 use thalweg_record::{NodeId, ShardId};
-use thalweg_shards::runtime::{Runtime, glommio::random_bits};
+use thalweg_shards::runtime::{Runtime, random_bits};
 use thalweg_wal::{
     Device, LogConfig, Recovered, SliceIdentity,
     device::{GlommioDevice, SliceOptions, WalSync},

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flume::Receiver;
 use thalweg_record::Mono;
-use thalweg_shards::{mailbox::ShardLane, msg::Control, runtime::glommio::mono_now};
+use thalweg_shards::{mailbox::ShardLane, msg::Control, runtime::mono_now};
 
 /// A shard that does not answer a stop this long after the deadline is given up.
 const GRACE: Duration = Duration::from_secs(5);

@@ -103,6 +103,7 @@ pub(super) static SHAPES: &[Shape] = &[
     shape(22, 2, &[always(Str), always(I32), since(3, I64), since(3, I16)]),
     shape(23, 4, OFFSET_FOR_LEADER_EPOCH),
     shape(32, 4, DESCRIBE_CONFIGS),
+    shape(33, 2, ALTER_CONFIGS),
     shape(37, 2, CREATE_PARTITIONS),
     shape(42, 2, &[always(List(&Str))]),
     shape(44, 1, INCREMENTAL_ALTER_CONFIGS),
@@ -216,6 +217,9 @@ const DESCRIBE_CONFIGS: &[Field] =
 
 const CREATE_PARTITIONS: &[Field] =
     &[always(Structs(&[always(Str), always(I32), always(Structs(&[always(List(&I32))]))])), always(I32), always(BOOL)];
+
+const ALTER_CONFIGS: &[Field] =
+    &[always(Structs(&[always(I8), always(Str), always(Structs(&[always(Str), always(Str)]))])), always(BOOL)];
 
 const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
     always(Structs(&[always(I8), always(Str), always(Structs(&[always(Str), always(I8), always(Str)]))])),
