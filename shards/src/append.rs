@@ -52,6 +52,12 @@ pub(crate) struct PendingAppend {
     waiter: Option<Waiter>,
 }
 
+/// Tells a producer that its records may or may not become durable; what was refused stays refused.
+fn outcome_unknown(waiter: Waiter) {
+    let results = waiter.results.into_iter().map(|r| r.and(Err(PartitionError::TimedOut))).collect();
+    waiter.reply.send(Reply::Append(results));
+}
+
 /// What came of one batch before durability.
 enum Staged {
     /// It is in the open group.
@@ -94,6 +100,11 @@ impl Shard {
         self.check(origin, &id, &mut batch, size)?;
         if !self.log.would_fit(size) {
             self.seal();
+            if !self.log.would_fit(size) {
+                // The log waits for the device (bytes in flight, zeros ahead of the head): the client tries again.
+                self.ports.meters.appends_refused.increment(1);
+                return Err(PartitionError::RingFull);
+            }
         }
         let partition = self.partitions.get_mut(&id).ok_or(PartitionError::Moved(self.revision))?;
         if let Some(original) = partition.judge(&batch.head)? {
@@ -214,21 +225,20 @@ impl Shard {
 
     /// Answers those whose time is up: the outcome is unknown to them, the batch stays.
     pub(crate) fn time_out_appends(&mut self) {
-        for pending in &mut self.waiting {
-            if let Some(waiter) = pending.waiter.take_if(|w| w.deadline <= self.now) {
-                let results = waiter.results.into_iter().map(|r| r.and(Err(PartitionError::TimedOut))).collect();
-                waiter.reply.send(Reply::Append(results));
-            }
-        }
+        let now = self.now;
+        let staged = std::mem::take(&mut self.open_group.appends);
+        let (late, in_time): (Vec<Waiter>, Vec<Waiter>) = staged.into_iter().partition(|w| w.deadline <= now);
+        self.open_group.appends = in_time;
+        let sealed = self.waiting.iter_mut().filter_map(|pending| pending.waiter.take_if(|w| w.deadline <= now));
+        late.into_iter().chain(sealed).for_each(outcome_unknown);
     }
 
     /// After the slice is poisoned: the outcome of what was in flight is unknown.
     pub(crate) fn refuse_waiting(&mut self) {
         self.queue_appends(self.log.head());
-        for waiter in std::mem::take(&mut self.waiting).into_iter().filter_map(|p| p.waiter) {
-            let results = waiter.results.into_iter().map(|r| r.and(Err(PartitionError::TimedOut))).collect();
-            waiter.reply.send(Reply::Append(results));
-        }
+        std::mem::take(&mut self.waiting).into_iter().filter_map(|p| p.waiter).for_each(outcome_unknown);
+        // Nothing of it is exposed any more, and later requests are to hear that the slice is gone.
+        self.sealed.clear();
     }
 
     /// Bytes sealed and not yet durable.

@@ -214,6 +214,9 @@ impl Shard {
         let ends = parts.into_iter().map(|(id, epoch, current)| {
             let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
             partition.check_epoch(current)?;
+            if epoch > partition.epoch {
+                return Ok(EpochEnd(None));
+            }
             if epoch == partition.epoch {
                 return Ok(EpochEnd(Some((epoch, partition.high_watermark))));
             }
@@ -245,8 +248,12 @@ impl Shard {
             if partition.settings.compact && !partition.settings.delete {
                 return Err(PartitionError::PolicyViolation);
             }
-            let to = to.unwrap_or(partition.high_watermark);
-            partition.check_offset(to.max(partition.log_start))?;
+            let (log_start, high_watermark) = (partition.log_start, partition.high_watermark);
+            let to = to.unwrap_or(high_watermark);
+            // Staged records do not count: they may never become durable.
+            if to > high_watermark {
+                return Err(PartitionError::OffsetOutOfRange { log_start, high_watermark });
+            }
             if to > partition.log_start {
                 starts.push((id, to));
             }

@@ -199,7 +199,8 @@ impl Shard {
         for partition in self.partitions.iter().filter(|p| p.internal) {
             let _gone = self.ports.ownership.try_send(opened(partition));
         }
-        self.batches_waiting = batches.len();
+        let waiting = |p: &Partition| p.ring.from(p.committed_end, p.high_watermark).count();
+        self.batches_waiting = self.partitions.iter().map(waiting).sum();
         Ok(())
     }
 

@@ -59,6 +59,8 @@ pub(super) struct CoreParts {
     pub report: Sender<Result<Milestone, String>>,
     /// The word to serve.
     pub go: Receiver<Go>,
+    /// Its end tells the edge to finish what is in flight and close its connections.
+    pub closing: Receiver<()>,
     /// Its end is the core's end.
     pub end: Receiver<()>,
 }
@@ -196,6 +198,12 @@ fn open_edge(
         }
     };
     runtime.spawn(Queue::Hot, "snapshots", Box::pin(take));
+    let (stopped, closing) = (edge.clone(), parts.closing);
+    let close = async move {
+        let _closed = closing.recv_async().await;
+        stopped.stop();
+    };
+    runtime.spawn(Queue::Hot, "closing", Box::pin(close));
     net::serve_arrivals(parts.arrivals, &edge, &parts.connections);
     for (address, advertised) in parts.addresses {
         net::listen(address, advertised, &edge, &parts.connections)

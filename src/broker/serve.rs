@@ -35,6 +35,9 @@ use crate::{
     telemetry::{self, Exporter, Health, Stage},
 };
 
+/// Connections that have not finished what is in flight after this long are cut.
+const CLOSE_CONNECTIONS: Duration = Duration::from_secs(5);
+
 /// Tells a running broker to stop: any message does.
 pub type StopSignal = Receiver<()>;
 
@@ -143,6 +146,8 @@ struct Running {
     cluster: ClusterThread,
     cluster_lanes: ClusterLanes,
     slices: Vec<SliceRecord>,
+    /// Its end tells the edges to finish what is in flight and close their connections.
+    closing: Sender<()>,
     end: Sender<()>,
     _watchdog: Watchdog,
 }
@@ -158,7 +163,9 @@ impl Running {
     ) -> Result<Running, StartError> {
         let shards = config.shards;
         let cluster = Cluster::open(cluster_settings(config, addresses), &*store)?;
-        let set = SliceSet::of(config, &cluster, shards, accept_loss);
+        let mut set = SliceSet::of(config, &cluster, shards, accept_loss);
+        let made = std::fs::create_dir_all(&set.dir).and_then(|()| set.dir.canonicalize());
+        set.dir = made.map_err(|e| StartError::Wal(format!("{}: {e}", set.dir.display())))?;
         let specs = cluster.partitions();
         let slices = prepare_slices(&set, &cluster, &specs, shards)?;
         let identity = WriterIdentity {
@@ -174,6 +181,7 @@ impl Running {
         let (edges, snapshots): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let (connections, arrivals) = net::connections(usize::from(shards));
         let (end, ended) = flume::bounded(0);
+        let (closing, closed) = flume::bounded(0);
         let (report, reports) = flume::unbounded();
         let (mut executors, mut words) = (Vec::new(), Vec::new());
         let ports = inboxes.into_iter().zip(group_inboxes).zip(snapshots).zip(arrivals).zip(&slices);
@@ -198,6 +206,7 @@ impl Running {
                 failed: failed.clone(),
                 report: report.clone(),
                 go,
+                closing: closed.clone(),
                 end: ended.clone(),
             };
             let heart = watchdog.hearts()[usize::from(parts.id.0)].clone();
@@ -222,11 +231,13 @@ impl Running {
         });
         let cluster = actors.start(lanes.clone(), edges, fatal)?;
         await_all(&reports, shards, Milestone::Serving)?;
-        Ok(Running { lanes, connections, executors, cluster, cluster_lanes, slices, end, _watchdog: watchdog })
+        Ok(Running { lanes, connections, executors, cluster, cluster_lanes, slices, closing, end, _watchdog: watchdog })
     }
 
     fn stop(self, timeout: Duration) -> Result<(), StartError> {
         self.connections.stop_accepting();
+        drop(self.closing);
+        wait_for(CLOSE_CONNECTIONS.min(timeout), || self.connections.open() == 0);
         let left = drain_shards(&self.lanes, timeout);
         let cluster = self.cluster.stop(self.cluster_lanes.stop);
         for (slice, left) in self.slices.iter().zip(&left) {
@@ -251,6 +262,14 @@ impl Running {
     }
 }
 
+/// Waits for `done`, no longer than `limit`.
+fn wait_for(limit: Duration, done: impl Fn() -> bool) {
+    let until = mono_now().plus(limit);
+    while !done() && mono_now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn await_all(reports: &Receiver<Result<Milestone, String>>, shards: u16, wanted: Milestone) -> Result<(), StartError> {
     for _ in 0..shards {
         match reports.recv() {
@@ -269,8 +288,7 @@ fn prepare_slices(
     specs: &[Vec<PartitionSpec>],
     shards: u16,
 ) -> Result<Vec<SliceRecord>, StartError> {
-    std::fs::create_dir_all(&set.dir).map_err(|e| StartError::Wal(format!("{}: {e}", set.dir.display())))?;
-    let recorded = cluster.slices()?;
+    let recorded = set.relocated(cluster.slices()?);
     set.check_present(&recorded)?;
     set.remove_unrecorded(&recorded)?;
     if set.matches(&recorded, shards) {

@@ -50,8 +50,8 @@ impl SliceSet {
             options: SliceOptions { sync: sync(config.wal_sync), allow_tmpfs: config.wal_allow_tmpfs },
             config: LogConfig {
                 max_group_bytes: config.wal_max_group_bytes,
-                // The shard itself bounds what is in flight; the log must never refuse to seal.
-                max_in_flight_bytes: 1 << 30,
+                // Well above what the shard lets into flight; recovery looks this far past the log's end.
+                max_in_flight_bytes: 64 << 20,
                 ..LogConfig::default()
             },
             accept_loss,
@@ -80,7 +80,20 @@ impl SliceSet {
             Ok(file) => file.len() == self.len,
             Err(_) => true,
         };
-        of_shard.into_iter().eq(0..shards) && records.iter().all(file_fits)
+        let in_place = |r: &SliceRecord| r.path.parent() == Some(self.dir.as_path());
+        of_shard.into_iter().eq(0..shards) && records.iter().all(|r| file_fits(r) && in_place(r))
+    }
+
+    /// Finds slices whose directory was moved as a whole: same file name, today's directory.
+    pub(super) fn relocated(&self, records: Vec<SliceRecord>) -> Vec<SliceRecord> {
+        let relocate = |mut record: SliceRecord| {
+            let here = record.path.file_name().map(|name| self.dir.join(name));
+            if let Some(here) = here.filter(|here| here.exists() || (record.closed_empty && !record.path.exists())) {
+                record.path = here;
+            }
+            record
+        };
+        records.into_iter().map(relocate).collect()
     }
 
     /// Checks that every slice that holds something is there.
@@ -105,7 +118,7 @@ impl SliceSet {
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let ours = name.starts_with("slice-") && name.ends_with(".wal");
+            let ours = name.starts_with("slice-") && (name.ends_with(".wal") || name.ends_with(".draft"));
             if ours && !records.iter().any(|r| same_file(&r.path, &path)) {
                 tracing::warn!(path = %path.display(), "removing a WAL file that no start has completed");
                 fs::remove_file(&path)?;
@@ -144,7 +157,8 @@ impl SliceSet {
         let device = self.device(&drafted).await?;
         let made = thalweg_wal::create(device.clone(), self.identity(record), self.config, runtime.random()).await;
         made.map_err(|e| format!("{}: {e}", draft.display()))?;
-        fs::rename(&draft, &record.path).map_err(|e| format!("{}: {e}", record.path.display()))?;
+        let durable = fs::rename(&draft, &record.path).and_then(|()| fs::File::open(&self.dir)?.sync_all());
+        durable.map_err(|e| format!("{}: {e}", record.path.display()))?;
         Ok(device)
     }
 }

@@ -67,15 +67,28 @@ pub fn connections(executors: usize) -> (Arc<Connections>, Vec<flume::Receiver<A
     (Arc::new(shared), arrivals)
 }
 
+/// Times a taken address is tried again before it is given up, and the pause between.
+const CLAIM_TRIES: u32 = 30;
+const CLAIM_PAUSE: Duration = Duration::from_millis(50);
+
 /// Makes sure that no other process listens on `address`, which SO_REUSEPORT would hide, and finds a port when it is 0.
 /// Call it before the executors start.
 ///
 /// # Errors
 /// That of the operating system; `AddrInUse` names the second broker.
+#[expect(clippy::disallowed_methods, reason = "the main thread, before any shard")]
 pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
     let alone = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     alone.set_reuse_address(true)?;
-    alone.bind(&address.into())?;
+    // The kernel may take a moment to close the sockets of a broker that was killed.
+    let mut tries = CLAIM_TRIES;
+    while let Err(error) = alone.bind(&address.into()) {
+        tries -= 1;
+        if tries == 0 || error.kind() != io::ErrorKind::AddrInUse {
+            return Err(error);
+        }
+        std::thread::sleep(CLAIM_PAUSE);
+    }
     alone.listen(1)?;
     alone.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))
 }

@@ -1,7 +1,7 @@
 //! Retention, expiry of producers, and orphans in the object store.
 //!
 //! `plan` decides (pure), `sweep` is the shard's side of it. Retention advances log starts through the metadata; objects
-//! themselves are not deleted here: that waits for metadata snapshots in the bucket (STORAGE: physical deletion). What is
+//! themselves are not deleted here: that waits for metadata snapshots in the bucket. What is
 //! deleted are orphans, and only after their reservation is taken away, so that a slow uploader cannot commit them.
 
 mod plan;

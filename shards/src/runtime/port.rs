@@ -7,7 +7,7 @@ use thalweg_record::{Mono, Wall};
 /// A future that stays on its core.
 pub type LocalBoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// The task queues of a shard, by the share of the core each gets (DESIGN: 1000 / 250 / 100 / 50).
+/// The task queues of a shard, by the share of the core each gets (1000 / 250 / 100 / 50).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Queue {
     /// Network, partitions, WAL, coordinators.

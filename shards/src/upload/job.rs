@@ -126,7 +126,8 @@ async fn encode(
     memory: Vec<(RingEntry, Option<Bytes>)>,
     ring: Vec<Span>,
 ) -> Result<(), UploadFailure> {
-    let damaged = |e: &dyn std::fmt::Display| UploadFailure::Fatal(format!("reading the WAL ring for an upload: {e}"));
+    // Not fatal: the ring may have moved on over a topic that was deleted meanwhile; planned anew, it is left out.
+    let damaged = |e: &dyn std::fmt::Display| UploadFailure::Retry(format!("reading the WAL ring for an upload: {e}"));
     let read = read_spans(job.device.clone(), job.ring, ring).await.map_err(|e| damaged(&e))?;
     let mut read: BTreeMap<Offset, Bytes> = read.into_iter().map(|(entry, bytes)| (entry.base, bytes)).collect();
     for (n, (entry, bytes)) in memory.into_iter().enumerate() {
