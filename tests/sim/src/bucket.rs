@@ -1,0 +1,150 @@
+//! The object store beyond the network: it outlives the broker, answers late, fails, or does what it says it failed to do.
+//!
+//! Lives on a node of its own. A call that the broker sent before its crash still takes effect afterwards, as on a real
+//! network.
+
+use std::{
+    cell::{Cell, RefCell},
+    ops::Range,
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use flume::{Receiver, Sender};
+use thalweg_objectstore::{MemoryStore, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
+use thalweg_shards::{
+    runtime::{Queue, Runtime, seeded::Stream},
+    store::{StoreLane, StoreRequest},
+};
+
+use crate::fuse::{Counts, Fuse};
+
+/// The bucket's own side.
+pub(crate) struct Bucket {
+    pub(crate) store: MemoryStore,
+    runtime: Rc<dyn Runtime>,
+    random: RefCell<Stream>,
+    fuse: Rc<Fuse>,
+    /// One call in so many fails; 0 is none.
+    pub(crate) fails_one_in: Cell<u64>,
+    /// The longest answer time in microseconds.
+    pub(crate) latency_us: Cell<u64>,
+    /// Ranges read.
+    pub(crate) gets: Cell<u64>,
+}
+
+/// The broker's end of the network.
+pub(crate) struct RemoteStore {
+    lane: StoreLane,
+    sizes: MemoryStore,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Pass,
+    FailBefore,
+    FailAfter,
+}
+
+impl Bucket {
+    /// An empty bucket without faults, and the way to it.
+    pub(crate) fn start(runtime: Rc<dyn Runtime>, random: Stream, fuse: Rc<Fuse>) -> (Rc<Bucket>, RemoteStore) {
+        let (lane, inbox) = StoreLane::new();
+        let store = MemoryStore::new();
+        let bucket = Rc::new(Bucket {
+            store: store.clone(),
+            runtime: runtime.clone(),
+            random: RefCell::new(random),
+            fuse,
+            fails_one_in: Cell::new(0),
+            latency_us: Cell::new(1000),
+            gets: Cell::new(0),
+        });
+        runtime.spawn(Queue::Upload, "bucket", Box::pin(bucket.clone().serve(inbox)));
+        (bucket, RemoteStore { lane, sizes: store })
+    }
+
+    async fn serve(self: Rc<Self>, inbox: Receiver<StoreRequest>) {
+        while let Ok(request) = inbox.recv_async().await {
+            let this = self.clone();
+            let call = async move { this.call(request).await };
+            self.runtime.spawn(Queue::Upload, "store call", Box::pin(call));
+        }
+    }
+
+    async fn call(&self, request: StoreRequest) {
+        self.fuse.count(Counts::Store);
+        let (before, after, fate) = {
+            let mut random = self.random.borrow_mut();
+            let latency = self.latency_us.get();
+            let (before, after) = (random.below(latency), random.below(latency));
+            let fails = self.fails_one_in.get();
+            let fate = match fails > 0 && random.one_in(fails) {
+                false => Fate::Pass,
+                true if random.one_in(2) => Fate::FailBefore,
+                true => Fate::FailAfter,
+            };
+            (before, after, fate)
+        };
+        self.wait(before).await;
+        let store = &self.store;
+        match request {
+            StoreRequest::Put { key, parts, condition, reply } => {
+                self.answer(fate, store.put(&key, parts, condition), reply, after).await;
+            }
+            StoreRequest::GetRange { key, range, reply } => {
+                self.gets.set(self.gets.get() + 1);
+                self.answer(fate, store.get_range(&key, range), reply, after).await;
+            }
+            StoreRequest::Delete { key, reply } => self.answer(fate, store.delete(&key), reply, after).await,
+            StoreRequest::List { prefix, after: key, limit, reply } => {
+                self.answer(fate, store.list(&prefix, key.as_ref(), limit), reply, after).await;
+            }
+        }
+    }
+
+    async fn answer<T>(&self, fate: Fate, call: StoreFuture<'_, T>, reply: Sender<Result<T, StoreError>>, after: u64) {
+        let lost = || Err(StoreError::Retry("lost on the network".to_owned()));
+        let outcome = match fate {
+            Fate::Pass => call.await,
+            Fate::FailBefore => lost(),
+            Fate::FailAfter => call.await.and_then(|_| lost()),
+        };
+        self.fuse.count(Counts::Store);
+        self.wait(after).await;
+        let _gone = reply.try_send(outcome);
+    }
+
+    async fn wait(&self, us: u64) {
+        self.runtime.sleep_until(self.runtime.mono().plus(Duration::from_micros(us))).await;
+    }
+}
+
+impl ObjectStore for RemoteStore {
+    fn put<'a>(&'a self, key: &'a ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> StoreFuture<'a, ()> {
+        Box::pin(self.lane.put(key.clone(), parts, condition))
+    }
+
+    fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {
+        Box::pin(self.lane.get_range(key.clone(), range))
+    }
+
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> StoreFuture<'a, ObjectMeta> {
+        self.sizes.head(key)
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> StoreFuture<'a, ()> {
+        Box::pin(self.lane.delete(key.clone()))
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a ObjectKey>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<ObjectMeta>> {
+        Box::pin(self.lane.list(prefix.to_owned(), after.cloned(), limit))
+    }
+}

@@ -1,0 +1,193 @@
+//! The reference model: all that was sent, and what must hold of it given what was seen. It judges every answer.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use thalweg_record::{Batch, Offset, PartitionId};
+
+/// A batch's identity: producer and first sequence.
+type Name = (i64, i32);
+
+/// A batch that a producer sent.
+struct Sent {
+    partition: PartitionId,
+    records: i64,
+    body: Bytes,
+}
+
+/// What is known of one partition.
+#[derive(Default)]
+struct Known {
+    /// Batches that were acknowledged or read, by first offset: they stay there for ever.
+    pinned: BTreeMap<i64, (i64, Name)>,
+    places: BTreeMap<Name, i64>,
+    /// First offset after all that was acknowledged.
+    acknowledged: i64,
+    /// Greatest high watermark that anybody saw.
+    high_watermark: i64,
+    log_start: i64,
+    expires: bool,
+}
+
+/// The model.
+pub(crate) struct Model {
+    sent: BTreeMap<Name, Sent>,
+    known: BTreeMap<PartitionId, Known>,
+    violation: Option<String>,
+    pub(crate) acknowledged: u64,
+    pub(crate) read: u64,
+}
+
+impl Model {
+    /// Knows the partitions, and which of them retention may cut.
+    pub(crate) fn new(partitions: impl Iterator<Item = (PartitionId, bool)>) -> Model {
+        let known = partitions.map(|(id, expires)| (id, Known { expires, ..Known::default() })).collect();
+        Model { sent: BTreeMap::new(), known, violation: None, acknowledged: 0, read: 0 }
+    }
+
+    /// The first invariant that was broken.
+    pub(crate) fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    /// Records that an invariant is broken; the first counts.
+    pub(crate) fn broken(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+
+    /// A batch is about to be sent for the first time.
+    pub(crate) fn sent(&mut self, partition: PartitionId, batch: &Batch) {
+        let name = (batch.head.producer_id(), batch.head.base_sequence());
+        let records = i64::from(batch.head.record_count());
+        self.sent.insert(name, Sent { partition, records, body: batch.body.clone() });
+    }
+
+    /// A batch was acknowledged at `base`.
+    pub(crate) fn acknowledged(&mut self, partition: PartitionId, name: Name, base: Offset) {
+        let records = self.sent[&name].records;
+        self.acknowledged += 1;
+        if let Err(why) = self.pin(partition, base.0, base.0 + records - 1, name) {
+            self.broken(format!("acknowledged: {why}"));
+        }
+        let known = self.known.get_mut(&partition).expect("a partition of the run");
+        known.acknowledged = known.acknowledged.max(base.0 + records);
+    }
+
+    /// A high watermark was shown to somebody who asked when `floor` was the least that it could be.
+    pub(crate) fn high_watermark(&mut self, partition: PartitionId, shown: Offset, floor: Offset) {
+        if shown < floor {
+            self.broken(format!("{partition}: high watermark {shown} fell below {floor}"));
+        }
+        let known = self.known.get_mut(&partition).expect("a partition of the run");
+        known.high_watermark = known.high_watermark.max(shown.0);
+    }
+
+    /// A log start was shown.
+    pub(crate) fn log_start(&mut self, partition: PartitionId, shown: Offset) {
+        let known = self.known.get_mut(&partition).expect("a partition of the run");
+        let allowed = if known.expires { known.high_watermark.max(known.acknowledged) } else { 0 };
+        known.log_start = known.log_start.max(shown.0);
+        if shown.0 > allowed {
+            self.broken(format!("{partition}: log start {shown} is above {allowed}"));
+        }
+    }
+
+    /// The least that the high watermark may be from now on.
+    pub(crate) fn floor(&self, partition: PartitionId) -> Offset {
+        let known = &self.known[&partition];
+        Offset(known.acknowledged.max(known.high_watermark))
+    }
+
+    /// The least log start that is known.
+    pub(crate) fn start(&self, partition: PartitionId) -> Offset {
+        Offset(self.known[&partition].log_start)
+    }
+
+    /// A reader got `pieces` for `offset`, and was told of `end`. Says where it goes on.
+    pub(crate) fn read(&mut self, partition: PartitionId, offset: Offset, end: Offset, pieces: Vec<Bytes>) -> Offset {
+        let mut next: Option<Offset> = None;
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                match self.judge(partition, offset, next, &mut piece) {
+                    Ok(after) => next = Some(after),
+                    Err(why) => {
+                        self.broken(format!("{partition} read at {offset}: {why}"));
+                        return offset;
+                    }
+                }
+            }
+        }
+        let next = next.unwrap_or(offset);
+        if next > end.max(offset) {
+            self.broken(format!("{partition} read at {offset}: up to {next}, past the end {end}"));
+        }
+        next
+    }
+
+    fn judge(
+        &mut self,
+        partition: PartitionId,
+        offset: Offset,
+        expected: Option<Offset>,
+        piece: &mut Bytes,
+    ) -> Result<Offset, String> {
+        let batch = Batch::split_from(piece).map_err(|e| e.to_string())?;
+        batch.verify_crc().map_err(|e| e.to_string())?;
+        let (base, last) = (batch.head.base_offset(), batch.head.last_offset());
+        match expected {
+            Some(expected) if base != expected => return Err(format!("{base} comes where {expected} should")),
+            None if base > offset || last < offset => return Err(format!("the first batch is {base} to {last}")),
+            _ => {}
+        }
+        let name = (batch.head.producer_id(), batch.head.base_sequence());
+        let sent = self.sent.get(&name).ok_or_else(|| format!("batch {name:?} was never sent"))?;
+        if sent.partition != partition || sent.body != batch.body || sent.records != last.0 - base.0 + 1 {
+            return Err(format!("batch {name:?} at {base} is not what was sent"));
+        }
+        self.pin(partition, base.0, last.0, name)?;
+        self.read += 1;
+        Ok(last.next())
+    }
+
+    /// From now on the batch is at this place, once, and in its producer's order.
+    fn pin(&mut self, partition: PartitionId, base: i64, last: i64, name: Name) -> Result<(), String> {
+        let known = self.known.get_mut(&partition).expect("a partition of the run");
+        if known.pinned.get(&base) == Some(&(last, name)) {
+            return Ok(());
+        }
+        if let Some(place) = known.places.get(&name) {
+            return Err(format!("batch {name:?} is at {base} and at {place}: twice, or moved"));
+        }
+        if let Some((other, (end, by))) = known.pinned.range(..=last).next_back().filter(|(_, (end, _))| *end >= base) {
+            return Err(format!("batch {name:?} at {base}..={last}, where {by:?} was seen at {other}..={end}"));
+        }
+        let before = known.places.range((name.0, i32::MIN)..name).next_back();
+        let after = known.places.range((name.0, name.1)..=(name.0, i32::MAX)).next();
+        if before.is_some_and(|(_, place)| *place > base) || after.is_some_and(|(_, place)| *place < base) {
+            return Err(format!("batch {name:?} at {base} is out of its producer's order"));
+        }
+        known.pinned.insert(base, (last, name));
+        known.places.insert(name, base);
+        Ok(())
+    }
+
+    /// At the end, when all was read from `start` to `end`: everything is known, dense, and nothing that was seen is gone.
+    pub(crate) fn complete(&mut self, partition: PartitionId, start: Offset, end: Offset) {
+        let known = &self.known[&partition];
+        let mut next = None;
+        let mut gaps = Vec::new();
+        for (base, (last, _)) in known.pinned.iter().filter(|(_, (last, _))| *last >= start.0) {
+            if next.is_some_and(|next| next != *base) {
+                gaps.push(*base);
+            }
+            next = Some(last + 1);
+        }
+        let (next, sent) = (next.unwrap_or(start.0), self.sent.values().filter(|s| s.partition == partition).count());
+        let placed = known.places.len();
+        if !gaps.is_empty() || next != end.0 {
+            self.broken(format!("{partition}: seen up to {next}, the end is {end}, gaps before {gaps:?}"));
+        } else if placed != sent {
+            self.broken(format!("{partition}: {sent} batches were sent and acknowledged, {placed} have a place"));
+        }
+    }
+}
