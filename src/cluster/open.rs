@@ -4,9 +4,9 @@
 //! nothing is created on disk when a fresh start is refused.
 #![expect(clippy::disallowed_methods, reason = "runs on the start-up thread, which may block")]
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
-use futures_lite::future::block_on;
+use futures_lite::future::{block_on, or};
 use thalweg_objectstore::{ObjectStore, StoreError};
 use thalweg_record::{LeaderEpoch, NodeId, Wall};
 
@@ -21,6 +21,9 @@ use super::{
     store::{Compare, MetadataStore, SledStore, Transacted, Write},
     topic_config::BrokerDefaults,
 };
+
+/// How long a start waits for the object store when its prefix was found ours before.
+const PREFIX_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The wall clock.
 pub type WallClock = Box<dyn Fn() -> Wall + Send>;
@@ -160,6 +163,17 @@ fn found_cluster(
     Ok(record)
 }
 
+/// Fails after a moment, whatever the object store's own patience is.
+async fn patience_ends<T>() -> Result<T, StoreError> {
+    let (tell, told) = flume::bounded::<()>(0);
+    let _timer = thread::spawn(move || {
+        thread::sleep(PREFIX_PATIENCE);
+        drop(tell);
+    });
+    let _ended = told.recv_async().await;
+    Err(StoreError::Retry(format!("no answer within {} ms", PREFIX_PATIENCE.as_millis())))
+}
+
 /// Makes sure that the prefix carries this cluster's id. `false`: the object store does not answer, and the prefix was
 /// found to be ours before; uploads will wait for it.
 fn own_prefix(
@@ -170,18 +184,21 @@ fn own_prefix(
 ) -> Result<bool, ClusterError> {
     let own = record.cluster_id.clone();
     let (url, dir) = (settings.object_store_url.clone(), settings.data_dir.display().to_string());
-    let found = block_on(async {
+    let known = record.checked_url.as_ref() == Some(&url);
+    let check = async {
         match prefix::owner(objects).await? {
             Some(found) => Ok(Some(found)),
             None if committed > 0 => Ok(None),
             None => prefix::claim(objects, &own).await.map(Some),
         }
-    });
+    };
+    // A prefix that was found ours before is not worth a delay: the broker serves with the object store up or down.
+    let found = if known { block_on(or(check, patience_ends())) } else { block_on(check) };
     match found {
         Ok(Some(found)) if found == own => Ok(true),
         Ok(Some(found)) => Err(ClusterError::OtherCluster { url, found, dir, own }),
         Ok(None) => Err(ClusterError::PrefixEmpty { url, dir, own, objects: committed }),
-        Err(StoreError::Retry(why)) if record.checked_url.as_ref() == Some(&url) => {
+        Err(StoreError::Retry(why)) if known => {
             tracing::warn!(%url, %why, "the object store does not answer; starting without it");
             Ok(false)
         }

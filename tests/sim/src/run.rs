@@ -277,7 +277,7 @@ impl History {
                 lane.control(Control::Stop { deadline, done });
             }
             self.phase(&broker, "the broker does not stop", |_| !stopped.is_empty())?;
-            if let Some(left @ 1..) = stopped.try_recv().ok() {
+            if let Ok(left @ 1..) = stopped.try_recv() {
                 return Err(Violation(format!("{left} bytes stay in the WAL after a stop")));
             }
         }
