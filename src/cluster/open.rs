@@ -49,7 +49,7 @@ pub struct ClusterSettings {
 }
 
 /// The cluster metadata of a broker that starts, or has stopped: partitions and WAL slices can be listed, and
-/// [`Cluster::start`] hands it to its actors.
+/// [`Cluster::actors`] hands it to its actors.
 pub struct Cluster {
     pub(super) ledger: Ledger,
     pub(super) settings: ClusterSettings,
