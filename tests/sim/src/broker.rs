@@ -21,8 +21,8 @@ use thalweg_wal::{Device, LogConfig, OpenError, Recovered, SliceIdentity, device
 
 use crate::{metadata::Metadata, plant::Plant, scene::Scene};
 
-/// Length of the slice: small, so that a run laps it.
-pub(crate) const SLICE_BYTES: u64 = 256 << 10;
+/// Lengths of slices: small, so that a run laps them. The smallest holds four of the largest group.
+pub(crate) const SLICES_BYTES: [u64; 3] = [72 << 10, 128 << 10, 256 << 10];
 /// The broker's shard.
 const SHARD: ShardId = ShardId(0);
 

@@ -20,6 +20,10 @@ pub(crate) struct Producer {
     pub(crate) partition: PartitionId,
     /// How many batches it has to send.
     pub(crate) batches: u32,
+    /// The longest value, in bytes; most are a tenth of it.
+    pub(crate) longest_value: u64,
+    /// The longest pause after a success, in milliseconds; after a failure it is some times more.
+    pub(crate) pause_ms: u64,
     pub(crate) random: Stream,
 }
 
@@ -38,7 +42,7 @@ impl Producer {
                 window.push_back(batch);
             }
             let all = self.send(&scene, &mut window).await;
-            let pause = if all { self.random.below(30) } else { 5 + self.random.below(100) };
+            let pause = self.random.below(if all { self.pause_ms } else { 3 * self.pause_ms });
             scene.pause(Duration::from_millis(pause)).await;
         }
         scene.ended.set(scene.ended.get() + 1);
@@ -46,7 +50,7 @@ impl Producer {
 
     fn next(&mut self, sequence: i32, scene: &Scene) -> Batch {
         let records = 1 + self.random.below(4);
-        let longest = if self.random.one_in(12) { 3000 } else { 300 };
+        let longest = if self.random.one_in(12) { self.longest_value } else { self.longest_value / 10 };
         let values: Vec<_> = (0..records)
             .map(|_| {
                 let len = self.random.below(longest) as usize;

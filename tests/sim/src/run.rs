@@ -13,7 +13,7 @@ use thalweg_shards::{
 use thalweg_wal::device::{SimulatedDevice, SimulatedFaults};
 
 use crate::{
-    broker::{Broker, Machine, SLICE_BYTES, Start, identity, log_config},
+    broker::{Broker, Machine, SLICES_BYTES, Start, identity, log_config},
     bucket::Bucket,
     fuse::{Counts, Fuse},
     metadata::Metadata,
@@ -85,6 +85,9 @@ struct History {
     random: Stream,
     seed: u64,
     plant: Plant,
+    /// Many small batches, two groups in flight most of the time, short lives: nearly every group is one block, so that a
+    /// group of a later life ends where one of an earlier life begins.
+    hasty: bool,
 }
 
 impl History {
@@ -116,13 +119,24 @@ impl History {
             seed,
             starts: 0,
         };
-        History { world, scene, machine, bucket, fuse, random: Stream::new(seed, 0x30), seed, plant }
+        History {
+            world,
+            scene,
+            machine,
+            bucket,
+            fuse,
+            random: Stream::new(seed, 0x30),
+            seed,
+            plant,
+            hasty: seed % 2 == 0,
+        }
     }
 
     fn run(mut self) -> Result<Report, Violation> {
         self.create_slice()?;
         self.spawn_clients();
-        for _ in 0..4 + self.random.below(12) {
+        let lives = if self.hasty { 25 } else { 4 };
+        for _ in 0..lives + self.random.below(12) {
             self.storm()?;
         }
         let broker = self.calm()?;
@@ -144,11 +158,14 @@ impl History {
     }
 
     fn spawn_clients(&mut self) {
+        let (batches, longest, pause) = if self.hasty { (250, 60, 2) } else { (60, 3_000, 40) };
         for n in 0..PRODUCERS {
             let producer = Producer {
                 id: 1000 + n as i64,
                 partition: partition(n as usize % PARTITIONS),
-                batches: 60 + self.random.below(60) as u32,
+                batches: batches + self.random.below(60) as u32,
+                longest_value: longest,
+                pause_ms: pause,
                 random: Stream::new(self.seed, 0x100 + n),
             };
             let task = Box::pin(producer.run(self.scene.clone()));
@@ -176,11 +193,12 @@ impl History {
         self.bucket.fails_one_in.set(if self.random.one_in(2) { 2 + self.random.below(20) } else { 0 });
         self.bucket.latency_us.set(1 + self.random.below(200_000));
         let last = self.world.mono().plus(Duration::from_millis(100 + self.random.below(4_000)));
-        let (counts, n, while_opening) = match self.random.below(5) {
+        let kind = if self.machine.starts == 0 { 4 } else { self.random.below(if self.hasty { 4 } else { 5 }) };
+        let (counts, n, while_opening) = match kind {
             0 => (Counts::Store, 1 + self.random.below(40), false),
             1 => (Counts::Device, 1 + self.random.below(30), true),
             // Short lives: a few groups, some of them in flight.
-            2 | 3 => (Counts::Device, 1 + self.random.below(24), false),
+            2 | 3 => (Counts::Device, 1 + self.random.below(10), false),
             _ => (Counts::Device, 1 + self.random.below(600), false),
         };
         self.fuse.clear();
@@ -249,6 +267,7 @@ impl History {
         self.bucket.latency_us.set(10_000);
         self.fuse.clear();
         let broker = self.machine.start();
+        self.phase(&broker, "the broker does not start", |_| *broker.start.borrow() == Start::Serving)?;
         self.phase(&broker, "the producers do not finish", |this| this.scene.ended.get() >= PRODUCERS as usize)?;
         self.phase(&broker, "uploads do not move on", |this| {
             let model = this.scene.model.borrow();
@@ -346,18 +365,20 @@ fn settings(n: usize) -> PartitionSettings {
     }
 }
 
-/// A disk whose operations take up to 3 ms each and may overtake one another.
+/// A disk whose operations take up to 3 or 20 ms each and may overtake one another.
 fn disk(world: &Rc<World>, seed: u64, fuse: Rc<Fuse>) -> SimulatedDevice {
     let runtime = world.runtime(DISK);
-    let random = RefCell::new(Stream::new(seed, 0x10));
+    let mut random = Stream::new(seed, 0x10);
+    let slowest_us = if random.one_in(2) { 3_000 } else { 20_000 };
+    let random = RefCell::new(random);
     let delay = move |_| -> thalweg_shards::runtime::LocalBoxFuture<'static, ()> {
         fuse.count(Counts::Device);
-        let us = random.borrow_mut().below(3_000);
+        let us = random.borrow_mut().below(slowest_us);
         let (done, fuse) = (runtime.sleep_until(runtime.mono().plus(Duration::from_micros(us))), fuse.clone());
         Box::pin(async move {
             done.await;
             fuse.count(Counts::Device);
         })
     };
-    SimulatedDevice::new(SLICE_BYTES, seed, SimulatedFaults::default(), Rc::new(delay))
+    SimulatedDevice::new(SLICES_BYTES[(seed % 3) as usize], seed, SimulatedFaults::default(), Rc::new(delay))
 }
