@@ -30,11 +30,12 @@ pub(crate) struct Producer {
 impl Producer {
     /// Runs until all is acknowledged.
     pub(crate) async fn run(mut self, scene: Rc<Scene>) {
-        let (mut sequence, mut left) = (0, self.batches);
+        let (mut sequence, mut left, mut known) = (0, self.batches, false);
         let mut window: VecDeque<Batch> = VecDeque::new();
         while left > 0 || !window.is_empty() {
             // A producer that nobody knows may begin anywhere (KIP-360): the first batch goes alone.
             let width = if sequence == 0 { 1 } else { 1 + self.random.below(MOST_IN_FLIGHT) as usize };
+            let width = if known { width } else { 1 };
             while window.len() < width && left > 0 {
                 let batch = self.next(sequence, &scene);
                 sequence += batch.head.record_count();
@@ -42,6 +43,7 @@ impl Producer {
                 window.push_back(batch);
             }
             let all = self.send(&scene, &mut window).await;
+            known |= all;
             let pause = self.random.below(if all { self.pause_ms } else { 3 * self.pause_ms });
             scene.pause(Duration::from_millis(pause)).await;
         }
