@@ -14,6 +14,7 @@ use crate::{
     event::Event,
     mailbox::ReplyTo,
     msg::{Acks, AppendRequest, Appended, Origin, PartitionError, Reply},
+    pressure::throttle,
     runtime::Queue,
     shard::Shard,
 };
@@ -55,7 +56,7 @@ pub(crate) struct PendingAppend {
 /// Tells a producer that its records may or may not become durable; what was refused stays refused.
 fn outcome_unknown(waiter: Waiter) {
     let results = waiter.results.into_iter().map(|r| r.and(Err(PartitionError::TimedOut))).collect();
-    waiter.reply.send(Reply::Append(results));
+    waiter.reply.send(Reply::Append { results, throttle: Duration::ZERO });
 }
 
 /// What came of one batch before durability.
@@ -85,7 +86,8 @@ impl Shard {
             });
         }
         if !wait || acks == Acks::None {
-            reply.send(Reply::Append(results));
+            let throttle = self.throttle();
+            reply.send(Reply::Append { results, throttle });
         } else {
             self.open_group.appends.push(Waiter { reply, results, deadline });
         }
@@ -130,7 +132,8 @@ impl Shard {
         meters.appended_bytes.increment(u64::from(size));
         meters.appended_batches.increment(1);
         meters.appended_records.increment(batch.head.record_count() as u64);
-        Ok(Staged::New(Appended { base_offset, log_append_time: None, log_start: partition.log_start }))
+        let log_append_time = partition.settings.log_append_time.then_some(self.wall);
+        Ok(Staged::New(Appended { base_offset, log_append_time, log_start: partition.log_start }))
     }
 
     fn check(&self, origin: Origin, id: &PartitionId, batch: &mut Batch, size: u32) -> Result<(), PartitionError> {
@@ -216,11 +219,17 @@ impl Shard {
 
     /// Step 7: answers everybody whose records are durable.
     fn acknowledge(&mut self, durable: Lsn) {
+        let throttle = self.throttle();
         while self.waiting.front().is_some_and(|p| p.need <= durable) {
             if let Some(Waiter { reply, results, .. }) = self.waiting.pop_front().and_then(|p| p.waiter) {
-                reply.send(Reply::Append(results));
+                reply.send(Reply::Append { results, throttle });
             }
         }
+    }
+
+    /// How long producers should pause, by what the ring has left for them.
+    fn throttle(&self) -> Duration {
+        throttle(self.log.free_bytes(), self.log.capacity_bytes())
     }
 
     /// Answers those whose time is up: the outcome is unknown to them, the batch stays.

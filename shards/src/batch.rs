@@ -1,58 +1,86 @@
-//! The records of a client's batch, checked before they are staged. Pure; runs in a shard's turn.
+//! The records of a client's batch, checked before they are staged. Pure.
 //!
-//! An uncompressed batch is walked to its end: lengths, dense offset deltas, count, timestamps, and the greatest timestamp
-//! is what the records say, as in Kafka. The head of a compressed one is trusted, except where a rule needs the records
-//! (null keys of compacted topics, a finite message.timestamp.before.max.ms): then it is decompressed, its output capped.
+//! [`validate_records`] runs in a shard's turn: it walks an uncompressed batch to its end (lengths, dense offset deltas,
+//! count, timestamps; the greatest timestamp is what the records say, as in Kafka) and trusts the head of a compressed
+//! one. Where a rule needs the records of a compressed batch (null keys of compacted topics, a finite
+//! message.timestamp.before.max.ms), or the topic stores another codec, [`must_open`] says so, and [`open`] does it on a
+//! thread of its own, before the shard sees the batch. Records are never re-encoded: the section behind the head is the
+//! same bytes under every codec.
 
-use bytes::Bytes;
-use thalweg_record::{Batch, BatchHead, TimestampType, Wall};
+use thalweg_record::{Batch, BatchHead, HEAD_LEN, LENGTH_PREFIX, TimestampType, Wall};
 
 use crate::{
-    codec::{CodecError, decompress},
+    codec::{CodecError, compress, decompress},
     msg::{PartitionError, PartitionSettings},
     records::RecordWalk,
 };
 
 /// Most bytes that records may have decompressed, where we must look at them.
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
+/// The highest codec id there is, zstd's.
+const LAST_CODEC: u8 = 4;
 
-/// Checks a client's batch whose head and CRC are right, and sets `max_timestamp` (and with it the CRC) where the records
-/// say otherwise.
+/// Checks a client's batch whose CRC is right, sets `max_timestamp` where the records say otherwise, and stamps the time of
+/// the append where the topic wants it.
 ///
 /// # Errors
 /// [`PartitionError::InvalidRecord`], [`PartitionError::InvalidTimestamp`], [`PartitionError::UnsupportedCompression`];
 /// the batch is then as it was.
 pub fn validate_records(batch: &mut Batch, settings: &PartitionSettings, now: Wall) -> Result<(), PartitionError> {
     let head = &batch.head;
-    if head.timestamp_type() == TimestampType::LogAppendTime {
+    if settings.log_append_time && head.timestamp_type() == TimestampType::LogAppendTime {
         return Err(PartitionError::InvalidTimestamp);
     }
     let limits = Limits::of(settings, now);
-    let greatest = match head.codec() {
+    let mut greatest = match head.codec() {
         0 => walk(head, &batch.body, settings.compact, &limits)?,
-        codec @ 1..=4 if settings.compact || settings.timestamp_before_max_ms.is_some() => {
-            walk(head, &open(codec, &batch.body)?, settings.compact, &limits)?
-        }
-        1..=4 => {
-            limits.check(head.max_timestamp())?;
-            head.max_timestamp()
-        }
+        1..=LAST_CODEC => limits.check(head.max_timestamp()).map(|()| head.max_timestamp())?,
         _ => return Err(PartitionError::UnsupportedCompression),
     };
-    if greatest != batch.head.max_timestamp() {
-        batch.head.set_max_timestamp(greatest);
-        let crc = batch.head.compute_crc(&batch.body);
-        batch.head.set_crc(crc);
+    let mut stamped = TimestampType::CreateTime;
+    if settings.log_append_time {
+        (greatest, stamped) = (now.0, TimestampType::LogAppendTime);
+    }
+    if (greatest, stamped) != (head.max_timestamp(), head.timestamp_type()) {
+        batch.head.amend(batch.body.len(), |head| {
+            head.set_max_timestamp(greatest);
+            head.set_timestamp_type(stamped);
+        });
     }
     Ok(())
 }
 
-fn open(codec: u8, body: &Bytes) -> Result<Bytes, PartitionError> {
-    decompress(codec, body, MAX_OUTPUT_BYTES).map_err(|error| match error {
+/// Whether a client's batch must go through [`open`] before it goes to its shard.
+pub fn must_open(head: &BatchHead, settings: &PartitionSettings) -> bool {
+    let early = settings.timestamp_before_max_ms.is_some() && !settings.log_append_time;
+    let records_matter = head.codec() != 0 && (settings.compact || early);
+    records_matter || settings.compression.is_some_and(|to| to.codec() != head.codec())
+}
+
+/// Checks the records of a batch, compressed or not, and compresses them as the topic says. Slow.
+///
+/// # Errors
+/// As [`validate_records`], and [`PartitionError::CorruptMessage`] when the CRC is wrong.
+pub fn open(batch: Batch, settings: &PartitionSettings, now: Wall) -> Result<Batch, PartitionError> {
+    batch.verify_crc().map_err(|_| PartitionError::CorruptMessage)?;
+    let Batch { mut head, body } = batch;
+    let section = decompress(head.codec(), &body, MAX_OUTPUT_BYTES).map_err(|error| match error {
         CodecError::Unknown => PartitionError::UnsupportedCompression,
         CodecError::Corrupt => PartitionError::InvalidRecord("the records cannot be decompressed"),
         CodecError::TooLarge => PartitionError::InvalidRecord("the records decompress to more than 64 MiB"),
-    })
+    })?;
+    let greatest = walk(&head, &section, settings.compact, &Limits::of(settings, now))?;
+    let Some(to) = settings.compression.filter(|to| to.codec() != head.codec()) else {
+        head.amend(body.len(), |head| head.set_max_timestamp(greatest));
+        return Ok(Batch { head, body });
+    };
+    let body = compress(to, &section);
+    let batch_length = HEAD_LEN - LENGTH_PREFIX + body.len();
+    head.set_batch_length(i32::try_from(batch_length).map_err(|_| PartitionError::MessageTooLarge)?);
+    head.set_codec(to.codec());
+    head.set_max_timestamp(greatest);
+    head.set_crc(head.compute_crc(&body));
+    Ok(Batch { head, body })
 }
 
 /// Checks all records of a batch, and says the greatest of their timestamps.
@@ -87,6 +115,9 @@ struct Limits {
 impl Limits {
     fn of(settings: &PartitionSettings, now: Wall) -> Limits {
         let reach = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        if settings.log_append_time {
+            return Limits { earliest: i64::MIN, latest: i64::MAX };
+        }
         Limits {
             earliest: settings.timestamp_before_max_ms.map_or(i64::MIN, |ms| now.0.saturating_sub(reach(ms))),
             latest: settings.timestamp_after_max_ms.map_or(i64::MAX, |ms| now.0.saturating_add(reach(ms))),

@@ -1,11 +1,39 @@
-//! Decompression of record batches, with a cap on what comes out.
+//! Compression of record batches, and decompression with a cap on what comes out.
 //!
-//! Pure and slow: long bodies belong on the cold queue. The codecs are libraries; ours is only Kafka's framing of snappy
-//! (xerial blocks) and the cap, because 6 KB of zstd can unfold to 200 MB.
+//! Pure and slow: long bodies belong on the cold queue or a thread of their own. The codecs are libraries; ours is only
+//! Kafka's framing of snappy (xerial blocks) and the cap, because 6 KB of zstd can unfold to 200 MB.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
+
+/// How a topic's batches are stored (`compression.type` and the level of its codec, KIP-390).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compression {
+    /// As they are.
+    Uncompressed,
+    /// Levels 1 to 9; -1 is the library's default.
+    Gzip(i32),
+    /// Has no levels.
+    Snappy,
+    /// Levels 1 to 17.
+    Lz4(i32),
+    /// Levels -131,072 to 22.
+    Zstd(i32),
+}
+
+impl Compression {
+    /// Kafka's id of the codec.
+    pub fn codec(self) -> u8 {
+        match self {
+            Compression::Uncompressed => 0,
+            Compression::Gzip(_) => 1,
+            Compression::Snappy => 2,
+            Compression::Lz4(_) => 3,
+            Compression::Zstd(_) => 4,
+        }
+    }
+}
 
 /// Why a body does not decompress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +49,55 @@ pub enum CodecError {
 /// Magic and two versions before the blocks of Java's snappy streams.
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\x00";
 const XERIAL_HEAD_LEN: usize = 16;
+/// Version of the stream, and the oldest that can read it.
+const XERIAL_VERSIONS: &[u8; 8] = &[0, 0, 0, 1, 0, 0, 0, 1];
+/// Block size of Java's snappy streams.
+const XERIAL_BLOCK_LEN: usize = 32 << 10;
+
+/// `section` as a batch's body.
+///
+/// # Panics
+/// Never for the levels that topic settings allow: the codecs write to memory.
+pub fn compress(to: Compression, section: &Bytes) -> Bytes {
+    let written = match to {
+        Compression::Uncompressed => return section.clone(),
+        Compression::Gzip(level) => gzip(level, section),
+        Compression::Snappy => Ok(xerial(section)),
+        Compression::Lz4(level) => lz4_frame(level, section),
+        Compression::Zstd(level) => zstd::stream::encode_all(&section[..], level),
+    };
+    Bytes::from(written.expect("a codec that writes to memory does not fail"))
+}
+
+fn gzip(level: i32, section: &[u8]) -> std::io::Result<Vec<u8>> {
+    let level = u32::try_from(level).map_or(flate2::Compression::default(), flate2::Compression::new);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+    encoder.write_all(section)?;
+    encoder.finish()
+}
+
+/// Java reads no frames whose blocks depend on each other.
+fn lz4_frame(level: i32, section: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = lz4::EncoderBuilder::new()
+        .block_size(lz4::BlockSize::Max64KB)
+        .block_mode(lz4::BlockMode::Independent)
+        .checksum(lz4::ContentChecksum::NoChecksum)
+        .level(level.unsigned_abs())
+        .build(Vec::new())?;
+    encoder.write_all(section)?;
+    let (written, ended) = encoder.finish();
+    ended.map(|()| written)
+}
+
+fn xerial(section: &[u8]) -> Vec<u8> {
+    let mut out = [&XERIAL_MAGIC[..], XERIAL_VERSIONS].concat();
+    for block in section.chunks(XERIAL_BLOCK_LEN) {
+        let block = snap::raw::Encoder::new().compress_vec(block).expect("a block is far below snappy's limit");
+        out.extend_from_slice(&(block.len() as u32).to_be_bytes());
+        out.extend_from_slice(&block);
+    }
+    out
+}
 
 /// The records section behind a batch's head, uncompressed; at most `cap_bytes` of it.
 ///
@@ -81,42 +158,21 @@ fn unsnap(block: &[u8], out: &mut Vec<u8>, cap_bytes: usize) -> Result<(), Codec
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
-    fn compressed(codec: u8, text: &[u8]) -> Bytes {
-        let mut out = Vec::new();
-        match codec {
-            1 => {
-                let mut w = flate2::write::GzEncoder::new(&mut out, flate2::Compression::fast());
-                w.write_all(text).expect("gzip");
-                w.finish().expect("gzip");
-            }
-            2 => {
-                out.extend_from_slice(b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01");
-                for block in text.chunks(1000) {
-                    let block = snap::raw::Encoder::new().compress_vec(block).expect("snappy");
-                    out.extend_from_slice(&(block.len() as u32).to_be_bytes());
-                    out.extend_from_slice(&block);
-                }
-            }
-            3 => {
-                let mut w = lz4::EncoderBuilder::new().build(&mut out).expect("lz4");
-                w.write_all(text).expect("lz4");
-                w.finish().1.expect("lz4");
-            }
-            4 => out = zstd::stream::encode_all(text, 1).expect("zstd"),
-            _ => out.extend_from_slice(text),
-        }
-        out.into()
-    }
+    const ALL: [Compression; 5] = [
+        Compression::Uncompressed,
+        Compression::Gzip(-1),
+        Compression::Snappy,
+        Compression::Lz4(9),
+        Compression::Zstd(3),
+    ];
 
     #[test]
     fn every_codec_comes_back_and_none_exceeds_the_cap() {
-        let text = b"the line of fastest flow along the bed of a river ".repeat(200);
-        for codec in 0..=4 {
-            let body = compressed(codec, &text);
+        let text = Bytes::from(b"the line of fastest flow along the bed of a river ".repeat(2000));
+        for to in ALL {
+            let (codec, body) = (to.codec(), compress(to, &text));
             assert_eq!(decompress(codec, &body, text.len()).as_deref(), Ok(&text[..]), "codec {codec}");
             if codec > 0 {
                 assert_eq!(decompress(codec, &body, text.len() - 1), Err(CodecError::TooLarge), "codec {codec}");
@@ -125,6 +181,17 @@ mod tests {
             }
         }
         assert_eq!(decompress(5, &Bytes::new(), 10), Err(CodecError::Unknown));
+    }
+
+    #[test]
+    fn the_ends_of_every_level_work() {
+        let text = Bytes::from(b"level ".repeat(100));
+        let levels = [Compression::Gzip(1), Compression::Gzip(9), Compression::Lz4(1), Compression::Lz4(17)];
+        for to in levels.into_iter().chain([Compression::Zstd(-131_072), Compression::Zstd(22)]) {
+            assert_eq!(decompress(to.codec(), &compress(to, &text), text.len()), Ok(text.clone()), "{to:?}");
+        }
+        let empty = Bytes::new();
+        assert!(ALL.iter().all(|to| decompress(to.codec(), &compress(*to, &empty), 0) == Ok(empty.clone())));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use thalweg_record::{Offset, PartitionId};
 use thalweg_wal::{GroupId, Lsn};
 
-use crate::{meta::CommittedObject, msg::PartitionError};
+use crate::{meta::CommittedObject, msg::PartitionError, ring_read::RingRead};
 
 /// A completion.
 pub enum Event {
@@ -27,6 +27,8 @@ pub enum Event {
     Superblock(io::Result<()>),
     /// The zeroing in flight ended.
     Zeroed(io::Result<()>),
+    /// A task of this shard needs batches of the ring.
+    ReadRing(RingRead),
     /// A ring read ended and freed its part of the budget.
     RingReadEnded {
         /// The lowest LSN it read.

@@ -18,6 +18,7 @@ pub mod msg;
 mod offsets;
 mod partition;
 mod partitions;
+mod pressure;
 mod read;
 pub mod records;
 mod ring_read;

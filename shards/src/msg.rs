@@ -1,8 +1,11 @@
 //! Everything that crosses shards: requests, answers, control. All `Send`, all small: large parts are boxed or `Bytes`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use thalweg_record::{Batch, LeaderEpoch, Mono, Offset, PartitionId, Wall};
 
+use crate::codec::Compression;
 use crate::mailbox::ReplyTo;
 use crate::meta::CommittedObject;
 
@@ -35,8 +38,13 @@ pub enum Request {
 /// What a shard answers.
 #[derive(Debug)]
 pub enum Reply {
-    /// To [`Request::Append`]: one result per batch, in request order.
-    Append(Vec<Result<Appended, PartitionError>>),
+    /// To [`Request::Append`]: one result per batch, in request order, and how long the producer should pause.
+    Append {
+        /// What became of each batch.
+        results: Vec<Result<Appended, PartitionError>>,
+        /// Zero unless the ring is filling up.
+        throttle: Duration,
+    },
     /// To [`Request::Probe`], in request order.
     Probe(Vec<Result<ProbeState, PartitionError>>),
     /// Something that a watching probe saw has changed: probe again. Spent by one answer.
@@ -402,6 +410,10 @@ pub struct PartitionSettings {
     pub timestamp_before_max_ms: Option<u64>,
     /// `message.timestamp.after.max.ms`.
     pub timestamp_after_max_ms: Option<u64>,
+    /// `message.timestamp.type` is LogAppendTime.
+    pub log_append_time: bool,
+    /// `compression.type` and its level; `None` is `producer`, as it was sent.
+    pub compression: Option<Compression>,
 }
 
 /// State of one idempotent producer (KIP-98), as it is persisted with commits.

@@ -8,15 +8,15 @@ use std::rc::Rc;
 use bytes::Bytes;
 use flume::Sender;
 use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
-use thalweg_wal::Ring;
 
 use crate::{
     cold::{ColdError, ColdFindTime, ColdRequest},
+    event::Event,
     meta::CommittedObject,
     msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply},
     partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
-    ring_read::{Span, read_spans, spans},
+    ring_read::RingRead,
     runtime::Queue,
     shard::Shard,
 };
@@ -36,8 +36,8 @@ struct Search {
     ring_from: Offset,
     end: Offset,
     objects: Vec<Rc<CommittedObject>>,
-    memory: Vec<(RingEntry, Option<Bytes>)>,
-    ring: Vec<Span>,
+    /// Candidate batches in the ring, in order, with their bytes where memory has them.
+    batches: Vec<(RingEntry, Option<Bytes>)>,
 }
 
 enum Lookup {
@@ -57,19 +57,19 @@ impl Shard {
                 Ok(self.look_up(partition, query))
             })
             .collect();
-        let (cold, device, ring) = (self.ports.cold.clone(), self.ports.device.clone(), self.log.ring());
         if !lookups.iter().any(|l| matches!(l, Ok(Lookup::Search(_)))) {
             let found =
                 lookups.into_iter().map(|l| l.map(|l| if let Lookup::Found(f) = l { f } else { NONE })).collect();
             return reply.send(Reply::Offsets(found));
         }
+        let (cold, events) = (self.ports.cold.clone(), self.events.clone());
         let task = async move {
             let mut found = Vec::with_capacity(lookups.len());
             for lookup in lookups {
                 found.push(match lookup {
                     Err(error) => Err(error),
                     Ok(Lookup::Found(offset)) => Ok(offset),
-                    Ok(Lookup::Search(search)) => run(*search, &cold, device.clone(), ring).await,
+                    Ok(Lookup::Search(search)) => run(*search, &cold, &events).await,
                 });
             }
             reply.send(Reply::Offsets(found));
@@ -117,10 +117,8 @@ impl Shard {
         if objects.is_empty() && batches.is_empty() {
             return Lookup::Found(NONE);
         }
-        let memory: Vec<_> = batches.iter().map(|e| (*e, self.cache.get(e.lsn, e.size as usize))).collect();
-        let missing: Vec<RingEntry> = memory.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
-        let ring = spans(&self.log, &missing);
-        Lookup::Search(Box::new(Search { partition: partition.id, time, from, ring_from, end, objects, memory, ring }))
+        let batches = batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect();
+        Lookup::Search(Box::new(Search { partition: partition.id, time, from, ring_from, end, objects, batches }))
     }
 }
 
@@ -135,23 +133,35 @@ fn found(at: FoundTime) -> FoundOffset {
 async fn run(
     search: Search,
     cold: &Sender<ColdRequest>,
-    device: Rc<dyn thalweg_wal::Device>,
-    ring: Ring,
+    events: &Sender<Event>,
 ) -> Result<FoundOffset, PartitionError> {
     if !search.objects.is_empty()
         && let Some(at) = in_objects(&search, cold).await.map_err(|_| PartitionError::Storage)?
     {
         return Ok(found(at));
     }
-    let read = read_spans(device, ring, search.ring).await.map_err(|_| PartitionError::Storage)?;
-    let mut read = read.into_iter();
-    for (_, bytes) in search.memory {
-        let bytes = bytes.or_else(|| read.next().map(|(_, bytes)| bytes)).ok_or(PartitionError::Storage)?;
+    let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
+    let mut read = in_ring(missing, events).await?.into_iter();
+    for (_, bytes) in search.batches {
+        let bytes = bytes.or_else(|| read.next()).ok_or(PartitionError::Storage)?;
         if let Some(at) = first_record_at(&bytes, search.time, search.from) {
             return Ok(found(at));
         }
     }
     Ok(NONE)
+}
+
+/// Reads `batches` through the shard, which keeps the budget of ring reads and holds the trim point below them.
+async fn in_ring(batches: Vec<RingEntry>, events: &Sender<Event>) -> Result<Vec<Bytes>, PartitionError> {
+    if batches.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (tell, told) = flume::bounded(1);
+    let done = Box::new(move |result| {
+        let _gone = tell.try_send(result);
+    });
+    let _gone = events.try_send(Event::ReadRing(RingRead::new(batches, done)));
+    told.recv_async().await.ok().and_then(Result::ok).ok_or(PartitionError::Storage)
 }
 
 async fn in_objects(search: &Search, cold: &Sender<ColdRequest>) -> Result<Option<FoundTime>, ColdError> {

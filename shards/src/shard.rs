@@ -196,6 +196,9 @@ impl Shard {
                 )
             })?;
         }
+        for partition in self.partitions.iter_mut() {
+            partition.recovered();
+        }
         for partition in self.partitions.iter().filter(|p| p.internal) {
             let _gone = self.ports.ownership.try_send(opened(partition));
         }
@@ -352,6 +355,7 @@ impl Shard {
                 }
                 self.zero_ahead();
             }
+            Event::ReadRing(read) => self.read_ring(read),
             Event::RingReadEnded { lsn, bytes } => self.ring_read_ended(lsn, bytes),
             Event::Committed { objects } => self.committed(objects),
             Event::UploadEnded { job, result } => self.upload_ended(job, result),

@@ -1,6 +1,6 @@
 //! What a handler gets and gives.
 
-use std::{borrow::Cow, rc::Rc};
+use std::{borrow::Cow, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
@@ -92,6 +92,8 @@ pub struct Response {
     pub pieces: Vec<Bytes>,
     /// Nothing is sent (acks=0).
     pub silent: bool,
+    /// After it, the connection is not read for this long (KIP-219).
+    pub pause: Duration,
     held: Vec<Permit>,
 }
 
@@ -104,12 +106,12 @@ impl Response {
         let size = answer.compute_size(version).expect("our own answer fits the schema");
         let mut body = BytesMut::with_capacity(size);
         answer.encode(&mut body, version).expect("our own answer fits the schema");
-        Response { pieces: vec![body.freeze()], silent: false, held: Vec::new() }
+        Response { pieces: vec![body.freeze()], ..Response::default() }
     }
 
     /// A body of pieces encoded already.
     pub fn from_pieces(pieces: Vec<Bytes>) -> Response {
-        Response { pieces, silent: false, held: Vec::new() }
+        Response { pieces, ..Response::default() }
     }
 
     /// No answer at all.
@@ -120,6 +122,12 @@ impl Response {
     /// Keeps `permit` until the answer is written or its connection gone.
     pub fn holding(mut self, permit: Permit) -> Response {
         self.held.push(permit);
+        self
+    }
+
+    /// Asks the connection to rest after this answer.
+    pub fn then_pause(mut self, pause: Duration) -> Response {
+        self.pause = pause;
         self
     }
 

@@ -19,7 +19,7 @@ use thalweg_shards::{
     runtime::Runtime,
 };
 
-use super::k01_fetch::Stash;
+use super::{k00_produce::Opening, k01_fetch::Stash};
 use crate::{
     cluster::{ClusterSnapshot, ControlRequest},
     config::Config,
@@ -47,6 +47,8 @@ pub struct EdgeParts {
     pub groups: Vec<Sender<GroupRequest>>,
     /// The lane to the control actor.
     pub control: Sender<ControlRequest>,
+    /// The lane to the threads that open batches.
+    pub openings: Sender<Opening>,
     /// The newest snapshot.
     pub snapshot: Arc<ClusterSnapshot>,
 }
@@ -67,6 +69,8 @@ pub struct Edge {
     pub groups: Vec<Sender<GroupRequest>>,
     /// The lane to the control actor.
     pub control: Sender<ControlRequest>,
+    /// The lane to the threads that open batches.
+    pub openings: Sender<Opening>,
     /// Permits of this executor.
     pub admission: Admission,
     /// What its connections and handlers count.
@@ -90,7 +94,7 @@ impl Edge {
     /// # Panics
     /// When `shards` or `groups` is not one lane for every shard in the order of its id.
     pub fn new(parts: EdgeParts) -> Edge {
-        let EdgeParts { runtime, home, config, limits, shards, groups, control, snapshot } = parts;
+        let EdgeParts { runtime, home, config, limits, shards, groups, control, openings, snapshot } = parts;
         assert!(shards.iter().enumerate().all(|(at, lane)| usize::from(lane.id.0) == at), "lanes are by shard id");
         assert_eq!(shards.len(), groups.len(), "every core has a group coordinator");
         let (stop, stopping) = flume::bounded(1);
@@ -106,6 +110,7 @@ impl Edge {
             shards,
             groups,
             control,
+            openings,
             snapshot: RefCell::new(snapshot),
             waiting: RefCell::default(),
             producer_ids: Cell::new((0, 0)),

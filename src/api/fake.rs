@@ -23,7 +23,7 @@ use thalweg_shards::{
     },
 };
 
-use super::{Api, Call, Caller, Close, Edge, EdgeParts, Handler, Response};
+use super::{Api, Call, Caller, Close, Edge, EdgeParts, Handler, Opening, Response};
 use crate::{
     cluster::{BrokerView, ClusterSnapshot, ControlRequest, TopicSettings, TopicView},
     config::Config,
@@ -68,6 +68,8 @@ pub fn topic(name: &str, partitions: i32) -> Arc<TopicView> {
         compact: false,
         timestamp_before_max_ms: None,
         timestamp_after_max_ms: None,
+        log_append_time: false,
+        compression: None,
     };
     Arc::new(TopicView {
         name: name.into(),
@@ -103,6 +105,13 @@ impl FakeBroker {
         let (lanes, inboxes) = (0..shards).map(|id| shard_lanes(ShardId(id))).unzip();
         let groups: (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let (control, requests) = flume::unbounded();
+        let (openings, to_open) = flume::unbounded::<Opening>();
+        let opening = async move {
+            while let Ok(opening) = to_open.recv_async().await {
+                opening.run()
+            }
+        };
+        world.runtime(Node(1)).spawn(Queue::Cold, "openings", Box::pin(opening));
         let edge = Edge::new(EdgeParts {
             runtime: world.runtime(Node(1)),
             home: ShardId(0),
@@ -111,6 +120,7 @@ impl FakeBroker {
             shards: lanes,
             groups: groups.0,
             control,
+            openings,
             snapshot: snapshot(1, shards, topics),
         });
         let caller = Caller {
@@ -122,6 +132,19 @@ impl FakeBroker {
             stash: RefCell::default(),
         };
         FakeBroker { world, edge: Rc::new(edge), caller: Rc::new(caller), inboxes, groups: groups.1, control: requests }
+    }
+
+    /// Changes a topic's settings, in the next snapshot.
+    pub fn configure(&self, name: &str, change: impl FnOnce(&mut PartitionSettings)) {
+        let old = self.edge.snapshot();
+        let mut view = topic(name, old.topics[name].partitions);
+        change(&mut Arc::get_mut(&mut view).expect("nobody else holds it yet").settings.effective);
+        let mut newer = snapshot(old.revision + 1, old.shards, &[]);
+        let parts = Arc::get_mut(&mut newer).expect("nobody else holds it yet");
+        (parts.topics, parts.topics_by_id) = (old.topics.clone(), old.topics_by_id.clone());
+        parts.topics_by_id.insert(view.id, Arc::clone(&view));
+        parts.topics.insert(Arc::clone(&view.name), view);
+        self.edge.publish(newer);
     }
 
     /// Sends a request.

@@ -43,4 +43,5 @@ pub mod table;
 
 pub use call::{Api, Call, Close, Handled, Handler, Pending, Response};
 pub use edge::{Caller, Edge, EdgeParts, Stopping};
+pub use k00_produce::Opening;
 pub use k18_api_versions::unsupported_version;

@@ -23,7 +23,7 @@ use thalweg_wal::{Device, Recovered};
 
 use super::slices::SliceSet;
 use crate::{
-    api::{Edge, EdgeParts},
+    api::{Edge, EdgeParts, Opening},
     cluster::{ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate},
     config::Config,
     coordinator::group::{GroupActor, GroupConfig, GroupPorts, GroupRequest},
@@ -50,6 +50,7 @@ pub(super) struct CoreParts {
     pub lanes: Vec<ShardLane>,
     pub groups: Vec<Sender<GroupRequest>>,
     pub group_inbox: Receiver<GroupRequest>,
+    pub openings: Sender<Opening>,
     pub snapshots: Receiver<SnapshotUpdate>,
     pub arrivals: Receiver<Arrival>,
     pub connections: Arc<Connections>,
@@ -188,6 +189,7 @@ fn open_edge(
         shards: parts.lanes,
         groups: parts.groups,
         control,
+        openings: parts.openings,
         snapshot,
     }));
     let (taker, snapshots) = (edge.clone(), parts.snapshots);

@@ -5,6 +5,7 @@
 //! listeners. The stop goes the other way (`stop`), each stage with a deadline.
 
 mod core;
+mod openers;
 mod rehome;
 mod serve;
 mod slices;

@@ -21,6 +21,7 @@ use thalweg_shards::{
 use super::{
     StartError,
     core::{self, CoreParts, Go, Milestone},
+    openers,
     rehome::rehome,
     slices::SliceSet,
     stop::drain_shards,
@@ -28,9 +29,10 @@ use super::{
 };
 use crate::{
     cluster::{
-        BrokerView, Cluster, ClusterLanes, ClusterSettings, ClusterThread, SliceRecord, topic_config::BrokerDefaults,
+        BrokerView, Cluster, ClusterLanes, ClusterSettings, ClusterThread, SliceRecord,
+        topic_config::{BrokerDefaults, CompressionLevels},
     },
-    config::{Config, Endpoint, host},
+    config::{Config, Endpoint, TimestampType, host},
     net::{self, Advertised, Connections},
     telemetry::{self, Exporter, Health, Stage},
 };
@@ -179,6 +181,7 @@ impl Running {
         let (lanes, inboxes): (Vec<ShardLane>, Vec<ShardInbox>) = (0..shards).map(|n| shard_lanes(ShardId(n))).unzip();
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let (edges, snapshots): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
+        let openings = openers::start(shards)?;
         let (connections, arrivals) = net::connections(usize::from(shards));
         let (end, ended) = flume::bounded(0);
         let (closing, closed) = flume::bounded(0);
@@ -199,6 +202,7 @@ impl Running {
                 lanes: lanes.clone(),
                 groups: groups.clone(),
                 group_inbox,
+                openings: openings.clone(),
                 snapshots,
                 arrivals,
                 connections: connections.clone(),
@@ -325,6 +329,12 @@ fn cluster_settings(config: &Config, addresses: &[(SocketAddr, Advertised)]) -> 
         defaults: BrokerDefaults {
             num_partitions: config.num_partitions,
             max_group_bytes: config.wal_max_group_bytes,
+            compression_type: config.compression_type.text(),
+            compression_levels: CompressionLevels {
+                gzip: config.compression_gzip_level,
+                lz4: config.compression_lz4_level,
+                zstd: config.compression_zstd_level,
+            },
             settings: PartitionSettings {
                 max_message_bytes: config.message_max_bytes,
                 retention_ms: config.log_retention_ms,
@@ -333,6 +343,8 @@ fn cluster_settings(config: &Config, addresses: &[(SocketAddr, Advertised)]) -> 
                 compact: false,
                 timestamp_before_max_ms: config.log_message_timestamp_before_max_ms,
                 timestamp_after_max_ms: config.log_message_timestamp_after_max_ms,
+                log_append_time: config.log_message_timestamp_type == TimestampType::LogAppendTime,
+                compression: None,
             },
         },
         producer_expiration_ms: config.producer_id_expiration_ms,

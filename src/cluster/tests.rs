@@ -314,7 +314,7 @@ fn partitions_and_settings_change_on_every_shard() {
     assert!(matches!(extend(vec![("t".into(), 5)])[0], Err(ControlError::InvalidPartitions(_))));
     running.changes.lock().unwrap().clear();
     assert_eq!(running.alter("t", vec![ConfigOp::Set("retention.ms".into(), "77".into())]), Ok(()));
-    let refused = running.alter("t", vec![ConfigOp::Set("message.timestamp.type".into(), "LogAppendTime".into())]);
+    let refused = running.alter("t", vec![ConfigOp::Set("remote.storage.enable".into(), "true".into())]);
     assert!(matches!(refused, Err(ControlError::InvalidConfig(_))));
     let changes = std::mem::take(&mut *running.changes.lock().unwrap());
     assert_eq!(changes.len(), 5);

@@ -122,11 +122,20 @@ settings! {
             .unit("ms")
             .range(0, i64::MAX)
             .topic_key("message.timestamp.after.max.ms");
-    /// Which timestamp is stored. `CreateTime`, the producer's, is the only value.
+    /// Which timestamp is stored: `CreateTime`, the producer's, or `LogAppendTime`, the broker's.
     log_message_timestamp_type: TimestampType =
         Setting::of("log.message.timestamp.type", "CreateTime").topic_key("message.timestamp.type");
-    /// How batches are stored. `producer`, as they were sent, is the only value.
+    /// How batches are stored: `producer`, as they were sent; or `uncompressed`, `gzip`, `snappy`, `lz4`, `zstd`.
     compression_type: CompressionType = Setting::of("compression.type", "producer").topic_key("compression.type");
+    /// Level of gzip where the broker compresses. -1: the library's default.
+    compression_gzip_level: i32 =
+        Setting::of("compression.gzip.level", "-1").range(-1, 9).topic_key("compression.gzip.level");
+    /// Level of lz4 where the broker compresses.
+    compression_lz4_level: i32 =
+        Setting::of("compression.lz4.level", "9").range(1, 17).topic_key("compression.lz4.level");
+    /// Level of zstd where the broker compresses.
+    compression_zstd_level: i32 =
+        Setting::of("compression.zstd.level", "3").range(-131_072, 22).topic_key("compression.zstd.level");
     /// How long an idempotent producer that sends nothing is remembered.
     producer_id_expiration_ms: u64 =
         Setting::of("producer.id.expiration.ms", "86400000").unit("ms").range(1, i64::MAX);

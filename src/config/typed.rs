@@ -126,6 +126,13 @@ macro_rules! choices {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum $ty { $($(#[$doc])* $variant,)* }
 
+        impl $ty {
+            /// As it is written in the configuration.
+            pub fn text(self) -> &'static str {
+                match self { $($ty::$variant => $text,)* }
+            }
+        }
+
         impl Typed for $ty {
             const KIND: Kind = Kind::Text;
 
@@ -154,10 +161,20 @@ choices! {
         /// One JSON object a line, for machines.
         Json = "json",
     }
-    /// `compression.type`: batches are stored as producers sent them, and nothing else yet.
+    /// `compression.type`: how batches are stored.
     CompressionType {
         /// As the producer compressed it.
         Producer = "producer",
+        /// Not at all.
+        Uncompressed = "uncompressed",
+        /// gzip.
+        Gzip = "gzip",
+        /// Snappy.
+        Snappy = "snappy",
+        /// LZ4.
+        Lz4 = "lz4",
+        /// Zstandard.
+        Zstd = "zstd",
     }
     /// `replication.factor.check`: what CreateTopics says to a replication factor other than 1.
     FactorCheck {
@@ -166,9 +183,11 @@ choices! {
         /// It is refused, as by a Kafka cluster of one broker.
         Strict = "strict",
     }
-    /// `log.message.timestamp.type`: records keep their producers' timestamps, and nothing else yet.
+    /// `log.message.timestamp.type`: whose timestamps records bear.
     TimestampType {
         /// The producer's.
         CreateTime = "CreateTime",
+        /// The broker's, at the append.
+        LogAppendTime = "LogAppendTime",
     }
 }

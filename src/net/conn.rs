@@ -146,6 +146,7 @@ impl Connection {
                 self.flow.handed_over().await;
                 return Err(Ended::Eof);
             };
+            self.unmuted().await;
             self.flow.room(length).await;
             let permit = self.edge.admission.request(length).await;
             self.flow.frame_due.set(Some(self.now().plus(self.frame_time(length))));
@@ -161,6 +162,13 @@ impl Connection {
                 since_breath = 0;
                 self.edge.runtime.breathe().await;
             }
+        }
+    }
+
+    /// Waits while the client is to pause.
+    async fn unmuted(&self) {
+        while self.now() < self.flow.muted_until.get() {
+            self.edge.runtime.sleep_until(self.flow.muted_until.get()).await;
         }
     }
 
@@ -231,9 +239,13 @@ impl Connection {
             let response = outcome?;
             next.ticket.finish();
             self.count(&next, &response);
+            let pause = response.pause;
             if !response.silent {
                 let pushed = answers.push(next.key, next.version, next.correlation, response, next.ticket);
                 pushed.await.map_err(Ended::Write)?;
+            }
+            if !pause.is_zero() {
+                self.flow.muted_until.set(self.now().plus(pause));
             }
         }
     }

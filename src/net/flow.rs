@@ -30,6 +30,8 @@ pub struct Flow {
     pub active: Cell<Mono>,
     /// When the frame that is being read must be whole.
     pub frame_due: Cell<Option<Mono>>,
+    /// Until when the connection is not read, for an answer asked the client to pause.
+    pub muted_until: Cell<Mono>,
     /// Since when an answer waits to be taken by the client.
     pub writing: Cell<Option<Mono>>,
 }

@@ -13,8 +13,8 @@ pub const HEAD_LEN: usize = 61;
 /// The producer id of a batch that is not idempotent.
 pub const NO_PRODUCER: i64 = -1;
 
-/// Bytes before the length's own reach: base offset (8) and batch length (4).
-const LENGTH_PREFIX: usize = 12;
+/// Bytes before the batch length's own reach: base offset (8) and the length itself (4).
+pub const LENGTH_PREFIX: usize = 12;
 const CRC_FROM: usize = 21;
 
 /// Why bytes are not a record batch. The edge maps it to Kafka's error code.
@@ -191,6 +191,26 @@ impl BatchHead {
         self.attributes() & 0x20 != 0
     }
 
+    /// Sets where the timestamps come from.
+    pub fn set_timestamp_type(&mut self, from: TimestampType) {
+        let plain = self.attributes() & !0x08;
+        self.set_attributes(if from == TimestampType::LogAppendTime { plain | 0x08 } else { plain });
+    }
+
+    /// Sets the codec id, 0 to 4.
+    pub fn set_codec(&mut self, codec: u8) {
+        self.set_attributes((self.attributes() & !0x07) | i16::from(codec & 0x07));
+    }
+
+    /// Changes fields behind the CRC, and mends the CRC (right so far, over `body_len` bytes of body) without reading the
+    /// body: the CRC is linear, so the heads' difference moved over the body is the difference of the whole.
+    pub fn amend(&mut self, body_len: usize, change: impl FnOnce(&mut BatchHead)) {
+        let before = crc32c::crc32c(&self.0[CRC_FROM..]);
+        change(self);
+        let after = crc32c::crc32c(&self.0[CRC_FROM..]);
+        self.set_crc(self.crc() ^ crc32c::crc32c_combine(before ^ after, 0, body_len));
+    }
+
     /// The CRC-32C that this head (bytes 21..61) and `body` should have.
     pub fn compute_crc(&self, body: &[u8]) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c(&self.0[CRC_FROM..]), body)
@@ -264,6 +284,22 @@ mod tests {
         assert_eq!(batch.verify_crc(), Ok(()));
         assert_eq!(batch.head.last_offset(), Offset(43));
         assert_eq!(batch.head.leader_epoch(), LeaderEpoch(3));
+    }
+
+    #[test]
+    fn an_amended_head_has_the_right_crc_whatever_the_body() {
+        for len in [0, 1, 7, 4096, 1_000_003] {
+            let body: Vec<u8> = (0..len).map(|i: usize| (i * 31) as u8).collect();
+            let mut batch = Batch::split_from(&mut Bytes::from(sample(&body))).expect("a batch");
+            batch.head.amend(len, |head| {
+                head.set_timestamp_type(TimestampType::LogAppendTime);
+                head.set_max_timestamp(1_234_567_890_123);
+            });
+            assert_eq!(batch.verify_crc(), Ok(()), "{len} bytes");
+            assert_eq!(batch.head.timestamp_type(), TimestampType::LogAppendTime);
+            batch.head.amend(len, |head| head.set_timestamp_type(TimestampType::CreateTime));
+            assert_eq!((batch.verify_crc(), batch.head.attributes()), (Ok(()), 0));
+        }
     }
 
     #[test]

@@ -9,6 +9,6 @@ mod batch;
 mod ids;
 mod time;
 
-pub use batch::{Batch, BatchError, BatchHead, HEAD_LEN, NO_PRODUCER, TimestampType};
+pub use batch::{Batch, BatchError, BatchHead, HEAD_LEN, LENGTH_PREFIX, NO_PRODUCER, TimestampType};
 pub use ids::{LeaderEpoch, NodeId, Offset, PartitionId, ShardId, TopicId};
 pub use time::{Mono, Wall};

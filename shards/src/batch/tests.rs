@@ -15,6 +15,8 @@ fn settings() -> PartitionSettings {
         compact: false,
         timestamp_before_max_ms: None,
         timestamp_after_max_ms: Some(3_600_000),
+        log_append_time: false,
+        compression: None,
     }
 }
 
@@ -80,21 +82,9 @@ fn two(timestamps: [i64; 2]) -> Batch {
 }
 
 fn compressed(codec: u8, plain: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    match codec {
-        1 => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(plain).expect("memory");
-            encoder.finish().expect("memory")
-        }
-        2 => snap::raw::Encoder::new().compress_vec(plain).expect("memory"),
-        3 => {
-            let mut encoder = lz4::EncoderBuilder::new().build(Vec::new()).expect("memory");
-            encoder.write_all(plain).expect("memory");
-            encoder.finish().0
-        }
-        _ => zstd::encode_all(plain, 1).expect("memory"),
-    }
+    use crate::codec::Compression::{Gzip, Lz4, Snappy, Uncompressed, Zstd};
+    let to = [Uncompressed, Gzip(1), Snappy, Lz4(1), Zstd(1)][usize::from(codec)];
+    compress(to, &Bytes::copy_from_slice(plain)).to_vec()
 }
 
 #[test]
@@ -108,7 +98,7 @@ fn a_right_batch_is_left_as_it_is() {
 #[test]
 fn max_timestamp_is_what_the_records_say() {
     let mut lying = two([NOW.0, NOW.0 + 5]);
-    lying.head.set_max_timestamp(NOW.0 + 99);
+    lying.head.amend(lying.body.len(), |head| head.set_max_timestamp(NOW.0 + 99));
     assert_eq!(validate_records(&mut lying, &settings(), NOW), Ok(()));
     assert_eq!(lying.head.max_timestamp(), NOW.0 + 5);
     assert_eq!(lying.verify_crc(), Ok(()));
@@ -138,9 +128,22 @@ fn timestamps_outside_the_limits_are_refused_and_none_is_exempt() {
     let early = validate_records(&mut two([NOW.0 - 1001, NOW.0]), &limits, NOW);
     assert_eq!(early, Err(PartitionError::InvalidTimestamp));
     assert_eq!(validate_records(&mut two([-1, -1]), &limits, NOW), Ok(()));
-    let mut stamped = two([NOW.0, NOW.0]);
-    stamped.head.set_attributes(0x08);
-    assert_eq!(validate_records(&mut stamped, &limits, NOW), Err(PartitionError::InvalidTimestamp));
+}
+
+#[test]
+fn the_timestamp_type_is_the_topics() {
+    let mut claims = two([NOW.0, NOW.0 + 5]);
+    claims.head.amend(claims.body.len(), |head| head.set_timestamp_type(TimestampType::LogAppendTime));
+    let stamping = PartitionSettings { log_append_time: true, ..settings() };
+    let refused = validate_records(&mut claims.clone(), &stamping, NOW);
+    assert_eq!(refused, Err(PartitionError::InvalidTimestamp), "producers do not stamp");
+    assert_eq!(validate_records(&mut claims, &settings(), NOW), Ok(()));
+    assert_eq!((claims.head.timestamp_type(), claims.verify_crc()), (TimestampType::CreateTime, Ok(())));
+    let mut far = two([NOW.0 - 5, NOW.0 + 99_000_000]);
+    assert_eq!(validate_records(&mut far, &stamping, NOW), Ok(()), "limits do not count for what is stamped over");
+    let head = &far.head;
+    assert_eq!((head.timestamp_type(), head.max_timestamp()), (TimestampType::LogAppendTime, NOW.0));
+    assert_eq!((head.base_timestamp(), far.verify_crc()), (NOW.0 - 5, Ok(())));
 }
 
 #[test]
@@ -148,26 +151,60 @@ fn compressed_batches_are_opened_where_a_rule_needs_it() {
     let body = |key| records(&[Record { delta: 0, timestamp: NOW.0, key }], NOW.0);
     let compacted = PartitionSettings { compact: true, ..settings() };
     for codec in 1..=4 {
-        let with_key = compressed(codec, &body(Some(b"k")));
-        let without = compressed(codec, &body(None));
-        let mut whole = batch(codec, 1, NOW.0, NOW.0, with_key);
-        assert_eq!(validate_records(&mut whole, &compacted, NOW), Ok(()), "codec {codec}");
-        let mut null = batch(codec, 1, NOW.0, NOW.0, without);
-        assert_eq!(validate_records(&mut null.clone(), &settings(), NOW), Ok(()), "trusted where no rule looks");
-        let outcome = validate_records(&mut null, &compacted, NOW);
-        assert!(matches!(outcome, Err(PartitionError::InvalidRecord(_))), "codec {codec}");
-        let mut junk = batch(codec, 1, NOW.0, NOW.0, b"no codec's bytes, I hope".to_vec());
-        assert!(validate_records(&mut junk, &compacted, NOW).is_err(), "codec {codec}");
+        let whole = batch(codec, 1, NOW.0, NOW.0 + 3, compressed(codec, &body(Some(b"k"))));
+        assert!(must_open(&whole.head, &compacted) && !must_open(&whole.head, &settings()), "codec {codec}");
+        let opened = open(whole, &compacted, NOW).expect("a key");
+        assert_eq!((opened.head.max_timestamp(), opened.verify_crc()), (NOW.0, Ok(())), "codec {codec}");
+        let null = batch(codec, 1, NOW.0, NOW.0, compressed(codec, &body(None)));
+        assert!(matches!(open(null, &compacted, NOW), Err(PartitionError::InvalidRecord(_))), "codec {codec}");
+        let junk = batch(codec, 1, NOW.0, NOW.0, b"no codec's bytes, I hope".to_vec());
+        assert!(open(junk, &compacted, NOW).is_err(), "codec {codec}");
+        let early = PartitionSettings { timestamp_before_max_ms: Some(10), ..settings() };
+        let old = batch(codec, 1, NOW.0, NOW.0, compressed(codec, &body(Some(b"k"))));
+        assert!(must_open(&old.head, &early));
+        assert!(open(old.clone(), &early, Wall(NOW.0 + 10)).is_ok());
+        assert_eq!(open(old, &early, Wall(NOW.0 + 11)).err(), Some(PartitionError::InvalidTimestamp));
     }
     let mut unknown = batch(5, 1, NOW.0, NOW.0, Vec::new());
     assert_eq!(validate_records(&mut unknown, &settings(), NOW), Err(PartitionError::UnsupportedCompression));
+    assert_eq!(open(unknown, &settings(), NOW).err(), Some(PartitionError::UnsupportedCompression));
+}
+
+#[test]
+fn recompression_keeps_the_bytes_of_the_records() {
+    use crate::codec::Compression;
+    let section = records(&[record(0, NOW.0), record(1, NOW.0 + 5)], NOW.0);
+    for from in 0..=4 {
+        for to in [
+            Compression::Uncompressed,
+            Compression::Gzip(6),
+            Compression::Snappy,
+            Compression::Lz4(9),
+            Compression::Zstd(3),
+        ] {
+            let stored = PartitionSettings { compression: Some(to), ..settings() };
+            let sent = batch(from, 2, NOW.0, NOW.0 + 5, compressed(from, &section));
+            assert_eq!(must_open(&sent.head, &stored), from != to.codec());
+            let mut kept = open(sent.clone(), &stored, NOW).expect("sound");
+            assert_eq!(decompress(to.codec(), &kept.body, 1 << 20).as_deref(), Ok(&section[..]), "{from} to {to:?}");
+            assert_eq!((kept.head.codec(), kept.verify_crc()), (to.codec(), Ok(())));
+            assert_eq!(kept.head.size_bytes(), kept.size_bytes());
+            assert_eq!(validate_records(&mut kept, &stored, NOW), Ok(()));
+        }
+    }
+    let mut corrupt = batch(1, 2, NOW.0, NOW.0 + 5, compressed(1, &section));
+    corrupt.head.set_crc(0);
+    let stored = PartitionSettings { compression: Some(Compression::Snappy), ..settings() };
+    assert_eq!(open(corrupt, &stored, NOW).err(), Some(PartitionError::CorruptMessage));
 }
 
 proptest! {
     #[test]
     fn random_bytes_never_panic(codec in 0u8..=4, count in 1i32..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let compacted = PartitionSettings { compact: true, ..settings() };
-        let _refused_or_not = validate_records(&mut batch(codec, count, 0, 0, body), &compacted, NOW);
+        let mut batch = batch(codec, count, 0, 0, body);
+        let _refused_or_not = validate_records(&mut batch, &compacted, NOW);
+        let _refused_or_not = open(batch, &compacted, NOW);
     }
 
     #[test]

@@ -48,6 +48,8 @@ mod tests {
             compact: false,
             timestamp_before_max_ms: None,
             timestamp_after_max_ms: None,
+            log_append_time: false,
+            compression: None,
         }
     }
 

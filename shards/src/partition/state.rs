@@ -104,6 +104,12 @@ impl Partition {
         Ok(())
     }
 
+    /// All that the ring holds was taken in. After `--accept-loss` the log may end below a log start that the metadata
+    /// recorded: readers then begin where it ends.
+    pub fn recovered(&mut self) {
+        self.log_start = self.log_start.min(self.high_watermark);
+    }
+
     /// Judges a batch by its producer, before anything is assigned.
     ///
     /// # Errors
@@ -252,6 +258,8 @@ mod tests {
                 compact: false,
                 timestamp_before_max_ms: None,
                 timestamp_after_max_ms: None,
+                log_append_time: false,
+                compression: None,
             },
             log_start: Offset(0),
             committed: vec![],
@@ -293,6 +301,15 @@ mod tests {
         p.recover(&batch(20, 5, 3), Lsn(8192)).expect("a second copy is skipped");
         assert_eq!((p.high_watermark, p.ring.first(), p.ring.end()), (Offset(25), Some(Offset(10)), Some(Offset(25))));
         assert_eq!(p.recover(&batch(26, 1, 3), Lsn(12288)), Err(Offset(25)));
+    }
+
+    #[test]
+    fn a_log_start_beyond_what_was_recovered_falls_back_to_the_end() {
+        let mut p = partition();
+        p.log_start = Offset(30);
+        p.recovered();
+        assert_eq!(p.log_start, Offset(20));
+        assert!(p.check_offset(Offset(20)).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The second half of a produce: the shards' answers, in the order of the request.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use kafka_protocol::{
     ResponseError,
@@ -30,11 +30,13 @@ type Results = Vec<Result<Appended, PartitionError>>;
 /// [`Close`] when acks=0 and a partition failed: there is no other way to tell the client.
 pub(super) async fn answer(call: Call, sent: Sent) -> Result<Response, Close> {
     let mut results: BTreeMap<ShardId, Results> = BTreeMap::new();
+    let mut pause = Duration::ZERO;
     for _ in 0..sent.asked {
         let answer = sent.answers.recv_async().await.map_err(|_| Close::new("the broker is stopping"))?;
         let shard = ShardId(u16::try_from(answer.slot).expect("slots are shard ids here"));
-        if let Reply::Append(appended) = answer.reply {
-            results.insert(shard, appended);
+        if let Reply::Append { results: of_shard, throttle } = answer.reply {
+            results.insert(shard, of_shard);
+            pause = pause.max(throttle);
         }
     }
     drop(sent.permits);
@@ -48,14 +50,15 @@ pub(super) async fn answer(call: Call, sent: Sent) -> Result<Response, Close> {
         let failed = topics.iter().flat_map(|topic| &topic.partition_responses).find(|p| p.error_code != errors::NONE);
         return match failed {
             Some(p) => Err(Close::new(format!("acks=0 and partition {} failed with {}", p.index, p.error_code))),
-            None => Ok(Response::silent()),
+            None => Ok(Response::silent().then_pause(pause)),
         };
     }
-    let mut response = ProduceResponse::default().with_responses(topics);
+    let throttle_time_ms = i32::try_from(pause.as_millis()).unwrap_or(i32::MAX);
+    let mut response = ProduceResponse::default().with_responses(topics).with_throttle_time_ms(throttle_time_ms);
     if leader_asked && call.version >= LEADERS_SINCE {
         response = response.with_node_endpoints(vec![endpoint(&call)]);
     }
-    Ok(call.respond(&response))
+    Ok(call.respond(&response).then_pause(pause))
 }
 
 fn of_topic(
@@ -111,6 +114,13 @@ fn refusal(call: &Call, topic: &SentTopic, error: &PartitionError) -> Refused {
     match error {
         PartitionError::Moved(_) if deleted && !topic.id.is_nil() => ResponseError::UnknownTopicId.into(),
         PartitionError::Moved(_) if deleted => ResponseError::UnknownTopicOrPartition.into(),
+        other => refused(other),
+    }
+}
+
+/// What a client is told of an error that says all by itself.
+pub(super) fn refused(error: &PartitionError) -> Refused {
+    match error {
         PartitionError::InvalidRecord(why) => Refused { error: ResponseError::InvalidRecord, why: Some(why) },
         PartitionError::InvalidTimestamp => {
             let why = Some("a timestamp is outside message.timestamp.before.max.ms or after.max.ms");

@@ -1,6 +1,7 @@
 //! Produce (k0): wire to [`AppendRequest`](thalweg_shards::msg::AppendRequest) and back.
 //!
-//! What the wire alone can tell is checked here ([`check`]); offsets, sequences, CRC and topic settings are the shard's. The
+//! What the wire alone can tell is checked here ([`check`]); offsets, sequences, CRC and topic settings are the shard's, but
+//! what needs the records of a compressed batch, or another codec, is done before ([`open`]). The
 //! records stay slices of the frame, and a request is one message per shard. The first half hands them over in order; the
 //! connection may read its next Produce then, while the second half waits for the answers.
 //!
@@ -10,7 +11,10 @@
 
 mod answer;
 mod check;
+mod open;
 mod send;
+
+pub use open::Opening;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;

@@ -20,6 +20,7 @@ use thalweg_shards::{
 use super::{
     super::Call,
     check::{Refused, one_batch, transactional},
+    open::open_if_due,
 };
 use crate::cluster::{ClusterSnapshot, TopicView};
 
@@ -61,6 +62,14 @@ pub(super) struct Sent {
     pub permits: Vec<crate::net::Permit>,
 }
 
+/// A batch that may go to its shard.
+pub(super) struct Placed {
+    pub id: PartitionId,
+    pub view: Arc<TopicView>,
+    pub batch: Batch,
+}
+
+/// What each shard gets, and the partitions named so far.
 #[derive(Default)]
 struct Shares {
     of: BTreeMap<ShardId, Vec<(PartitionId, Batch)>>,
@@ -71,12 +80,14 @@ struct Shares {
 pub(super) async fn send(call: &Call, request: ProduceRequest) -> Sent {
     let snapshot = call.edge.snapshot();
     let refused = whole_request(&request);
+    let silent = request.acks == 0;
+    let (acks, deadline) = (if silent { Acks::None } else { Acks::Durable }, deadline(call, request.timeout_ms));
     let mut shares = Shares::default();
-    let topics = request.topic_data.into_iter();
-    let topics = topics.map(|topic| sort_out(topic, call.version, &snapshot, refused.as_ref(), &mut shares)).collect();
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic in request.topic_data {
+        topics.push(sort_out(call, topic, &snapshot, refused.as_ref(), &mut shares).await);
+    }
     let (lane, answers) = flume::unbounded();
-    let (acks, deadline) =
-        (if request.acks == 0 { Acks::None } else { Acks::Durable }, deadline(call, request.timeout_ms));
     let asked = shares.of.len();
     let mut permits = Vec::with_capacity(asked);
     for (shard, batches) in &shares.of {
@@ -88,7 +99,7 @@ pub(super) async fn send(call: &Call, request: ProduceRequest) -> Sent {
         let append = AppendRequest { origin: Origin::Client, acks, deadline, batches, reply };
         call.edge.shard(shard).send(Request::Append(Box::new(append)));
     }
-    Sent { topics, answers, asked, silent: request.acks == 0, permits }
+    Sent { topics, answers, asked, silent, permits }
 }
 
 fn deadline(call: &Call, timeout_ms: i32) -> Mono {
@@ -104,14 +115,14 @@ fn whole_request(request: &ProduceRequest) -> Option<Refused> {
     request.transactional_id.as_ref().map(|_| transactional())
 }
 
-fn sort_out(
+async fn sort_out(
+    call: &Call,
     topic: TopicProduceData,
-    version: i16,
     snapshot: &ClusterSnapshot,
     refused: Option<&Refused>,
     shares: &mut Shares,
 ) -> SentTopic {
-    let by_id = version >= IDS_SINCE;
+    let by_id = call.version >= IDS_SINCE;
     let view = if by_id {
         snapshot.topics_by_id.get(&TopicId(*topic.topic_id.as_bytes()))
     } else {
@@ -124,33 +135,45 @@ fn sort_out(
         (None, Some(view)) if view.internal => Err(ResponseError::InvalidTopicException.into()),
         (None, Some(view)) => Ok(view),
     };
-    let partitions = topic.partition_data.into_iter().map(|partition| {
+    let mut partitions = Vec::with_capacity(topic.partition_data.len());
+    for partition in topic.partition_data {
         let index = partition.index;
-        let placed = of_topic.clone().and_then(|view| place(partition, view, version, snapshot, shares));
-        SentPartition { index, fate: placed.map_or_else(Fate::Refused, |(shard, at)| Fate::Asked(shard, at)) }
-    });
-    let partitions = partitions.collect();
+        let placed = of_topic.clone().and_then(|view| shares.place(partition, view, call.version));
+        let opened = match placed {
+            Ok(placed) => open_if_due(call, placed).await,
+            Err(refused) => Err(refused),
+        };
+        let fate = match opened {
+            Ok(placed) => shares.add(snapshot.owner(placed.id), placed),
+            Err(refused) => Fate::Refused(refused),
+        };
+        partitions.push(SentPartition { index, fate });
+    }
     SentTopic { name: topic.name, id: topic.topic_id, view: view.cloned(), partitions }
 }
 
-fn place(
-    partition: PartitionProduceData,
-    view: &TopicView,
-    version: i16,
-    snapshot: &ClusterSnapshot,
-    shares: &mut Shares,
-) -> Result<(ShardId, usize), Refused> {
-    if !(0..view.partitions).contains(&partition.index) {
-        return Err(ResponseError::UnknownTopicOrPartition.into());
+impl Shares {
+    fn place(
+        &mut self,
+        partition: PartitionProduceData,
+        view: &Arc<TopicView>,
+        version: i16,
+    ) -> Result<Placed, Refused> {
+        if !(0..view.partitions).contains(&partition.index) {
+            return Err(ResponseError::UnknownTopicOrPartition.into());
+        }
+        let batch = one_batch(partition.records, version)?;
+        let id = PartitionId { topic: view.id, index: partition.index };
+        if !self.seen.insert(id) {
+            let why = Some("a partition appears once in a request");
+            return Err(Refused { error: ResponseError::InvalidRecord, why });
+        }
+        Ok(Placed { id, view: Arc::clone(view), batch })
     }
-    let batch = one_batch(partition.records, version)?;
-    let id = PartitionId { topic: view.id, index: partition.index };
-    if !shares.seen.insert(id) {
-        let why = Some("a partition appears once in a request");
-        return Err(Refused { error: ResponseError::InvalidRecord, why });
+
+    fn add(&mut self, shard: ShardId, placed: Placed) -> Fate {
+        let batches = self.of.entry(shard).or_default();
+        batches.push((placed.id, placed.batch));
+        Fate::Asked(shard, batches.len() - 1)
     }
-    let shard = snapshot.owner(id);
-    let batches = shares.of.entry(shard).or_default();
-    batches.push((id, batch));
-    Ok((shard, batches.len() - 1))
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
@@ -8,7 +10,10 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 use thalweg_record::{BatchHead, HEAD_LEN, Offset};
-use thalweg_shards::msg::{Acks, AppendRequest, Appended, PartitionError, Reply, Request};
+use thalweg_shards::{
+    codec::Compression,
+    msg::{Acks, AppendRequest, Appended, PartitionError, Reply, Request},
+};
 
 use super::{
     super::fake::{FakeBroker, topic_id, topic_name},
@@ -80,7 +85,7 @@ fn one_message_per_shard_and_answers_in_the_order_of_the_request() {
         assert_eq!((append.batches.len(), append.acks), (2, Acks::Durable));
         assert!(broker.inboxes[shard].data.is_empty(), "one message");
         let results = append.batches.iter().map(|(partition, _)| at(100 + i64::from(partition.index))).collect();
-        append.reply.send(Reply::Append(results));
+        append.reply.send(Reply::Append { results, throttle: Duration::ZERO });
     }
     let response: ProduceResponse = broker.finish(asked);
     assert_eq!(outcomes(&response), [(3, 0, 103), (2, 0, 102), (1, 0, 101), (0, 0, 100)]);
@@ -132,7 +137,7 @@ fn one_bad_partition_does_not_fail_the_others() {
         topic("__internal", vec![(0, good())]),
     ];
     let asked = broker.ask(&API, 12, &request(topics));
-    append(&broker, 0).reply.send(Reply::Append(vec![at(7)]));
+    append(&broker, 0).reply.send(Reply::Append { results: vec![at(7)], throttle: Duration::ZERO });
     let response: ProduceResponse = broker.finish(asked);
     let expected = [(0, 0, 7), (2, 3, -1), (-1, 3, -1), (0, 87, -1), (0, 3, -1), (0, 17, -1)];
     assert_eq!(outcomes(&response), expected);
@@ -144,7 +149,7 @@ fn topics_are_found_by_id_from_version_13_on() {
     let by_id =
         |name: &str| topic("", vec![(0, batch(|_| ()))]).with_topic_id(uuid::Uuid::from_bytes(topic_id(name).0));
     let asked = broker.ask(&API, 13, &request(vec![by_id("t"), by_id("gone")]));
-    append(&broker, 0).reply.send(Reply::Append(vec![at(7)]));
+    append(&broker, 0).reply.send(Reply::Append { results: vec![at(7)], throttle: Duration::ZERO });
     let response: ProduceResponse = broker.finish(asked);
     assert_eq!(outcomes(&response), [(0, 0, 7), (0, 100, -1)]);
     assert_eq!(response.responses[0].topic_id.as_bytes(), &topic_id("t").0);
@@ -165,7 +170,9 @@ fn acks_and_transactions_are_checked_for_all() {
 fn a_partition_that_is_not_here_names_the_leader() {
     let broker = FakeBroker::new(1, &[("t", 1)]);
     let asked = broker.ask(&API, 10, &request(vec![topic("t", vec![(0, batch(|_| ()))])]));
-    append(&broker, 0).reply.send(Reply::Append(vec![Err(PartitionError::Moved(9))]));
+    append(&broker, 0)
+        .reply
+        .send(Reply::Append { results: vec![Err(PartitionError::Moved(9))], throttle: Duration::ZERO });
     let response: ProduceResponse = broker.finish(asked);
     let answer = only(&response);
     assert_eq!((answer.error_code, answer.current_leader.leader_id.0, answer.current_leader.leader_epoch), (6, 1, 2));
@@ -182,9 +189,29 @@ fn acks_0_is_silent_and_an_error_closes() {
         let asked = broker.ask(&API, 9, &request(vec![topic("t", vec![(0, batch(|_| ()))])]).with_acks(0));
         let append = append(&broker, 0);
         assert_eq!(append.acks, Acks::None);
-        append.reply.send(Reply::Append(vec![result]));
+        append.reply.send(Reply::Append { results: vec![result], throttle: Duration::ZERO });
         let answer = broker.outcome(asked);
         assert_eq!(answer.is_err(), closes);
         assert!(answer.map_or(true, |response| response.silent));
     }
+}
+
+#[test]
+fn a_batch_to_be_stored_otherwise_is_opened_before_its_shard_sees_it() {
+    let broker = FakeBroker::new(1, &[("t", 2)]);
+    broker.configure("t", |settings| settings.compression = Some(Compression::Zstd(3)));
+    let record = [&[20, 0, 0, 0][..], &[2, b'k', 6, b'v', b'v', b'v', 0]].concat();
+    let sound = |index| {
+        let mut head = head();
+        head.set_batch_length(49 + record.len() as i32);
+        head.set_crc(head.compute_crc(&record));
+        (index, Bytes::from([&head.0[..], &record].concat()))
+    };
+    let asked = broker.ask(&API, 9, &request(vec![topic("t", vec![(0, batch(|_| ())), sound(1)])]));
+    let append = append(&broker, 0);
+    assert_eq!(append.batches.len(), 1, "the corrupt one went nowhere");
+    let stored = &append.batches[0].1;
+    assert_eq!((stored.head.codec(), stored.verify_crc()), (4, Ok(())));
+    append.reply.send(Reply::Append { results: vec![at(7)], throttle: Duration::ZERO });
+    assert_eq!(outcomes(&broker.finish(asked)), [(0, 2, -1), (1, 0, 7)]);
 }

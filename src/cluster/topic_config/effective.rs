@@ -2,7 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use thalweg_shards::msg::PartitionSettings;
+use thalweg_shards::{codec::Compression, msg::PartitionSettings};
+
+/// Levels of the codecs for topics that name a codec and no level of it (`compression.*.level`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CompressionLevels {
+    /// 1 to 9, or -1.
+    pub gzip: i32,
+    /// 1 to 17.
+    pub lz4: i32,
+    /// -131,072 to 22.
+    pub zstd: i32,
+}
+
+impl CompressionLevels {
+    /// What `compression.type` means at these levels; `producer` is `None`.
+    pub fn compression(self, kind: &str) -> Option<Compression> {
+        match kind {
+            "uncompressed" => Some(Compression::Uncompressed),
+            "gzip" => Some(Compression::Gzip(self.gzip)),
+            "snappy" => Some(Compression::Snappy),
+            "lz4" => Some(Compression::Lz4(self.lz4)),
+            "zstd" => Some(Compression::Zstd(self.zstd)),
+            _ => None,
+        }
+    }
+}
 
 /// What the broker's own settings say about topics that do not.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,7 +36,11 @@ pub struct BrokerDefaults {
     pub num_partitions: i32,
     /// `wal.max.group.bytes`: a topic's largest batch must fit.
     pub max_group_bytes: u32,
-    /// Settings of a topic without overrides.
+    /// `compression.type`.
+    pub compression_type: &'static str,
+    /// `compression.*.level`.
+    pub compression_levels: CompressionLevels,
+    /// Settings of a topic without overrides; its compression follows from the two above.
     pub settings: PartitionSettings,
 }
 
@@ -19,6 +48,8 @@ impl BrokerDefaults {
     /// The settings in force for a topic with these overrides, which are checked.
     pub fn effective(&self, overrides: &BTreeMap<String, String>) -> PartitionSettings {
         let mut settings = self.settings.clone();
+        let mut levels = self.compression_levels;
+        let level = |value: &str| value.parse().unwrap_or(0);
         for (name, value) in overrides {
             match name.as_str() {
                 "max.message.bytes" => settings.max_message_bytes = number(value).unwrap_or(0) as u32,
@@ -26,6 +57,10 @@ impl BrokerDefaults {
                 "retention.bytes" => settings.retention_bytes = number(value),
                 "message.timestamp.before.max.ms" => settings.timestamp_before_max_ms = limit(value),
                 "message.timestamp.after.max.ms" => settings.timestamp_after_max_ms = limit(value),
+                "message.timestamp.type" => settings.log_append_time = value == "LogAppendTime",
+                "compression.gzip.level" => levels.gzip = level(value),
+                "compression.lz4.level" => levels.lz4 = level(value),
+                "compression.zstd.level" => levels.zstd = level(value),
                 "cleanup.policy" => {
                     settings.delete = value.split(',').any(|policy| policy == "delete");
                     settings.compact = value.split(',').any(|policy| policy == "compact");
@@ -33,6 +68,8 @@ impl BrokerDefaults {
                 _ => {}
             }
         }
+        let kind = overrides.get("compression.type").map_or(self.compression_type, String::as_str);
+        settings.compression = levels.compression(kind);
         settings
     }
 }
@@ -61,8 +98,17 @@ pub(in crate::cluster) mod tests {
             compact: false,
             timestamp_before_max_ms: None,
             timestamp_after_max_ms: Some(3_600_000),
+            log_append_time: false,
+            compression: None,
         };
-        BrokerDefaults { num_partitions: 1, max_group_bytes: 4 << 20, settings }
+        let compression_levels = CompressionLevels { gzip: -1, lz4: 9, zstd: 3 };
+        BrokerDefaults {
+            num_partitions: 1,
+            max_group_bytes: 4 << 20,
+            compression_type: "producer",
+            compression_levels,
+            settings,
+        }
     }
 
     #[test]
@@ -77,6 +123,9 @@ pub(in crate::cluster) mod tests {
             ("message.timestamp.before.max.ms", "7"),
             ("message.timestamp.after.max.ms", "9223372036854775807"),
             ("segment.bytes", "1048576"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("compression.type", "gzip"),
+            ("compression.gzip.level", "2"),
         ];
         let overrides = overrides.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let expected = PartitionSettings {
@@ -87,7 +136,13 @@ pub(in crate::cluster) mod tests {
             compact: true,
             timestamp_before_max_ms: Some(7),
             timestamp_after_max_ms: None,
+            log_append_time: true,
+            compression: Some(Compression::Gzip(2)),
         };
         assert_eq!(defaults.effective(&overrides), expected);
+        let broker = BrokerDefaults { compression_type: "zstd", ..defaults };
+        assert_eq!(broker.effective(&BTreeMap::new()).compression, Some(Compression::Zstd(3)));
+        let own = [("compression.type".to_owned(), "producer".to_owned())].into();
+        assert_eq!(broker.effective(&own).compression, None);
     }
 }

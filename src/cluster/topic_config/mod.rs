@@ -8,7 +8,7 @@ mod effective;
 mod table;
 
 pub use edit::{check, edited};
-pub use effective::BrokerDefaults;
+pub use effective::{BrokerDefaults, CompressionLevels};
 pub use table::{Rule, TOPIC_CONFIGS, TopicConfig, topic_config};
 
 #[cfg(test)]

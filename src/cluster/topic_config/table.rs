@@ -12,7 +12,9 @@ pub enum Rule {
     Any,
     /// A number from the first to the second, both included.
     Range(f64, f64),
-    /// One of these texts; for a list: any of these, each once.
+    /// Exactly one of these texts.
+    Choice(&'static [&'static str]),
+    /// For a list: one or more of these, each once.
     OneOf(&'static [&'static str]),
     /// Kafka takes these texts, but only the first acts so far; the others are refused.
     OnlyFirst(&'static [&'static str]),
@@ -64,7 +66,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         Kind::Text,
         "producer",
         "compression.type",
-        Rule::OnlyFirst(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        Rule::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
     ),
     int("compression.zstd.level", "3", "compression.zstd.level", -131_072.0, 22.0),
     long("delete.retention.ms", "86400000", "log.cleaner.delete.retention.ms", 0.0),
@@ -85,7 +87,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         Kind::Text,
         "CreateTime",
         "log.message.timestamp.type",
-        Rule::OnlyFirst(&["CreateTime", "LogAppendTime"]),
+        Rule::Choice(&["CreateTime", "LogAppendTime"]),
     ),
     row("min.cleanable.dirty.ratio", Kind::Double, "0.5", "log.cleaner.min.cleanable.ratio", Rule::Range(0.0, 1.0)),
     long("min.compaction.lag.ms", "0", "log.cleaner.min.compaction.lag.ms", 0.0),
@@ -143,11 +145,12 @@ impl Rule {
                 let valid = once && items.iter().all(|item| known.contains(item));
                 if valid { Ok(()) } else { Err(format!("Must be one or more of {}, each once", known.join(", "))) }
             }
+            (Rule::Choice(known), _) if known.contains(&text) => Ok(()),
             (Rule::OnlyFirst(known), _) if text == known[0] => Ok(()),
             (Rule::OnlyFirst(known), _) if known.contains(&text) => {
                 Err(format!("This broker supports {} only", known[0]))
             }
-            (Rule::OnlyFirst(known), _) => Err(format!("Must be one of {}", known.join(", "))),
+            (Rule::Choice(known) | Rule::OnlyFirst(known), _) => Err(format!("Must be one of {}", known.join(", "))),
             (Rule::Replicas, _) if !throttled_replicas(text) => {
                 Err("Must be * or a list of [partitionId]:[brokerId]".into())
             }
@@ -204,8 +207,8 @@ mod tests {
             ("min.insync.replicas", "0"),
             ("preallocate", "yes"),
             ("leader.replication.throttled.replicas", "0-1"),
-            ("message.timestamp.type", "LogAppendTime"),
-            ("compression.type", "zstd"),
+            ("message.timestamp.type", "Never"),
+            ("compression.type", "gzip,lz4"),
             ("compression.type", "rar"),
             ("remote.storage.enable", "true"),
         ] {

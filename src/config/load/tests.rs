@@ -78,7 +78,7 @@ fn one_message_names_the_key_and_the_line() {
         ("\"num.partitions\" = \"3\"", "num.partitions (FILE:1): a text is not a whole number"),
         ("\"listeners\" = [1]", "listeners (FILE:1): a list is not a text, or a list of texts"),
         ("\"num.partitions\" = 0", "num.partitions (FILE:1): 0 is out of range: 1 to 10000"),
-        ("\"compression.type\" = \"zstd\"", "compression.type (FILE:1): \"zstd\" is not one of: producer"),
+        ("\"compression.type\" = \"rar\"", "compression.type (FILE:1): \"rar\" is not one of: producer, uncompressed"),
         ("log.retention.ms = 1", "log.retention.ms (FILE:1): keys are quoted: write \"log.retention.ms\" = ..."),
         ("\"shards\" = = 1", "FILE:1: is not valid TOML: "),
         ("\"wal.sync\" = \"none\"", "wal.sync (FILE:1): \"none\" is not one of: dsync, fdatasync"),

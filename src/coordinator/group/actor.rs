@@ -366,7 +366,7 @@ impl GroupActor {
 /// What the shard's answer to an append means to the group.
 fn appended(reply: Reply) -> Result<(), GroupError> {
     match reply {
-        Reply::Append(results) => match results.into_iter().next() {
+        Reply::Append { results, .. } => match results.into_iter().next() {
             Some(Ok(_)) => Ok(()),
             Some(Err(why)) => Err(GroupError::from_append(&why)),
             None => Err(GroupError::CoordinatorNotAvailable),

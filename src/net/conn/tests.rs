@@ -8,7 +8,7 @@ use std::{
 use bytes::{Buf, BufMut, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiVersionsRequest, ApiVersionsResponse, ProduceRequest, RequestHeader, ResponseHeader,
+        ApiVersionsRequest, ApiVersionsResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
         produce_request::{PartitionProduceData, TopicProduceData},
     },
     protocol::{Decodable, Encodable},
@@ -182,7 +182,7 @@ fn produce(acks: i16, partition: i32, size: usize) -> ProduceRequest {
 
 fn done(append: AppendRequest) {
     let appended = Appended { base_offset: Offset(1), log_append_time: None, log_start: Offset(0) };
-    append.reply.send(Reply::Append(vec![Ok(appended)]));
+    append.reply.send(Reply::Append { results: vec![Ok(appended)], throttle: Duration::ZERO });
 }
 
 /// The shards that own two neighbouring partitions of the topic differ.
@@ -344,4 +344,24 @@ fn a_stopping_broker_answers_what_is_in_flight_and_closes() {
     done(append);
     assert_eq!(client.correlations(), [1]);
     assert!(matches!(client.ended(), Some(Ended::Stopping)));
+}
+
+#[test]
+fn a_client_that_is_to_pause_is_answered_and_then_not_read() {
+    let client = Client::new(|_| ());
+    let (shard, _) = shards_of(&client);
+    client.send(ApiKey::Produce, 8, 1, &produce(-1, 0, 10));
+    let appended = Appended { base_offset: Offset(1), log_append_time: None, log_start: Offset(0) };
+    let throttle = Duration::from_millis(500);
+    client.append(shard).reply.send(Reply::Append { results: vec![Ok(appended)], throttle });
+    let muted = client.broker.world.mono();
+    let answers = client.answers();
+    assert_eq!(answers.len(), 1, "the answer does not wait");
+    let mut body = answers[0].1.clone();
+    assert_eq!(ProduceResponse::decode(&mut body, 8).expect("an answer").throttle_time_ms, 500);
+    client.send(ApiKey::Produce, 8, 2, &produce(-1, 0, 10));
+    client.run_to(muted.plus(Duration::from_millis(490)));
+    assert_eq!(client.waiting(shard), 0, "still muted");
+    client.run_to(muted.plus(Duration::from_millis(510)));
+    assert_eq!(client.waiting(shard), 1);
 }

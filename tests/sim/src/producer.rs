@@ -91,7 +91,7 @@ impl Producer {
     fn judge(&self, scene: &Scene, batch: &Batch, oldest: bool, reply: Reply) -> bool {
         let name = (self.id, batch.head.base_sequence());
         let outcome = match reply {
-            Reply::Append(mut results) if results.len() == 1 => results.remove(0),
+            Reply::Append { mut results, .. } if results.len() == 1 => results.remove(0),
             Reply::Dropped => return false,
             other => {
                 scene.model.borrow_mut().broken(format!("an append was answered by {other:?}"));

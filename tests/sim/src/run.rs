@@ -362,6 +362,8 @@ fn settings(n: usize) -> PartitionSettings {
         compact: false,
         timestamp_before_max_ms: None,
         timestamp_after_max_ms: None,
+        log_append_time: false,
+        compression: None,
     }
 }
 

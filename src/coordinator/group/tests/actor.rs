@@ -1,6 +1,6 @@
 //! The actor on a seeded runtime, with a shard that keeps batches in memory.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use flume::{Receiver, Sender};
 use thalweg_record::{Batch, LeaderEpoch, Offset, PartitionId, ShardId, TopicId};
@@ -91,7 +91,7 @@ impl Core {
         batch.head.stamp(base, LeaderEpoch(1));
         log.push(batch);
         let appended = Appended { base_offset: base, log_append_time: None, log_start: Offset(0) };
-        append.reply.send(Reply::Append(vec![Ok(appended)]));
+        append.reply.send(Reply::Append { results: vec![Ok(appended)], throttle: Duration::ZERO });
     }
 
     /// The next take: where it begins, and who wants the answer.
@@ -174,7 +174,7 @@ fn refusals_of_the_log_become_kafkas_errors() {
     ];
     for (told, expected) in cases {
         let asked = core.ask(GroupEvent::Commit(commit("", -1, "t", 1)));
-        core.next_append().reply.send(Reply::Append(vec![Err(told)]));
+        core.next_append().reply.send(Reply::Append { results: vec![Err(told)], throttle: Duration::ZERO });
         assert_eq!(core.answer(&asked), Err(expected));
     }
     // A shard that is gone drops the request.
