@@ -83,7 +83,7 @@ fn one_message_names_the_key_and_the_line() {
         ("\"shards\" = = 1", "FILE:1: is not valid TOML: "),
         ("\"wal.sync\" = \"none\"", "wal.sync (FILE:1): \"none\" is not one of: dsync, fdatasync"),
         ("\"default.replication.factor\" = 3", "default.replication.factor (FILE:1): 3 is out of range: 1 to 1"),
-        ("\"log.message.timestamp.type\" = \"LogAppendTime\"", "log.message.timestamp.type (FILE:1): "),
+        ("\"log.message.timestamp.type\" = \"Never\"", "log.message.timestamp.type (FILE:1): "),
         ("\"object.store.url\" = \"gs://b\"", "object.store.url (FILE:1): \"gs\" is no known object store"),
     ] {
         let shown = refused(text);
