@@ -111,7 +111,8 @@ impl Shard {
         let partition = self.partitions.get_mut(&id).ok_or(PartitionError::Moved(self.revision))?;
         if let Some(original) = partition.judge(&batch.head)? {
             let log_start = partition.log_start;
-            let appended = Appended { base_offset: original.base_offset, log_append_time: None, log_start };
+            let stamp = partition.stamp_of(original.base_offset);
+            let appended = Appended { base_offset: original.base_offset, log_append_time: stamp, log_start };
             let durable = original.last_offset < partition.high_watermark;
             return Ok(if durable { Staged::Repeated(appended) } else { Staged::RepeatedInFlight(appended) });
         }
@@ -154,9 +155,23 @@ impl Shard {
         if self.log.staged_bytes() == 0 {
             // Only repetitions of batches still in flight: they need what is sealed already.
             self.queue_appends(self.log.head());
-        } else if self.sealed.len() < self.config.groups_in_flight {
+        } else if self.sealed.len() < self.config.groups_in_flight && self.device_is_free() {
             self.seal();
         }
+    }
+
+    /// Whether the limits of the log's device allow a write now; if not, a turn follows when they do.
+    fn device_is_free(&mut self) -> bool {
+        let Some(at) = self.ports.pace.wait(self.now) else { return true };
+        if !std::mem::replace(&mut self.paced, true) {
+            let (runtime, events) = (self.ports.runtime.clone(), self.events.clone());
+            let wake = async move {
+                runtime.sleep_until(at).await;
+                let _gone = events.try_send(Event::Paced);
+            };
+            self.ports.runtime.spawn(Queue::Hot, "pace", Box::pin(wake));
+        }
+        false
     }
 
     fn seal(&mut self) {
@@ -181,6 +196,7 @@ impl Shard {
         let parts = std::mem::take(&mut self.open_group.parts);
         self.sealed.push_back(SealedGroup { end, sealed_at: self.now, bytes: buf.len() as u64, parts });
         self.last_write = self.now;
+        self.ports.pace.spend(self.now, buf.len() as u64);
         let (done, events) = (self.ports.device.write(at, buf), self.events.clone());
         let task = async move {
             let (result, buf) = done.await;
@@ -257,10 +273,11 @@ impl Shard {
 
     /// Zeroes ahead of the head on the first lap, so that no append pays for unwritten extents.
     pub(crate) fn zero_ahead(&mut self) {
-        if self.poisoned {
+        if self.poisoned || self.ports.pace.wait(self.now).is_some() {
             return;
         }
         let Some(write) = self.log.zero_ahead(ZERO_CHUNK_BYTES) else { return };
+        self.ports.pace.spend(self.now, write.buf.len() as u64);
         let (done, events) = (self.ports.device.write(write.at, write.buf), self.events.clone());
         let task = async move {
             let (result, _buf) = done.await;

@@ -42,7 +42,7 @@ pub fn validate_records(batch: &mut Batch, settings: &PartitionSettings, now: Wa
         (greatest, stamped) = (now.0, TimestampType::LogAppendTime);
     }
     if (greatest, stamped) != (head.max_timestamp(), head.timestamp_type()) {
-        batch.head.amend(batch.body.len(), |head| {
+        batch.head.amend(&batch.body, |head| {
             head.set_max_timestamp(greatest);
             head.set_timestamp_type(stamped);
         });
@@ -60,8 +60,13 @@ pub fn must_open(head: &BatchHead, settings: &PartitionSettings) -> bool {
 /// Checks the records of a batch, compressed or not, and compresses them as the topic says. Slow.
 ///
 /// # Errors
-/// As [`validate_records`], and [`PartitionError::CorruptMessage`] when the CRC is wrong.
+/// As [`validate_records`]; [`PartitionError::CorruptMessage`] when the CRC is wrong; [`PartitionError::MessageTooLarge`] when
+/// the batch is above the topic's limit as it came or as it would be stored.
 pub fn open(batch: Batch, settings: &PartitionSettings, now: Wall) -> Result<Batch, PartitionError> {
+    let limit = settings.max_message_bytes as usize;
+    if batch.size_bytes() > limit {
+        return Err(PartitionError::MessageTooLarge);
+    }
     batch.verify_crc().map_err(|_| PartitionError::CorruptMessage)?;
     let Batch { mut head, body } = batch;
     let section = decompress(head.codec(), &body, MAX_OUTPUT_BYTES).map_err(|error| match error {
@@ -71,12 +76,14 @@ pub fn open(batch: Batch, settings: &PartitionSettings, now: Wall) -> Result<Bat
     })?;
     let greatest = walk(&head, &section, settings.compact, &Limits::of(settings, now))?;
     let Some(to) = settings.compression.filter(|to| to.codec() != head.codec()) else {
-        head.amend(body.len(), |head| head.set_max_timestamp(greatest));
+        head.amend(&body, |head| head.set_max_timestamp(greatest));
         return Ok(Batch { head, body });
     };
     let body = compress(to, &section);
-    let batch_length = HEAD_LEN - LENGTH_PREFIX + body.len();
-    head.set_batch_length(i32::try_from(batch_length).map_err(|_| PartitionError::MessageTooLarge)?);
+    if HEAD_LEN + body.len() > limit {
+        return Err(PartitionError::MessageTooLarge);
+    }
+    head.set_batch_length((HEAD_LEN - LENGTH_PREFIX + body.len()) as i32);
     head.set_codec(to.codec());
     head.set_max_timestamp(greatest);
     head.set_crc(head.compute_crc(&body));

@@ -16,7 +16,7 @@ pub enum Compression {
     Gzip(i32),
     /// Has no levels.
     Snappy,
-    /// Levels 1 to 17.
+    /// Levels 1 to 17. As in Kafka 9, the default, is the fast compressor; the others are those of LZ4 HC.
     Lz4(i32),
     /// Levels -131,072 to 22.
     Zstd(i32),
@@ -64,7 +64,7 @@ pub fn compress(to: Compression, section: &Bytes) -> Bytes {
         Compression::Gzip(level) => gzip(level, section),
         Compression::Snappy => Ok(xerial(section)),
         Compression::Lz4(level) => lz4_frame(level, section),
-        Compression::Zstd(level) => zstd::stream::encode_all(&section[..], level),
+        Compression::Zstd(level) => zstd::bulk::compress(&section[..], level),
     };
     Bytes::from(written.expect("a codec that writes to memory does not fail"))
 }
@@ -76,13 +76,17 @@ fn gzip(level: i32, section: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Java reads no frames whose blocks depend on each other.
+/// Kafka's default level, by which it means the fast compressor.
+const LZ4_FAST_LEVEL: i32 = 9;
+
+/// Java reads no frames whose blocks depend on each other; no client writes block checksums.
 fn lz4_frame(level: i32, section: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut encoder = lz4::EncoderBuilder::new()
         .block_size(lz4::BlockSize::Max64KB)
         .block_mode(lz4::BlockMode::Independent)
+        .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
         .checksum(lz4::ContentChecksum::NoChecksum)
-        .level(level.unsigned_abs())
+        .level(if level == LZ4_FAST_LEVEL { 0 } else { level.unsigned_abs() })
         .build(Vec::new())?;
     encoder.write_all(section)?;
     let (written, ended) = encoder.finish();
@@ -181,6 +185,16 @@ mod tests {
             }
         }
         assert_eq!(decompress(5, &Bytes::new(), 10), Err(CodecError::Unknown));
+    }
+
+    #[test]
+    fn lz4_frames_look_like_kafkas() {
+        let frame = compress(Compression::Lz4(9), &Bytes::from_static(b"a frame"));
+        assert_eq!(
+            frame[..6],
+            [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40],
+            "version 1, independent blocks of 64 KiB, no checksums"
+        );
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub enum Event {
     },
     /// The superblock write in flight ended.
     Superblock(io::Result<()>),
+    /// The device's limits allow the next write.
+    Paced,
     /// The zeroing in flight ended.
     Zeroed(io::Result<()>),
     /// A task of this shard needs batches of the ring.

@@ -16,6 +16,7 @@ pub mod meta;
 pub mod meters;
 pub mod msg;
 mod offsets;
+pub mod pace;
 mod partition;
 mod partitions;
 mod pressure;

@@ -123,6 +123,7 @@ impl Shard {
         *self.reading.entry(lsn).or_default() += 1;
         let (device, ring) = (self.ports.device.clone(), self.log.ring());
         let spans = spans(&self.log, &read.batches);
+        spans.iter().for_each(|span| self.ports.pace.spend(self.now, span.len));
         let (events, meters) = (self.events.clone(), self.ports.meters.clone());
         let task = async move {
             let result = read_spans(device, ring, spans).await;

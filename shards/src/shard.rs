@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -28,6 +29,7 @@ use crate::{
     meta::MetaRequest,
     meters::{BusyRatio, ShardMeters},
     msg::{Control, Ownership, PartitionChange, Request},
+    pace::DevicePace,
     partition::Partition,
     partitions::Partitions,
     read::RingReads,
@@ -42,6 +44,8 @@ use crate::{
 const REQUESTS_PER_TURN: usize = 64;
 /// At most this many control messages in a turn.
 const CONTROL_PER_TURN: usize = 16;
+/// While the device's limits hold a group back, it takes no more requests beyond this.
+const PACED_GROUP_BYTES: u64 = 1 << 20;
 /// A turn that has run this long seals.
 const TURN: Duration = Duration::from_micros(100);
 /// Pace of deadlines, retention and idle markers.
@@ -86,6 +90,8 @@ pub struct ShardPorts {
     pub cold: Sender<ColdRequest>,
     /// The coordinators of this core.
     pub ownership: Sender<Ownership>,
+    /// Limits of the device under the log, shared by all shards.
+    pub pace: Arc<DevicePace>,
     /// Where a shard that cannot go on says why: the broker then stops with an error.
     pub failed: Sender<String>,
     /// Metric handles.
@@ -115,6 +121,8 @@ pub struct Shard {
     pub(crate) batches_waiting: usize,
     pub(crate) last_write: Mono,
     busy: BusyRatio,
+    /// A wake-up is under way for when the device's limits allow the next write.
+    pub(crate) paced: bool,
     pub(crate) poisoned: bool,
     stopping: Option<Stopping>,
     /// Sampled once per turn.
@@ -162,6 +170,7 @@ impl Shard {
             reading: BTreeMap::new(),
             last_write: now,
             busy: BusyRatio::new(now),
+            paced: false,
             poisoned: false,
             stopping: None,
             now,
@@ -270,7 +279,8 @@ impl Shard {
     }
 
     fn accepts_requests(&self) -> bool {
-        self.bytes_in_flight() <= self.config.wal_bytes_in_flight
+        let waits_for_device = self.paced && u64::from(self.log.staged_bytes()) > PACED_GROUP_BYTES;
+        self.bytes_in_flight() <= self.config.wal_bytes_in_flight && !waits_for_device
     }
 
     fn has_work(&self) -> bool {
@@ -349,6 +359,7 @@ impl Shard {
                 Ok(None) => {}
                 Err(poisoned) => self.poison(&poisoned.to_string()),
             },
+            Event::Paced => self.paced = false,
             Event::Zeroed(result) => {
                 if let Err(poisoned) = self.log.zeroed(result) {
                     self.poison(&poisoned.to_string());

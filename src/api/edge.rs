@@ -216,6 +216,8 @@ pub struct Caller {
     pub advertised_port: u16,
     /// Name and version of the client's software (KIP-511), once it has said so.
     pub software: RefCell<Option<(StrBytes, StrBytes)>>,
+    /// A Produce waits for its batches to be opened; meanwhile the connection is not read.
+    pub opening: Cell<bool>,
     /// What its last fetch left behind.
     pub stash: RefCell<Option<Box<Stash>>>,
 }
@@ -224,6 +226,6 @@ impl Caller {
     /// A connection that has said nothing yet.
     pub fn new(conn: ConnId, peer: SocketAddr, advertised_host: Arc<str>, advertised_port: u16) -> Caller {
         let (software, stash) = Default::default();
-        Caller { conn, peer, advertised_host, advertised_port, software, stash }
+        Caller { conn, peer, advertised_host, advertised_port, software, opening: Cell::new(false), stash }
     }
 }

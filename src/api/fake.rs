@@ -129,6 +129,7 @@ impl FakeBroker {
             advertised_host: "this.example".into(),
             advertised_port: 9099,
             software: RefCell::default(),
+            opening: Cell::default(),
             stash: RefCell::default(),
         };
         FakeBroker { world, edge: Rc::new(edge), caller: Rc::new(caller), inboxes, groups: groups.1, control: requests }

@@ -14,6 +14,7 @@ use thalweg_shards::{
     meta::MetaRequest,
     meters::{ShardMeters, StoreMeters},
     msg::{Ownership, PartitionSpec},
+    pace::DevicePace,
     runtime::{Queue, Runtime},
     shard::{Shard, ShardConfig, ShardPorts},
     store,
@@ -55,6 +56,7 @@ pub(super) struct CoreParts {
     pub arrivals: Receiver<Arrival>,
     pub connections: Arc<Connections>,
     pub addresses: Vec<(SocketAddr, Advertised)>,
+    pub pace: Arc<DevicePace>,
     pub failed: Sender<String>,
     /// Told when the slice is open, then when the core serves; or why not.
     pub report: Sender<Result<Milestone, String>>,
@@ -170,6 +172,7 @@ fn shard_ports(
         store: uploads,
         cold,
         ownership,
+        pace: parts.pace.clone(),
         failed: parts.failed.clone(),
         meters: Rc::new(ShardMeters::new(parts.id)),
     }

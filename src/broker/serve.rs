@@ -14,6 +14,7 @@ use thalweg_record::{NodeId, ShardId};
 use thalweg_shards::{
     mailbox::{ShardInbox, ShardLane, shard_lanes},
     msg::{PartitionSettings, PartitionSpec},
+    pace::DevicePace,
     runtime::{Executor, Watchdog, mono_now, random_bits, start_executor, wall_now},
     upload::WriterIdentity,
 };
@@ -182,6 +183,7 @@ impl Running {
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let (edges, snapshots): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let openings = openers::start(shards)?;
+        let pace = Arc::new(DevicePace::new(config.wal_max_iops, config.wal_max_bytes_per_second));
         let (connections, arrivals) = net::connections(usize::from(shards));
         let (end, ended) = flume::bounded(0);
         let (closing, closed) = flume::bounded(0);
@@ -207,6 +209,7 @@ impl Running {
                 arrivals,
                 connections: connections.clone(),
                 addresses: addresses.to_vec(),
+                pace: pace.clone(),
                 failed: failed.clone(),
                 report: report.clone(),
                 go,

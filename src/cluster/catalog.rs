@@ -83,8 +83,10 @@ impl Catalog {
         let mut ends: BTreeMap<PartitionId, Option<Offset>> = BTreeMap::new();
         let mut wrong = BTreeMap::new();
         for range in ranges {
-            let stored = self.partition(range.partition).map(|p| p.committed_end);
-            let end = ends.entry(range.partition).or_insert(stored);
+            let partition = self.partition(range.partition);
+            let stored = partition.map(|p| p.committed_end);
+            let begins = partition.filter(|p| p.goes_on_at(range.base)).map(|_| range.base);
+            let end = ends.entry(range.partition).or_insert(begins.or(stored));
             if *end == Some(range.base) && range.last >= range.base {
                 *end = Some(range.last.next());
             } else {

@@ -55,10 +55,16 @@ impl Partition {
         }
     }
 
+    /// Whether the next range may begin at `base`: at the committed end, or at a log start beyond it, where a log begins
+    /// anew that was lost below (`--accept-loss`).
+    pub(super) fn goes_on_at(&self, base: Offset) -> bool {
+        base == self.committed_end || base == self.log_start.max(self.committed_end)
+    }
+
     /// Takes the next range: it starts at the committed end. Answers whether the range is live, or lies below the log
     /// start altogether.
     pub(super) fn append(&mut self, object: ObjectId, range: &CommitRange) -> bool {
-        assert!(range.base == self.committed_end && range.last >= range.base, "ranges are checked before");
+        assert!(self.goes_on_at(range.base) && range.last >= range.base, "ranges are checked before");
         self.committed_end = range.last.next();
         for &(epoch, first) in &range.epochs {
             if self.epochs.last().is_none_or(|(newest, _)| *newest < epoch) {

@@ -23,6 +23,9 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     if let Err(e) = EnvFilter::builder().parse(&config.log_level) {
         broken("log.level", format!("{:?} is no level and no directives: {e}", config.log_level));
     }
+    if config.compression_gzip_level == 0 {
+        broken("compression.gzip.level", "0 does not compress: 1 to 9, or -1 for the library's default".into());
+    }
     if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {
         let max = config.group_max_session_timeout_ms;
         broken("group.min.session.timeout.ms", format!("is above group.max.session.timeout.ms ({max})"));

@@ -107,7 +107,7 @@ settings! {
     /// How often retention is looked at.
     log_retention_check_interval_ms: u64 =
         Setting::of("log.retention.check.interval.ms", "300000").unit("ms").range(1, i64::MAX);
-    /// The largest record batch, as the producer compressed it, that is accepted.
+    /// The largest record batch that is accepted, as it is sent and as it is stored.
     message_max_bytes: u32 =
         Setting::of("message.max.bytes", "1048588").unit("bytes").range(1024, GIB).topic_key("max.message.bytes");
     /// How far a record's timestamp may lie in the past. 9223372036854775807: any.
@@ -170,6 +170,11 @@ settings! {
     wal_max_group_bytes: u32 = Setting::of("wal.max.group.bytes", "4194304").unit("bytes").range(8192, GIB);
     /// How writes become durable: `dsync` (O_DSYNC) or `fdatasync` (a call after each write).
     wal_sync: WalSync = Setting::of("wal.sync", "dsync");
+    /// Operations per second that the log of all shards may ask of its disk (a gp3 volume gives 3000). When they are scarce,
+    /// writes get larger. 0: no limit.
+    wal_max_iops: u64 = Setting::of("wal.max.iops", "0").range(0, I32);
+    /// Bytes per second that the log of all shards may write and read (a gp3 volume gives 125000000). 0: no limit.
+    wal_max_bytes_per_second: u64 = Setting::of("wal.max.bytes.per.second", "0").range(0, i64::MAX);
     /// Whether the log may lie on tmpfs, which forgets everything when the machine stops. For tests.
     wal_allow_tmpfs: bool = Setting::of("wal.allow.tmpfs", "false");
 

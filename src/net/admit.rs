@@ -2,7 +2,7 @@
 //!
 //! Each executor holds a quota per destination shard, in messages and in bytes, so the mailboxes behind them need no
 //! bound of their own. Nothing else waits for a mailbox. To be free of deadlock everybody acquires in one order: request
-//! bytes, decoded bytes, response bytes, shards by ascending id. A want beyond a whole quota waits for all of it, and then passes.
+//! bytes, decoded bytes, opened bytes, response bytes, shards by ascending id. A want beyond a whole quota waits for all of it, and then passes.
 
 use std::sync::Arc;
 
@@ -51,6 +51,7 @@ impl Budget {
 pub struct Admission {
     requests: Budget,
     decoded: Budget,
+    opened: Budget,
     responses: Budget,
     shards: Vec<(Budget, Budget)>,
 }
@@ -62,6 +63,7 @@ impl Admission {
         Admission {
             requests: Budget::new(limits.request_bytes),
             decoded: Budget::new(limits.decoded_bytes),
+            opened: Budget::new(limits.opened_bytes),
             responses: Budget::new(limits.response_bytes),
             shards: (0..shards).map(|_| lane()).collect(),
         }
@@ -78,6 +80,11 @@ impl Admission {
             return Permit::default();
         }
         Permit { _held: [Some(self.decoded.acquire(bytes).await), None] }
+    }
+
+    /// Waits for room for batches that may unfold to `bytes`.
+    pub async fn opened(&self, bytes: usize) -> Permit {
+        Permit { _held: [Some(self.opened.acquire(bytes).await), None] }
     }
 
     /// Waits for room for an answer of `bytes`. Attach it to the answer ([`crate::api::Response::holding`]), so that it

@@ -146,8 +146,8 @@ impl Connection {
                 self.flow.handed_over().await;
                 return Err(Ended::Eof);
             };
+            self.flow.room(length, || self.caller.opening.get()).await;
             self.unmuted().await;
-            self.flow.room(length).await;
             let permit = self.edge.admission.request(length).await;
             self.flow.frame_due.set(Some(self.now().plus(self.frame_time(length))));
             let mut frame = frames.body(length).await?;
@@ -175,6 +175,7 @@ impl Connection {
     async fn dispatch(&self, asked: flume::Receiver<Asked>, due: flume::Sender<Due>) -> Result<Infallible, Ended> {
         loop {
             let next = asked.recv_async().await.map_err(|_| Ended::Eof)?;
+            self.unmuted().await;
             let next = self.start(next).await?;
             due.try_send(next).map_err(|_| Ended::Eof)?;
         }
@@ -245,7 +246,8 @@ impl Connection {
                 pushed.await.map_err(Ended::Write)?;
             }
             if !pause.is_zero() {
-                self.flow.muted_until.set(self.now().plus(pause));
+                let until = self.now().plus(pause).max(self.flow.muted_until.get());
+                self.flow.muted_until.set(until);
             }
         }
     }

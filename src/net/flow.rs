@@ -42,9 +42,13 @@ impl Flow {
         Rc::new(Flow { limit_bytes: limit_bytes as usize, active: Cell::new(now), ..Flow::default() })
     }
 
-    /// Waits until a frame of `bytes` may be read. One that exceeds the limit is read when nothing else is in flight.
-    pub async fn room(&self, bytes: usize) {
+    /// Waits until a frame of `bytes` may be read: not while `paused`, which a finished step ends. One that exceeds the
+    /// limit is read when nothing else is in flight.
+    pub async fn room(&self, bytes: usize, paused: impl Fn() -> bool) {
         self.wait(|| {
+            if paused() {
+                return false;
+            }
             let fits = self.requests.get() == 0 || self.bytes.get() + bytes <= self.limit_bytes;
             fits && (self.alone.get() == 0 || (bytes <= CHUNK_LEN && self.requests.get() <= AHEAD))
         })
@@ -157,17 +161,20 @@ mod tests {
     fn reading_pauses_at_the_limit_and_behind_what_runs_alone() {
         block_on(async {
             let flow = Flow::new(1 << 20, Mono(0));
-            assert!(poll_once(flow.room(9 << 20)).await.is_some(), "a giant passes when nothing is in flight");
+            assert!(
+                poll_once(flow.room(9 << 20, || false)).await.is_some(),
+                "a giant passes when nothing is in flight"
+            );
             let produce = flow.enter(900 << 10, false);
-            assert!(poll_once(flow.room(100 << 10)).await.is_some());
-            assert!(poll_once(flow.room(200 << 10)).await.is_none());
+            assert!(poll_once(flow.room(100 << 10, || false)).await.is_some());
+            assert!(poll_once(flow.room(200 << 10, || false)).await.is_none());
             drop(produce);
             let fetch = flow.enter(100, true);
-            assert!(poll_once(flow.room(200 << 10)).await.is_none(), "a large frame waits for the fetch");
+            assert!(poll_once(flow.room(200 << 10, || false)).await.is_none(), "a large frame waits for the fetch");
             let ahead: Vec<Ticket> = (0..AHEAD).map(|_| flow.enter(10, false)).collect();
-            assert!(poll_once(flow.room(10)).await.is_none());
+            assert!(poll_once(flow.room(10, || false)).await.is_none());
             drop(fetch);
-            assert!(poll_once(flow.room(10)).await.is_some());
+            assert!(poll_once(flow.room(10, || false)).await.is_some());
             drop(ahead);
         });
     }

@@ -22,6 +22,8 @@ pub struct EdgeLimits {
     pub request_bytes: u32,
     /// Bytes that large requests of this executor may take decoded, beyond their own bytes.
     pub decoded_bytes: u32,
+    /// Bytes that batches of this executor may unfold to while they are stored with another codec.
+    pub opened_bytes: u32,
     /// Bytes of answers of all connections of this executor that may be in flight.
     pub response_bytes: u32,
     /// Messages this executor may have under way to each shard.
@@ -42,6 +44,7 @@ impl Default for EdgeLimits {
             connection_bytes: 32 << 20,
             request_bytes: 128 << 20,
             decoded_bytes: 64 << 20,
+            opened_bytes: 64 << 20,
             response_bytes: 128 << 20,
             shard_messages: 4096,
             shard_bytes: 64 << 20,

@@ -98,7 +98,7 @@ fn a_right_batch_is_left_as_it_is() {
 #[test]
 fn max_timestamp_is_what_the_records_say() {
     let mut lying = two([NOW.0, NOW.0 + 5]);
-    lying.head.amend(lying.body.len(), |head| head.set_max_timestamp(NOW.0 + 99));
+    lying.head.amend(&lying.body, |head| head.set_max_timestamp(NOW.0 + 99));
     assert_eq!(validate_records(&mut lying, &settings(), NOW), Ok(()));
     assert_eq!(lying.head.max_timestamp(), NOW.0 + 5);
     assert_eq!(lying.verify_crc(), Ok(()));
@@ -133,7 +133,7 @@ fn timestamps_outside_the_limits_are_refused_and_none_is_exempt() {
 #[test]
 fn the_timestamp_type_is_the_topics() {
     let mut claims = two([NOW.0, NOW.0 + 5]);
-    claims.head.amend(claims.body.len(), |head| head.set_timestamp_type(TimestampType::LogAppendTime));
+    claims.head.amend(&claims.body, |head| head.set_timestamp_type(TimestampType::LogAppendTime));
     let stamping = PartitionSettings { log_append_time: true, ..settings() };
     let refused = validate_records(&mut claims.clone(), &stamping, NOW);
     assert_eq!(refused, Err(PartitionError::InvalidTimestamp), "producers do not stamp");
@@ -191,6 +191,12 @@ fn recompression_keeps_the_bytes_of_the_records() {
             assert_eq!(kept.head.size_bytes(), kept.size_bytes());
             assert_eq!(validate_records(&mut kept, &stored, NOW), Ok(()));
         }
+    }
+    let tight =
+        PartitionSettings { compression: Some(Compression::Uncompressed), max_message_bytes: 120, ..settings() };
+    let long = records(&[record(0, NOW.0), record(1, NOW.0), record(2, NOW.0)], NOW.0);
+    for sent in [batch(4, 3, NOW.0, NOW.0, compressed(4, &long)), batch(0, 3, NOW.0, NOW.0, long)] {
+        assert_eq!(open(sent, &tight, NOW).err(), Some(PartitionError::MessageTooLarge));
     }
     let mut corrupt = batch(1, 2, NOW.0, NOW.0 + 5, compressed(1, &section));
     corrupt.head.set_crc(0);

@@ -105,9 +105,15 @@ impl Partition {
     }
 
     /// All that the ring holds was taken in. After `--accept-loss` the log may end below a log start that the metadata
-    /// recorded: readers then begin where it ends.
+    /// recorded; as in Kafka it then begins anew at the log start, so that no deleted offset is given out twice.
     pub fn recovered(&mut self) {
-        self.log_start = self.log_start.min(self.high_watermark);
+        if self.high_watermark < self.log_start {
+            self.ring = RingIndex::default();
+            self.next = self.log_start;
+            self.high_watermark = self.log_start;
+            self.committed_end = self.log_start;
+            self.upload_cursor = self.log_start;
+        }
     }
 
     /// Judges a batch by its producer, before anything is assigned.
@@ -133,6 +139,12 @@ impl Partition {
         head.stamp(base, self.epoch);
         self.note(head, base, head.last_offset());
         base
+    }
+
+    /// The LogAppendTime stamp of the batch that begins at `base`, if the topic has one and the ring still knows it.
+    pub fn stamp_of(&self, base: Offset) -> Option<Wall> {
+        let stamped = self.settings.log_append_time;
+        self.ring.from(base, base.next()).next().filter(|entry| stamped && entry.base == base).map(|e| e.max_timestamp)
     }
 
     fn note(&mut self, head: &BatchHead, base: Offset, last: Offset) {
@@ -304,12 +316,13 @@ mod tests {
     }
 
     #[test]
-    fn a_log_start_beyond_what_was_recovered_falls_back_to_the_end() {
+    fn a_log_that_ends_below_its_start_begins_there() {
         let mut p = partition();
         p.log_start = Offset(30);
         p.recovered();
-        assert_eq!(p.log_start, Offset(20));
-        assert!(p.check_offset(Offset(20)).is_ok());
+        assert_eq!(p.stage(&mut batch(0, 5, 0)), Offset(30));
+        assert_eq!((p.committed_end, p.high_watermark, p.next), (Offset(30), Offset(30), Offset(35)));
+        assert!(p.check_offset(Offset(30)).is_ok() && p.check_offset(Offset(29)).is_err());
     }
 
     #[test]

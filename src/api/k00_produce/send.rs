@@ -20,7 +20,7 @@ use thalweg_shards::{
 use super::{
     super::Call,
     check::{Refused, one_batch, transactional},
-    open::open_if_due,
+    open::open_due,
 };
 use crate::cluster::{ClusterSnapshot, TopicView};
 
@@ -60,21 +60,30 @@ pub(super) struct Sent {
     pub silent: bool,
     /// Dropped when the answers are in.
     pub permits: Vec<crate::net::Permit>,
+    /// What opened batches grew to.
+    _opened: Option<Arc<crate::net::Permit>>,
 }
 
 /// A batch that may go to its shard.
-pub(super) struct Placed {
+pub(super) struct Placed<'a> {
     pub id: PartitionId,
-    pub view: Arc<TopicView>,
+    pub view: &'a TopicView,
     pub batch: Batch,
 }
 
-/// What each shard gets, and the partitions named so far.
-#[derive(Default)]
-struct Shares {
-    of: BTreeMap<ShardId, Vec<(PartitionId, Batch)>>,
-    seen: AHashSet<PartitionId>,
+/// A partition of the request before its batch is sent.
+pub(super) type Placement<'a> = Result<Placed<'a>, Refused>;
+
+/// A topic of the request before its batches are sent.
+struct PlacedTopic<'a> {
+    name: TopicName,
+    id: uuid::Uuid,
+    view: Option<&'a Arc<TopicView>>,
+    partitions: Vec<(i32, Placement<'a>)>,
 }
+
+/// What each shard gets.
+type Shares = BTreeMap<ShardId, Vec<(PartitionId, Batch)>>;
 
 /// Checks each partition, and sends the batches of each shard as one message, in ascending order of shards.
 pub(super) async fn send(call: &Call, request: ProduceRequest) -> Sent {
@@ -82,24 +91,26 @@ pub(super) async fn send(call: &Call, request: ProduceRequest) -> Sent {
     let refused = whole_request(&request);
     let silent = request.acks == 0;
     let (acks, deadline) = (if silent { Acks::None } else { Acks::Durable }, deadline(call, request.timeout_ms));
+    let mut seen = AHashSet::new();
+    let sort_out = |topic| sort_out(topic, call.version, &snapshot, refused.as_ref(), &mut seen);
+    let mut placed: Vec<PlacedTopic<'_>> = request.topic_data.into_iter().map(sort_out).collect();
+    let placements = placed.iter_mut().flat_map(|topic| &mut topic.partitions).map(|(_, placement)| placement);
+    let opened = open_due(call, placements.collect(), deadline).await;
     let mut shares = Shares::default();
-    let mut topics = Vec::with_capacity(request.topic_data.len());
-    for topic in request.topic_data {
-        topics.push(sort_out(call, topic, &snapshot, refused.as_ref(), &mut shares).await);
-    }
+    let topics = placed.into_iter().map(|topic| share(topic, &snapshot, &mut shares)).collect();
     let (lane, answers) = flume::unbounded();
-    let asked = shares.of.len();
+    let asked = shares.len();
     let mut permits = Vec::with_capacity(asked);
-    for (shard, batches) in &shares.of {
+    for (shard, batches) in &shares {
         let bytes = batches.iter().map(|(_, batch)| batch.size_bytes()).sum();
         permits.push(call.edge.admission.shard(*shard, bytes).await);
     }
-    for (shard, batches) in shares.of {
+    for (shard, batches) in shares {
         let reply = ReplyTo::new(lane.clone(), u64::from(shard.0));
         let append = AppendRequest { origin: Origin::Client, acks, deadline, batches, reply };
         call.edge.shard(shard).send(Request::Append(Box::new(append)));
     }
-    Sent { topics, answers, asked, silent, permits }
+    Sent { topics, answers, asked, silent, permits, _opened: opened }
 }
 
 fn deadline(call: &Call, timeout_ms: i32) -> Mono {
@@ -115,14 +126,14 @@ fn whole_request(request: &ProduceRequest) -> Option<Refused> {
     request.transactional_id.as_ref().map(|_| transactional())
 }
 
-async fn sort_out(
-    call: &Call,
+fn sort_out<'a>(
     topic: TopicProduceData,
-    snapshot: &ClusterSnapshot,
+    version: i16,
+    snapshot: &'a ClusterSnapshot,
     refused: Option<&Refused>,
-    shares: &mut Shares,
-) -> SentTopic {
-    let by_id = call.version >= IDS_SINCE;
+    seen: &mut AHashSet<PartitionId>,
+) -> PlacedTopic<'a> {
+    let by_id = version >= IDS_SINCE;
     let view = if by_id {
         snapshot.topics_by_id.get(&TopicId(*topic.topic_id.as_bytes()))
     } else {
@@ -135,45 +146,44 @@ async fn sort_out(
         (None, Some(view)) if view.internal => Err(ResponseError::InvalidTopicException.into()),
         (None, Some(view)) => Ok(view),
     };
-    let mut partitions = Vec::with_capacity(topic.partition_data.len());
-    for partition in topic.partition_data {
+    let partitions = topic.partition_data.into_iter().map(|partition| {
         let index = partition.index;
-        let placed = of_topic.clone().and_then(|view| shares.place(partition, view, call.version));
-        let opened = match placed {
-            Ok(placed) => open_if_due(call, placed).await,
-            Err(refused) => Err(refused),
-        };
-        let fate = match opened {
-            Ok(placed) => shares.add(snapshot.owner(placed.id), placed),
-            Err(refused) => Fate::Refused(refused),
-        };
-        partitions.push(SentPartition { index, fate });
-    }
-    SentTopic { name: topic.name, id: topic.topic_id, view: view.cloned(), partitions }
+        (index, of_topic.clone().and_then(|view| place(partition, view, version, seen)))
+    });
+    PlacedTopic { name: topic.name, id: topic.topic_id, view, partitions: partitions.collect() }
 }
 
-impl Shares {
-    fn place(
-        &mut self,
-        partition: PartitionProduceData,
-        view: &Arc<TopicView>,
-        version: i16,
-    ) -> Result<Placed, Refused> {
-        if !(0..view.partitions).contains(&partition.index) {
-            return Err(ResponseError::UnknownTopicOrPartition.into());
-        }
-        let batch = one_batch(partition.records, version)?;
-        let id = PartitionId { topic: view.id, index: partition.index };
-        if !self.seen.insert(id) {
-            let why = Some("a partition appears once in a request");
-            return Err(Refused { error: ResponseError::InvalidRecord, why });
-        }
-        Ok(Placed { id, view: Arc::clone(view), batch })
+fn place<'a>(
+    partition: PartitionProduceData,
+    view: &'a TopicView,
+    version: i16,
+    seen: &mut AHashSet<PartitionId>,
+) -> Placement<'a> {
+    if !(0..view.partitions).contains(&partition.index) {
+        return Err(ResponseError::UnknownTopicOrPartition.into());
     }
+    let batch = one_batch(partition.records, version)?;
+    let id = PartitionId { topic: view.id, index: partition.index };
+    if !seen.insert(id) {
+        let why = Some("a partition appears once in a request");
+        return Err(Refused { error: ResponseError::InvalidRecord, why });
+    }
+    Ok(Placed { id, view, batch })
+}
 
-    fn add(&mut self, shard: ShardId, placed: Placed) -> Fate {
-        let batches = self.of.entry(shard).or_default();
-        batches.push((placed.id, placed.batch));
-        Fate::Asked(shard, batches.len() - 1)
-    }
+fn share(topic: PlacedTopic<'_>, snapshot: &ClusterSnapshot, shares: &mut Shares) -> SentTopic {
+    let partitions = topic.partitions.into_iter().map(|(index, placement)| {
+        let fate = match placement {
+            Err(refused) => Fate::Refused(refused),
+            Ok(placed) => {
+                let shard = snapshot.owner(placed.id);
+                let batches = shares.entry(shard).or_default();
+                batches.push((placed.id, placed.batch));
+                Fate::Asked(shard, batches.len() - 1)
+            }
+        };
+        SentPartition { index, fate }
+    });
+    let partitions = partitions.collect();
+    SentTopic { name: topic.name, id: topic.id, view: topic.view.cloned(), partitions }
 }

@@ -12,6 +12,8 @@ pub enum Rule {
     Any,
     /// A number from the first to the second, both included.
     Range(f64, f64),
+    /// A number from the first to the second, but not the third.
+    RangeBut(f64, f64, f64),
     /// Exactly one of these texts.
     Choice(&'static [&'static str]),
     /// For a list: one or more of these, each once.
@@ -59,7 +61,7 @@ const FOREVER: &str = "9223372036854775807";
 /// All topic settings, by name.
 pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     row("cleanup.policy", Kind::List, "delete", "log.cleanup.policy", Rule::OneOf(&["delete", "compact"])),
-    int("compression.gzip.level", "-1", "compression.gzip.level", -1.0, 9.0),
+    row("compression.gzip.level", Kind::Int, "-1", "compression.gzip.level", Rule::RangeBut(-1.0, 9.0, 0.0)),
     int("compression.lz4.level", "9", "compression.lz4.level", 1.0, 17.0),
     row(
         "compression.type",
@@ -137,8 +139,13 @@ impl TopicConfig {
 impl Rule {
     fn check(self, text: &str, number: Option<f64>) -> Result<(), String> {
         match (self, number) {
-            (Rule::Range(min, _), Some(n)) if n < min || n.is_nan() => Err(format!("Value must be at least {min}")),
-            (Rule::Range(_, max), Some(n)) if n > max => Err(format!("Value must be no more than {max}")),
+            (Rule::RangeBut(.., never), Some(n)) if n == never => Err(format!("Value must not be {never}")),
+            (Rule::Range(min, _) | Rule::RangeBut(min, ..), Some(n)) if n < min || n.is_nan() => {
+                Err(format!("Value must be at least {min}"))
+            }
+            (Rule::Range(_, max) | Rule::RangeBut(_, max, _), Some(n)) if n > max => {
+                Err(format!("Value must be no more than {max}"))
+            }
             (Rule::OneOf(known), _) => {
                 let items: Vec<&str> = text.split(',').collect();
                 let once = items.iter().enumerate().all(|(at, item)| !items[..at].contains(item));
@@ -209,6 +216,8 @@ mod tests {
             ("leader.replication.throttled.replicas", "0-1"),
             ("message.timestamp.type", "Never"),
             ("compression.type", "gzip,lz4"),
+            ("compression.gzip.level", "0"),
+            ("compression.gzip.level", "10"),
             ("compression.type", "rar"),
             ("remote.storage.enable", "true"),
         ] {

@@ -165,6 +165,7 @@ fn ports(parts: Parts, meta: Sender<thalweg_shards::meta::MetaRequest>, inbox: S
         retry_for: Duration::from_secs(3),
     };
     ShardPorts {
+        pace: std::sync::Arc::new(thalweg_shards::pace::DevicePace::new(0, 0)),
         runtime: parts.runtime.clone(),
         device: parts.device,
         inbox,
