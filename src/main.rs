@@ -7,6 +7,7 @@ use std::{
 
 use clap::Parser;
 use thalweg::{
+    broker::Ports,
     cli::{self, Args, Command, EXIT_REFUSED, ObjectCommand, SettingsArgs, WalCommand},
     config::Config,
 };
@@ -14,7 +15,7 @@ use thalweg::{
 fn main() -> ExitCode {
     let args = Args::parse();
     match args.command.unwrap_or(Command::Serve(args.serve)) {
-        Command::Serve(args) => cli::serve(&args),
+        Command::Serve(args) => cli::serve(&args, &Ports::default()),
         Command::CheckConfig(settings) => show(&settings, |config| cli::check_config(config, &mut stdout())),
         Command::PrintConfig(settings) => show(&settings, |config| cli::print_config(config, &mut stdout())),
         Command::Wal(WalCommand::Inspect { path }) => told(cli::inspect_wal(&path, &mut stdout())),

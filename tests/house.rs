@@ -22,6 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("shards", &["thalweg-record", "thalweg-wal", "thalweg-objectstore"]),
     (".", &["thalweg-record", "thalweg-shards", "thalweg-wal", "thalweg-objectstore", "thalweg-objectstore-s3"]),
     ("tests/sim", &["thalweg", "thalweg-record", "thalweg-shards", "thalweg-wal", "thalweg-objectstore"]),
+    ("tests/faulty", &["thalweg", "thalweg-record", "thalweg-shards", "thalweg-wal"]),
     ("perf", &[]),
 ];
 

@@ -6,6 +6,7 @@
 
 mod core;
 mod openers;
+mod ports;
 mod rehome;
 mod serve;
 mod slices;
@@ -13,5 +14,6 @@ mod start_error;
 mod stop;
 mod stores;
 
+pub use ports::{OpenSlice, Ports};
 pub use serve::{Ready, StopSignal, serve};
 pub use start_error::StartError;

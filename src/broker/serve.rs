@@ -20,7 +20,7 @@ use thalweg_shards::{
 };
 
 use super::{
-    StartError,
+    Ports, StartError,
     core::{self, CoreParts, Go, Milestone},
     openers,
     rehome::rehome,
@@ -57,13 +57,14 @@ pub struct Ready {
     pub start_ms: u64,
 }
 
-/// Starts a broker, calls `ready` once it serves, and returns after a stop. With `accept_loss` it starts although a WAL
+/// Starts a broker on `ports`, calls `ready` once it serves, and returns after a stop. With `accept_loss` it starts although a WAL
 /// slice is missing or damaged, and says what is lost.
 ///
 /// # Errors
 /// Why it does not start; or, with [`StartError::after_start`], why it could not go on.
 pub fn serve(
     config: Config,
+    ports: &Ports,
     accept_loss: bool,
     stop: &StopSignal,
     ready: impl FnOnce(&Ready),
@@ -83,7 +84,7 @@ pub fn serve(
     let health = Health::new();
     let http = telemetry(&config, &health, &tokio)?;
     let store = stores::open(&config.object_store_url, tokio.handle())?;
-    let running = Running::start(&config, accept_loss, &addresses, store, &health, failed)?;
+    let running = Running::start(&config, ports, accept_loss, &addresses, store, &health, failed)?;
     health.set(Stage::Ready);
     let start_ms = mono_now().since(began).as_millis() as u64;
     let kafka = addresses.iter().map(|(address, _)| *address).collect();
@@ -158,6 +159,7 @@ struct Running {
 impl Running {
     fn start(
         config: &Arc<Config>,
+        ports: &Ports,
         accept_loss: bool,
         addresses: &[(SocketAddr, Advertised)],
         store: Arc<dyn ObjectStore>,
@@ -165,8 +167,8 @@ impl Running {
         failed: Sender<String>,
     ) -> Result<Running, StartError> {
         let shards = config.shards;
-        let cluster = Cluster::open(cluster_settings(config, addresses), &*store)?;
-        let mut set = SliceSet::of(config, &cluster, shards, accept_loss);
+        let cluster = Cluster::open(cluster_settings(config, addresses), &*ports.metadata, &*store)?;
+        let mut set = SliceSet::of(config, &cluster, ports.slices.clone(), accept_loss);
         let made = std::fs::create_dir_all(&set.dir).and_then(|()| set.dir.canonicalize());
         set.dir = made.map_err(|e| StartError::Wal(format!("{}: {e}", set.dir.display())))?;
         let specs = cluster.partitions();
@@ -189,8 +191,8 @@ impl Running {
         let (closing, closed) = flume::bounded(0);
         let (report, reports) = flume::unbounded();
         let (mut executors, mut words) = (Vec::new(), Vec::new());
-        let ports = inboxes.into_iter().zip(group_inboxes).zip(snapshots).zip(arrivals).zip(&slices);
-        for ((((inbox, group_inbox), snapshots), arrivals), slice) in ports {
+        let cores = inboxes.into_iter().zip(group_inboxes).zip(snapshots).zip(arrivals).zip(&slices);
+        for ((((inbox, group_inbox), snapshots), arrivals), slice) in cores {
             let (word, go) = flume::bounded(1);
             let parts = CoreParts {
                 id: inbox.id,

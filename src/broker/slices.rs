@@ -8,6 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     rc::Rc,
+    sync::Arc,
 };
 
 use thalweg_record::{NodeId, ShardId};
@@ -17,7 +18,7 @@ use thalweg_wal::{
     device::{GlommioDevice, SliceOptions, WalSync},
 };
 
-use super::StartError;
+use super::{OpenSlice, StartError};
 use crate::{
     cluster::{Cluster, SliceRecord},
     config::{self, Config},
@@ -27,8 +28,9 @@ const BLOCK: u64 = 4096;
 const SUPERBLOCKS: u64 = 2;
 
 /// What all slices of a broker share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct SliceSet {
+    pub devices: Arc<dyn OpenSlice>,
     pub dir: PathBuf,
     pub cluster: [u8; 16],
     pub node: NodeId,
@@ -40,9 +42,10 @@ pub(super) struct SliceSet {
 }
 
 impl SliceSet {
-    pub(super) fn of(config: &Config, cluster: &Cluster, shards: u16, accept_loss: bool) -> SliceSet {
-        let share = config.wal_capacity_bytes / u64::from(shards) / BLOCK * BLOCK;
+    pub(super) fn of(config: &Config, cluster: &Cluster, devices: Arc<dyn OpenSlice>, accept_loss: bool) -> SliceSet {
+        let share = config.wal_capacity_bytes / u64::from(config.shards) / BLOCK * BLOCK;
         SliceSet {
+            devices,
             dir: config.wal_path.clone(),
             cluster: cluster.cluster_uuid(),
             node: NodeId(config.node_id),
@@ -133,17 +136,16 @@ impl SliceSet {
         record: &SliceRecord,
         runtime: &Rc<dyn Runtime>,
     ) -> Result<(Rc<dyn Device>, Recovered), String> {
-        let device =
-            if record.path.exists() { self.device(record).await? } else { self.create(record, runtime).await? };
+        let exists = record.path.exists();
+        let device = if exists { self.device(record, runtime).await? } else { self.create(record, runtime).await? };
         let identity = self.identity(record);
         let opened = thalweg_wal::open(device.clone(), identity, self.config, runtime.random(), self.accept_loss).await;
         let recovered = opened.map_err(|e| format!("{}: {e}", record.path.display()))?;
         Ok((device, recovered))
     }
 
-    async fn device(&self, record: &SliceRecord) -> Result<Rc<dyn Device>, String> {
-        let device = GlommioDevice::open(&record.path, self.options).await.map_err(|e| e.to_string())?;
-        Ok(Rc::new(device))
+    async fn device(&self, record: &SliceRecord, runtime: &Rc<dyn Runtime>) -> Result<Rc<dyn Device>, String> {
+        self.devices.open(&record.path, self.options, runtime).await.map_err(|e| e.to_string())
     }
 
     async fn create(&self, record: &SliceRecord, runtime: &Rc<dyn Runtime>) -> Result<Rc<dyn Device>, String> {
@@ -154,7 +156,7 @@ impl SliceSet {
             fs::remove_file(&draft).map_err(|e| format!("{}: {e}", draft.display()))?;
         }
         GlommioDevice::create_file(&draft, self.len, self.options).map_err(|e| e.to_string())?;
-        let device = self.device(&drafted).await?;
+        let device = self.device(&drafted, runtime).await?;
         let made = thalweg_wal::create(device.clone(), self.identity(record), self.config, runtime.random()).await;
         made.map_err(|e| format!("{}: {e}", draft.display()))?;
         let durable = fs::rename(&draft, &record.path).and_then(|()| fs::File::open(&self.dir)?.sync_all());

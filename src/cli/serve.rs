@@ -14,10 +14,10 @@ use signal_hook::{
 };
 
 use super::{EXIT_REFUSED, ServeArgs, abort_on_panic, set_up_logging};
-use crate::broker::{self, Ready, StopSignal};
+use crate::broker::{self, Ports, Ready, StopSignal};
 
-/// Runs the broker to its end. Exit code 0 after a stop, 2 when it refuses to start, 1 when it could not go on.
-pub fn serve(args: &ServeArgs) -> ExitCode {
+/// Runs the broker on `ports` to its end. Exit code 0 after a stop, 2 when it refuses to start, 1 when it could not go on.
+pub fn serve(args: &ServeArgs, ports: &Ports) -> ExitCode {
     let config = match args.settings.load() {
         Ok(config) => config,
         Err(problems) => {
@@ -34,7 +34,7 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(EXIT_REFUSED);
         }
     };
-    match broker::serve(config, args.accept_loss, &stop, announce) {
+    match broker::serve(config, ports, args.accept_loss, &stop, announce) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

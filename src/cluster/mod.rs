@@ -29,6 +29,6 @@ pub use actors::{ClusterActors, ClusterLanes, ClusterThread, Fatal, StopActors};
 pub use control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic};
 pub use error::ClusterError;
 pub use ids::Random;
-pub use open::{Cluster, ClusterSettings, WallClock};
+pub use open::{Cluster, ClusterSettings, OpenStore, WallClock};
 pub use slices::SliceRecord;
 pub use snapshot::{BrokerView, ClusterSnapshot, SnapshotUpdate, TopicSettings, TopicView, owner_shard};

@@ -4,7 +4,12 @@
 //! nothing is created on disk when a fresh start is refused.
 #![expect(clippy::disallowed_methods, reason = "runs on the start-up thread, which may block")]
 
-use std::{path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use futures_lite::future::{block_on, or};
 use thalweg_objectstore::{ObjectStore, StoreError};
@@ -18,7 +23,7 @@ use super::{
     load, prefix,
     schema::{self, ClusterRecord, NodeRecord},
     snapshot::BrokerView,
-    store::{Compare, MetadataStore, SledStore, Transacted, Write},
+    store::{Compare, MetadataError, MetadataStore, Transacted, Write},
     topic_config::BrokerDefaults,
 };
 
@@ -27,6 +32,9 @@ const PREFIX_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The wall clock.
 pub type WallClock = Box<dyn Fn() -> Wall + Send>;
+
+/// Opens the metadata store in a directory, or creates it.
+pub type OpenStore = dyn Fn(&Path) -> Result<Arc<dyn MetadataStore>, MetadataError> + Send + Sync;
 
 /// What the cluster metadata needs to know of this broker.
 pub struct ClusterSettings {
@@ -63,20 +71,24 @@ impl Cluster {
     /// # Errors
     /// Another process, broker, cluster or program owns what is there, or it is damaged; see [`ClusterError`]. Nothing
     /// was created then.
-    pub fn open(settings: ClusterSettings, objects: &dyn ObjectStore) -> Result<Cluster, ClusterError> {
+    pub fn open(
+        settings: ClusterSettings,
+        open_store: &OpenStore,
+        objects: &dyn ObjectStore,
+    ) -> Result<Cluster, ClusterError> {
         let dir = settings.data_dir.join("metadata");
         let present =
             dir.try_exists().map_err(|source| ClusterError::Io { what: dir.display().to_string(), source })?;
         if !present {
             refuse_used_prefix(&settings, objects)?;
         }
-        let store = SledStore::open(&dir)?;
+        let store = open_store(&dir)?;
         if !present {
             let parent = std::fs::File::open(&settings.data_dir).and_then(|d| d.sync_all());
             let what = settings.data_dir.display().to_string();
             parent.map_err(|source| ClusterError::Io { what, source })?;
         }
-        Cluster::open_on(Arc::new(store), settings, objects)
+        Cluster::open_on(store, settings, objects)
     }
 
     /// As [`Cluster::open`], on a store that is open.

@@ -16,7 +16,7 @@ use thalweg_shards::{
 };
 
 use super::{
-    store::{MemoryStore, MetadataStore},
+    store::{MemoryStore, MetadataStore, open_sled},
     *,
 };
 
@@ -495,7 +495,7 @@ fn a_refused_fresh_start_leaves_nothing_behind() {
     let mut world = World::new();
     world.open();
     let dir = tempfile::tempdir().expect("temporary directory");
-    assert!(Cluster::open(settings_of(1, dir.path(), 5), &world.objects).is_err());
+    assert!(Cluster::open(settings_of(1, dir.path(), 5), &open_sled, &world.objects).is_err());
     assert_eq!(std::fs::read_dir(dir.path()).expect("listing").count(), 0);
 }
 
@@ -503,7 +503,7 @@ fn a_refused_fresh_start_leaves_nothing_behind() {
 fn the_embedded_store_carries_a_cluster_over_a_restart() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let objects = Objects::new();
-    let open = || Cluster::open(settings_of(1, dir.path(), 3), &objects).expect("opens");
+    let open = || Cluster::open(settings_of(1, dir.path(), 3), &open_sled, &objects).expect("opens");
     let running = run(open());
     let topic = running.create_one("t", 3);
     let partition = PartitionId { topic, index: 2 };

@@ -107,6 +107,13 @@ class Broker:
         if code != self.clean_exit:
             self.fail(f"stopped with exit code {code}")
 
+    def ended(self, timeout=60):
+        """Waits until the process ends by itself; returns its exit code."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.fail(f"still runs after {timeout} s")
+
     def remove(self):
         """Kills the process if it runs, and removes its directory."""
         self.kill()
@@ -184,6 +191,18 @@ class Thalweg(Broker):
             if time.monotonic() > deadline:
                 self.fail("printed no ready line in time")
             time.sleep(0.005)
+
+
+class Faulty(Thalweg):
+    """The broker on devices that lose at its death what was not durable, and that fail as `flags` say (tests/faulty)."""
+
+    def __init__(self, settings=None, *flags):
+        super().__init__(settings)
+        self.flags = list(flags)
+        self.binary = f"{self.binary}-faulty"
+
+    def command(self):
+        return [self.binary, *self.flags, *super().command()[2:]]
 
 
 class Kafka(Broker):

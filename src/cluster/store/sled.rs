@@ -14,7 +14,7 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use super::{
@@ -93,6 +93,14 @@ impl SledStore {
             Compare::Value(key, value) => self.entry(key)?.is_some_and(|e| e.versioned.value == *value),
         })
     }
+}
+
+/// As [`SledStore::open`], behind the port: what a broker's start is given to open its metadata with.
+///
+/// # Errors
+/// As [`SledStore::open`].
+pub fn open_sled(dir: &Path) -> Result<Arc<dyn MetadataStore>, MetadataError> {
+    Ok(Arc::new(SledStore::open(dir)?))
 }
 
 impl MetadataStore for SledStore {

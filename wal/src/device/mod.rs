@@ -4,6 +4,7 @@ mod buf;
 #[cfg(test)]
 mod contract;
 mod glommio;
+mod medium;
 mod memory;
 mod simulated;
 
@@ -13,6 +14,7 @@ use bytes::Bytes;
 
 pub use buf::{IoBuf, Region};
 pub use glommio::{DeviceError, GlommioDevice, SliceOptions, WalSync};
+pub use medium::Medium;
 pub use memory::MemoryDevice;
 pub use simulated::{Operation, SimulatedDevice, SimulatedFaults};
 

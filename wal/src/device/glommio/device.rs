@@ -1,21 +1,19 @@
-//! The device port over a slice.
+//! The device port over a slice: what makes a write durable.
 
-use std::{io, os::fd::AsRawFd, path::Path, rc::Rc};
+use std::{io, path::Path, rc::Rc};
 
 use bytes::Bytes;
-use glommio::io::DmaBuffer;
 
 use super::{
-    super::{Device, IoBuf, LocalBoxFuture, memory},
-    buffers::{DmaRegion, Home},
+    super::{Device, IoBuf, LocalBoxFuture, Medium},
+    file::SliceFile,
     slice::{self, DeviceError, Slice, SliceOptions, WalSync},
 };
-use crate::format::BLOCK;
 
 /// A slice on a disk. Exclusive while it lives: locked against other processes and other descriptors.
 pub struct GlommioDevice {
-    slice: Rc<Slice>,
-    home: Home,
+    medium: Rc<dyn Medium>,
+    sync: WalSync,
 }
 
 impl GlommioDevice {
@@ -32,8 +30,22 @@ impl GlommioDevice {
     /// # Errors
     /// [`DeviceError`].
     pub async fn open(path: &Path, options: SliceOptions) -> Result<GlommioDevice, DeviceError> {
-        let slice = Slice::open(path, options).await?;
-        Ok(GlommioDevice { slice: Rc::new(slice), home: Home::new() })
+        GlommioDevice::open_through(path, options, |file| file).await
+    }
+
+    /// As [`GlommioDevice::open`], with a layer between the device and its file: for tests of faults.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub async fn open_through(
+        path: &Path,
+        options: SliceOptions,
+        layer: impl FnOnce(Rc<dyn Medium>) -> Rc<dyn Medium>,
+    ) -> Result<GlommioDevice, DeviceError> {
+        let medium = layer(Rc::new(SliceFile::new(Slice::open(path, options).await?)));
+        // What an owner that died has written may still be volatile. What recovery reads must not vanish later.
+        medium.flush().await.map_err(slice::io_error("sync", path))?;
+        Ok(GlommioDevice { medium, sync: options.sync })
     }
 
     /// Opens for reading alone, and takes no lock, for `thalweg wal inspect`: every write fails.
@@ -41,72 +53,49 @@ impl GlommioDevice {
     /// # Errors
     /// [`DeviceError`].
     pub async fn open_read_only(path: &Path) -> Result<GlommioDevice, DeviceError> {
-        let slice = Slice::open_read_only(path).await?;
-        Ok(GlommioDevice { slice: Rc::new(slice), home: Home::new() })
+        let medium = Rc::new(SliceFile::new(Slice::open_read_only(path).await?));
+        Ok(GlommioDevice { medium, sync: WalSync::Dsync })
     }
 
     /// The flags of the open descriptor, as F_GETFL tells them.
+    ///
+    /// # Errors
+    /// The system does not tell.
     pub fn flags(&self) -> io::Result<i32> {
-        slice::flags(self.slice.file().as_raw_fd())
+        self.medium.flags()
     }
 }
 
 impl Device for GlommioDevice {
     fn len(&self) -> u64 {
-        self.slice.len()
+        self.medium.len()
     }
 
     fn alloc(&self, blocks: u32) -> IoBuf {
-        self.home.welcome();
-        let buf = self.slice.file().alloc_dma_buffer(blocks as usize * BLOCK as usize);
-        IoBuf::new(Box::new(DmaRegion::new(buf, &self.home)))
+        self.medium.alloc(blocks)
     }
 
     fn write(&self, at: u64, b: IoBuf) -> LocalBoxFuture<'static, (io::Result<()>, IoBuf)> {
-        if let Err(e) = memory::aligned(at, b.len(), self.slice.len() as usize) {
-            return Box::pin(std::future::ready((Err(e), b)));
+        let write = self.medium.write(at, b);
+        match self.sync {
+            WalSync::Dsync => write,
+            WalSync::Fdatasync => {
+                let medium = self.medium.clone();
+                Box::pin(async move {
+                    match write.await {
+                        (Ok(()), b) => (medium.flush().await, b),
+                        failed => failed,
+                    }
+                })
+            }
         }
-        let slice = self.slice.clone();
-        let len = b.len();
-        let region = DmaRegion::of(b, |len| slice.file().alloc_dma_buffer(len), &self.home);
-        Box::pin(async move {
-            let done = write_all(&slice, region.share(), at).await;
-            (done, IoBuf::filled(Box::new(region), len))
-        })
     }
 
     fn read(&self, at: u64, len: usize) -> LocalBoxFuture<'static, io::Result<Bytes>> {
-        self.home.welcome();
-        let (slice, home) = (self.slice.clone(), self.home.clone());
-        Box::pin(async move {
-            memory::range(at, len, slice.len() as usize)?;
-            if len == 0 {
-                return Ok(Bytes::new());
-            }
-            let read = slice.file().read_at(at, len).await?;
-            if read.len() < len {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "short read from the WAL slice"));
-            }
-            Ok(home.freeze_read(read))
-        })
+        self.medium.read(at, len)
     }
 
     fn wants_zeroing(&self) -> bool {
-        self.slice.is_file()
-    }
-}
-
-/// One write, whole, and durable when it returns `Ok`. A short write is an error: nothing is tried again.
-async fn write_all(slice: &Slice, buf: Rc<DmaBuffer>, at: u64) -> io::Result<()> {
-    let file = slice.file();
-    let len = buf.len();
-    let written = file.write_rc_at(buf, at).await?;
-    if written != len {
-        let why = format!("short write to the WAL slice: {written} of {len} bytes");
-        return Err(io::Error::new(io::ErrorKind::WriteZero, why));
-    }
-    match slice.sync() {
-        WalSync::Dsync => Ok(()),
-        WalSync::Fdatasync => Ok(file.fdatasync().await?),
+        self.medium.wants_zeroing()
     }
 }

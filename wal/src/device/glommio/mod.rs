@@ -5,6 +5,7 @@
 
 mod buffers;
 mod device;
+mod file;
 mod slice;
 #[cfg(test)]
 mod tests;

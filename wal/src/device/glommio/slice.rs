@@ -89,7 +89,7 @@ pub enum DeviceError {
     Kind(PathBuf),
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DeviceError {
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DeviceError {
     let path = path.to_owned();
     move |source| DeviceError::Io { what, path, source }
 }
@@ -160,7 +160,6 @@ fn file_system(path: &Path) -> io::Result<FileSystem> {
 pub(super) struct Slice {
     file: DmaFile,
     len: u64,
-    sync: WalSync,
     is_file: bool,
     locked: bool,
 }
@@ -198,10 +197,8 @@ impl Slice {
         if !lock(file.as_raw_fd(), libc::F_WRLCK).map_err(io_error("lock", path))? {
             return Err(in_use(path));
         }
-        // What an owner that died has written may still be volatile. What recovery reads must not vanish later.
-        file.fdatasync().await.map_err(io::Error::from).map_err(io_error("sync", path))?;
         let len = length(&file, path)?;
-        Ok(Slice { file, len, sync: options.sync, is_file, locked: true })
+        Ok(Slice { file, len, is_file, locked: true })
     }
 
     pub(super) async fn open_read_only(path: &Path) -> Result<Slice, DeviceError> {
@@ -210,7 +207,7 @@ impl Slice {
         let opened = OpenOptions::new().read(true).custom_flags(direct).dma_open(path).await;
         let file = opened.map_err(io::Error::from).map_err(io_error("open", path))?;
         let len = length(&file, path)?;
-        Ok(Slice { file, len, sync: WalSync::Dsync, is_file, locked: false })
+        Ok(Slice { file, len, is_file, locked: false })
     }
 
     pub(super) fn file(&self) -> &DmaFile {
@@ -219,10 +216,6 @@ impl Slice {
 
     pub(super) fn len(&self) -> u64 {
         self.len
-    }
-
-    pub(super) fn sync(&self) -> WalSync {
-        self.sync
     }
 
     pub(super) fn is_file(&self) -> bool {

@@ -1,9 +1,18 @@
-use std::{path::PathBuf, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    path::PathBuf,
+    rc::Rc,
+};
 
+use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 
-use super::{super::contract, DeviceError, GlommioDevice, SliceOptions, WalSync};
-use crate::{Device, format::BLOCK};
+use super::{
+    super::{LocalBoxFuture, Medium, contract},
+    DeviceError, GlommioDevice, SliceOptions, WalSync,
+};
+use crate::{Device, IoBuf, format::BLOCK};
 
 /// A directory on the file system that the tests are built on, which is a disk where /tmp may be memory.
 fn directory() -> tempfile::TempDir {
@@ -32,6 +41,77 @@ fn a_file_holds_the_contract_with_either_sync() {
             assert_eq!(flags & libc::O_DIRECT, libc::O_DIRECT);
             assert_eq!(flags & libc::O_DSYNC == libc::O_DSYNC, sync == WalSync::Dsync);
             contract::holds(Rc::new(device)).await;
+        });
+    }
+}
+
+/// Tells what ends, in order; flushes fail when they shall.
+struct Watched {
+    file: Rc<dyn Medium>,
+    ended: Rc<RefCell<Vec<&'static str>>>,
+    flush_fails: Rc<Cell<bool>>,
+}
+
+impl Medium for Watched {
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+
+    fn alloc(&self, blocks: u32) -> IoBuf {
+        self.file.alloc(blocks)
+    }
+
+    fn write(&self, at: u64, b: IoBuf) -> LocalBoxFuture<'static, (io::Result<()>, IoBuf)> {
+        let (write, ended) = (self.file.write(at, b), self.ended.clone());
+        Box::pin(async move {
+            let done = write.await;
+            ended.borrow_mut().push("write");
+            done
+        })
+    }
+
+    fn read(&self, at: u64, len: usize) -> LocalBoxFuture<'static, io::Result<Bytes>> {
+        self.file.read(at, len)
+    }
+
+    fn flush(&self) -> LocalBoxFuture<'static, io::Result<()>> {
+        self.ended.borrow_mut().push("flush");
+        if self.flush_fails.get() {
+            return Box::pin(async { Err(io::Error::other("it is gone")) });
+        }
+        self.file.flush()
+    }
+
+    fn flags(&self) -> io::Result<i32> {
+        self.file.flags()
+    }
+
+    fn wants_zeroing(&self) -> bool {
+        self.file.wants_zeroing()
+    }
+}
+
+#[test]
+fn a_write_is_durable_by_its_flag_or_by_a_flush_that_follows_it() {
+    let expected: [(WalSync, &[&str]); 2] =
+        [(WalSync::Dsync, &["flush", "write"]), (WalSync::Fdatasync, &["flush", "write", "flush"])];
+    for (sync, order) in expected {
+        let (dir, options) = (directory(), SliceOptions { sync, allow_tmpfs: false });
+        let path = slice(&dir, options);
+        let (ended, flush_fails) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
+        run(async {
+            let (seen, fails) = (ended.clone(), flush_fails.clone());
+            let layer = |file| Rc::new(Watched { file, ended: seen, flush_fails: fails }) as Rc<dyn Medium>;
+            let device = GlommioDevice::open_through(&path, options, layer).await.expect("opened");
+            let write = || {
+                let mut buf = device.alloc(1);
+                buf.put(&[1; BLOCK as usize]);
+                device.write(0, buf)
+            };
+            write().await.0.expect("written");
+            assert_eq!(*ended.borrow(), order, "the one of the opening, then what the write takes");
+            flush_fails.set(true);
+            assert_eq!(write().await.0.is_err(), sync == WalSync::Fdatasync, "a flush that fails fails the write");
         });
     }
 }
