@@ -1,0 +1,150 @@
+"""The real broker on devices that lose at its death what was not durable, and that fail: nothing acknowledged is lost.
+
+kill -9 alone does not show that, for the kernel keeps what a dead process has written. `thalweg-faulty` (tests/faulty) serves as
+`thalweg` does, over devices that make a kill a loss of power.
+"""
+
+import re
+import subprocess
+import time
+
+import brokers
+import pytest
+from load import NOTHING_UPLOADED, SETTINGS, Load, Lost, check_everything, create_topic, kill_in_a_loop
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def start(broker):
+    """Starts a broker with the topic, under load."""
+    broker.start()
+    create_topic(broker.bootstrap)
+    return Load(broker.bootstrap)
+
+
+@pytest.fixture
+def faulty():
+    """Makes a broker on faulty devices; it is gone after the test, and its log shown when that failed."""
+    made = []
+
+    def make(settings, *flags):
+        made.append(brokers.Faulty(settings, *flags))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        broker.remove()
+
+
+def last_line(broker):
+    return broker.fresh_log().strip().splitlines()[-1]
+
+
+def test_power_is_lost_in_a_loop(pytestconfig):
+    """Every restart with another number of shards and the other way of syncing."""
+    broker = brokers.Faulty(SETTINGS)
+
+    def other_sync(number):
+        if number >= 0:
+            broker.settings["wal.sync"] = ["fdatasync", "dsync"][number % 2]
+
+    kill_in_a_loop(broker, max(pytestconfig.getoption("--rounds"), 4), other_sync)
+
+
+def test_power_is_lost_in_a_loop_with_nothing_uploaded(pytestconfig):
+    kill_in_a_loop(brokers.Faulty(NOTHING_UPLOADED | {"wal.sync": "fdatasync"}), max(pytestconfig.getoption("--rounds") // 2, 1))
+
+
+def test_without_dsync_the_loss_is_found(faulty):
+    """The other way round: with O_DSYNC taken out, the test above must fail."""
+    broker = faulty(NOTHING_UPLOADED)
+    broker.start()
+    create_topic(broker.bootstrap)
+    broker.stop()
+    broker.flags = ["--without-dsync"]
+    broker.start()
+    load = Load(broker.bootstrap)
+    load.wait_for(10_000, 60)
+    acknowledged = load.finish()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.kill()
+    broker.flags = []
+    broker.start()
+    with pytest.raises(Lost, match=r"holds 0\.\.0, acknowledged were 0\.\.[1-9]"):
+        check_everything(broker.bootstrap, acknowledged)
+
+
+def test_without_a_sync_of_the_metadata_the_loss_is_found(faulty):
+    """The ring is trimmed because of commits; when those are not durable, nothing has the records."""
+    broker = faulty(SETTINGS | {"object.upload.bytes": 1 << 20})
+    broker.start()
+    create_topic(broker.bootstrap)
+    broker.stop()
+    broker.flags = ["--without-metadata-sync"]
+    broker.start()
+    load = Load(broker.bootstrap)
+    load.wait_for(20_000, 60)
+    load.finish()
+    broker.kill()
+    broker.flags = []
+    with pytest.raises(brokers.BrokerFailed, match="is neither in it nor in a committed object"):
+        broker.start()
+
+
+@pytest.mark.parametrize("group", [1, 50, 200])
+def test_a_torn_write_at_death(faulty, group):
+    broker = faulty(NOTHING_UPLOADED, "--device-fault", f"torn-death={group}")
+    load = start(broker)
+    assert broker.ended() == -9
+    load.pause()
+    acknowledged = list(load.acknowledged)
+    broker.flags = []
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    load.resume()
+    load.wait_for(1_000, 60)
+    check_everything(broker.bootstrap, load.finish())
+    broker.stop()
+
+
+def test_a_stalled_disk_delays_and_loses_nothing(faulty):
+    broker = faulty(SETTINGS, "--device-fault", "stall=20:5")
+    load = start(broker)
+    began = time.monotonic()
+    load.wait_for(20_000, 60)
+    acknowledged = load.finish()
+    assert time.monotonic() - began > 5 and "a device fails: Stall" in broker.fresh_log()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
+    broker.remove_wal()
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+
+
+def test_a_flipped_bit_in_acknowledged_data_refuses_the_start(faulty):
+    broker = faulty(NOTHING_UPLOADED | {"shards": 1}, "--device-fault", "flip-bit=100")
+    load = start(broker)
+    load.wait_for(20_000, 60)
+    acknowledged = load.finish()
+    broker.kill()
+    broker.flags = []
+    with pytest.raises(brokers.BrokerFailed) as refused:
+        broker.start()
+    assert "ended with 2 " in str(refused.value)
+    lost = re.search(r"wal\.path: \S+: acknowledged data is damaged at LSN \d+ .*: a record batch in the group fails its CRC; .*"
+                     r"; partition (\S+) lacks offsets (\d+) to (\d+)", str(refused.value))
+    assert lost and "--accept-loss" in str(refused.value), refused.value
+    told = subprocess.run(
+        [broker.binary.removesuffix("-faulty"), "wal", "inspect", str(broker.data / "wal")], capture_output=True, text=True, check=True
+    ).stdout
+    assert f"lacks offsets {lost.group(2)} to {lost.group(3)}" in told, told
+    broker.flags = ["--accept-loss"]
+    broker.start()
+    with pytest.raises(Lost):
+        check_everything(broker.bootstrap, acknowledged)
+    # What lies before the damage is there, and right.
+    index = int(lost.group(1).rsplit("-", 1)[1])
+    before = [0] * len(acknowledged)
+    before[index] = int(lost.group(2))
+    assert before[index] > 0
+    check_everything(broker.bootstrap, before)
