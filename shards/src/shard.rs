@@ -447,19 +447,27 @@ impl Shard {
     pub(crate) fn poison(&mut self, why: &str) {
         if !self.poisoned {
             self.poisoned = true;
-            let text = format!("WAL slice of shard {}: {why}; nothing more is acknowledged", self.config.id);
+            let text = format!(
+                "shard {}: {why}; nothing more is acknowledged. What was acknowledged is durable: look at the disk, then start \
+                 again",
+                self.config.id
+            );
             let _gone = self.ports.failed.try_send(text);
         }
         self.refuse_waiting();
     }
 
-    /// Whether a stop is complete: all durable, uploaded and trimmed, or out of time.
+    /// Whether a stop is complete: all durable, uploaded and trimmed, or out of time. A poisoned slice is never trimmed, and what
+    /// is staged in it never becomes durable.
     fn stopped(&mut self) -> bool {
         let Some(stop) = &self.stopping else { return false };
+        let late = self.now >= stop.deadline;
+        let uploaded = self.unresolved_bytes() == 0;
+        if self.poisoned {
+            return uploaded || late;
+        }
         let idle = self.sealed.is_empty() && self.log.staged_bytes() == 0 && self.waiting.is_empty();
-        let left = self.unresolved_bytes();
-        let clean = idle && left == 0 && self.log.trim_point() >= self.log.durable();
-        clean || (self.now >= stop.deadline && (idle || self.poisoned))
+        idle && (late || (uploaded && self.log.trim_point() >= self.log.durable()))
     }
 }
 

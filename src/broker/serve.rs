@@ -100,7 +100,8 @@ pub fn serve(
     }
     running.stop(Duration::from_millis(config.shutdown_timeout_ms))?;
     tokio.shutdown_timeout(Duration::from_secs(1));
-    failure.map_or(Ok(()), |why| Err(StartError::Failed(why)))
+    // What fails during the stop counts too.
+    failure.or_else(|| failures.try_recv().ok()).map_or(Ok(()), |why| Err(StartError::Failed(why)))
 }
 
 /// The addresses to listen on, with what clients of each are told; port 0 is resolved to the port chosen.

@@ -5,6 +5,7 @@ kill -9 alone does not show that, for the kernel keeps what a dead process has w
 """
 
 import re
+import signal
 import subprocess
 import time
 
@@ -89,6 +90,71 @@ def test_without_a_sync_of_the_metadata_the_loss_is_found(faulty):
     broker.flags = []
     with pytest.raises(brokers.BrokerFailed, match="is neither in it nor in a committed object"):
         broker.start()
+
+
+POISONED = (
+    r"stopped: shard \d: the WAL slice is poisoned by an I/O error: Input/output error \(os error 5\); nothing more is acknowledged. "
+    r"What was acknowledged is durable: look at the disk, then start again"
+)
+
+
+@pytest.mark.parametrize("fault, sync", [("eio-write=300", "dsync"), ("eio-flush=300", "fdatasync"), ("eio-superblock=12", "dsync")])
+def test_an_io_error_stops_the_broker_after_a_last_upload(faulty, fault, sync):
+    broker = faulty(SETTINGS | {"wal.sync": sync}, "--device-fault", fault)
+    load = start(broker)
+    # Well below shutdown.timeout.ms: it ends when the last upload is committed.
+    assert broker.ended(20) == 1
+    assert re.fullmatch(POISONED, last_line(broker))
+    assert " bytes stay in the WAL" not in broker.fresh_log()
+    load.pause()
+    acknowledged = list(load.acknowledged)
+    assert sum(acknowledged) > 1_000
+    # All that was durable is uploaded: the log is not needed, nor is it for the producer's state.
+    broker.remove_wal()
+    broker.flags = []
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    load.resume()
+    load.wait_for(1_000, 60)
+    check_everything(broker.bootstrap, load.finish())
+    broker.stop()
+
+
+def test_an_io_error_while_the_store_is_away_leaves_everything_in_the_log(faulty, s3):
+    settings = SETTINGS | s3.settings("io-error") | {"shutdown.timeout.ms": 2_000}
+    broker = faulty(settings, "--device-fault", "eio-write=600")
+    load = start(broker)
+    load.wait_for(1_000, 60)
+    s3.faults.set("down")
+    assert broker.ended() == 1
+    assert re.fullmatch(POISONED, last_line(broker))
+    assert "bytes stay in the WAL" in broker.fresh_log()
+    load.pause()
+    acknowledged = list(load.acknowledged)
+    s3.faults.set("ok")
+    broker.flags = []
+    broker.settings["shards"] = 3
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    load.resume()
+    load.wait_for(1_000, 60)
+    check_everything(broker.bootstrap, load.finish())
+    broker.stop()
+
+
+def test_an_io_error_during_the_stop_is_told_too(faulty):
+    """The last upload lets the ring be trimmed; that write is the fifth of a superblock, after creating and opening."""
+    broker = faulty(NOTHING_UPLOADED | {"shards": 1}, "--device-fault", "eio-superblock=5")
+    load = start(broker)
+    load.wait_for(5_000, 60)
+    acknowledged = load.finish()
+    broker.process.send_signal(signal.SIGTERM)
+    assert broker.ended(20) == 1
+    assert re.fullmatch(POISONED, last_line(broker))
+    broker.remove_wal()
+    broker.flags = []
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
 
 
 @pytest.mark.parametrize("group", [1, 50, 200])
