@@ -7,6 +7,7 @@ import pytest
 def pytest_addoption(parser):
     parser.addoption("--broker", default="thalweg", help="thalweg (default), kafka, or HOST:PORT of a running broker")
     parser.addoption("--records", type=int, default=100_000, help="records that each client moves")
+    parser.addoption("--polls", type=int, default=20_000, help="long polls that must leave nothing behind")
     parser.addoption("--rounds", type=int, default=6, help="kills of the crash test")
     parser.addoption("--megabytes", type=int, default=200, help="text that the whole-path test moves")
 

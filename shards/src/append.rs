@@ -24,11 +24,20 @@ const ZERO_CHUNK_BYTES: u32 = 1 << 20;
 /// A log that rests this long gets a marker, so that its last group is confirmed.
 const CONFIRM_AFTER: Duration = Duration::from_millis(100);
 
+/// What a group holds, to be counted when it is durable.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    batches: u64,
+    records: u64,
+    bytes: u64,
+}
+
 /// What was staged since the last seal.
 #[derive(Default)]
 pub(crate) struct OpenGroup {
     /// Partition and its next offset after each batch, in order.
     parts: Vec<(PartitionId, Offset)>,
+    tally: Tally,
     /// Requests whose last batch is in this group.
     appends: Vec<Waiter>,
 }
@@ -39,6 +48,7 @@ pub(crate) struct SealedGroup {
     sealed_at: Mono,
     bytes: u64,
     parts: Vec<(PartitionId, Offset)>,
+    tally: Tally,
 }
 
 struct Waiter {
@@ -128,11 +138,11 @@ impl Shard {
         let lsn = self.log.push(room, id, &batch.head, &batch.body);
         partition.ring.push(&batch.head, lsn);
         self.open_group.parts.push((id, partition.next));
+        let tally = &mut self.open_group.tally;
+        tally.batches += 1;
+        tally.records += u64::try_from(batch.head.record_count()).unwrap_or(0);
+        tally.bytes += u64::from(size);
         self.batches_waiting += 1;
-        let meters = &self.ports.meters;
-        meters.appended_bytes.increment(u64::from(size));
-        meters.appended_batches.increment(1);
-        meters.appended_records.increment(batch.head.record_count() as u64);
         let log_append_time = partition.settings.log_append_time.then_some(self.wall);
         Ok(Staged::New(Appended { base_offset, log_append_time, log_start: partition.log_start }))
     }
@@ -193,8 +203,8 @@ impl Shard {
     /// Step 4: hands the group to the device, in a task that nobody drops.
     fn submit(&mut self, write: thalweg_wal::GroupWrite) {
         let thalweg_wal::GroupWrite { id, at, start, end, buf } = write;
-        let parts = std::mem::take(&mut self.open_group.parts);
-        self.sealed.push_back(SealedGroup { end, sealed_at: self.now, bytes: buf.len() as u64, parts });
+        let (parts, tally) = (std::mem::take(&mut self.open_group.parts), std::mem::take(&mut self.open_group.tally));
+        self.sealed.push_back(SealedGroup { end, sealed_at: self.now, bytes: buf.len() as u64, parts, tally });
         self.last_write = self.now;
         self.ports.pace.spend(self.now, buf.len() as u64);
         let (done, events) = (self.ports.device.write(at, buf), self.events.clone());
@@ -214,12 +224,20 @@ impl Shard {
         self.cache.insert(start, group);
         while self.sealed.front().is_some_and(|g| g.end <= durable) {
             let Some(group) = self.sealed.pop_front() else { break };
-            self.ports.meters.wal_commit_seconds.record(self.now.since(group.sealed_at).as_secs_f64());
+            self.count_durable(&group);
             for (partition, end) in group.parts {
                 self.expose(partition, end);
             }
         }
         self.acknowledge(durable);
+    }
+
+    fn count_durable(&self, group: &SealedGroup) {
+        let meters = &self.ports.meters;
+        meters.wal_commit_seconds.record(self.now.since(group.sealed_at).as_secs_f64());
+        meters.appended_batches.increment(group.tally.batches);
+        meters.appended_records.increment(group.tally.records);
+        meters.appended_bytes.increment(group.tally.bytes);
     }
 
     /// Step 6: a partition's batches become visible, and parked fetches learn of it.

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use metrics::Counter;
 use thalweg_record::{Offset, PartitionId};
 use thalweg_wal::Lsn;
 
@@ -141,8 +142,8 @@ impl Shard {
             Source::Memory => {
                 let batches = self.within(partition, part, owed, true);
                 let pieces: Vec<Bytes> = runs(&batches).filter_map(|(lsn, len)| self.cache.get(lsn, len)).collect();
-                self.ports.meters.reads.tail.increment(1);
-                self.ports.meters.read_bytes.tail.increment(pieces.iter().map(|p| p.len() as u64).sum());
+                let meters = &self.ports.meters;
+                count_read(&meters.reads.tail, &meters.read_bytes.tail, &pieces);
                 Found::Ready(pieces)
             }
             Source::Ring => Found::Ring(self.within(partition, part, owed, false)),
@@ -188,9 +189,7 @@ impl Shard {
             Found::Objects(objects) => {
                 let meters = self.ports.meters.clone();
                 let done = Box::new(move |read: Result<Vec<Bytes>, ColdError>| {
-                    meters.reads.object.increment(1);
-                    let bytes = read.iter().flatten().map(|piece| piece.len() as u64).sum();
-                    meters.read_bytes.object.increment(bytes);
+                    count_read(&meters.reads.object, &meters.read_bytes.object, read.as_deref().unwrap_or_default());
                     let late = read.map_err(|_| PartitionError::Storage);
                     reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
                 });
@@ -290,6 +289,14 @@ enum Found {
     Ready(Vec<Bytes>),
     Ring(Vec<RingEntry>),
     Objects(Vec<Rc<crate::meta::CommittedObject>>),
+}
+
+/// Counts a read that brought something.
+pub(crate) fn count_read(reads: &Counter, bytes: &Counter, pieces: &[Bytes]) {
+    if !pieces.is_empty() {
+        reads.increment(1);
+        bytes.increment(pieces.iter().map(|piece| piece.len() as u64).sum());
+    }
 }
 
 fn frame(partition: &Partition) -> Taken {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use thalweg_record::Batch;
 use thalweg_wal::{Device, Log, Lsn};
 
-use crate::{event::Event, partition::RingEntry, runtime::Queue, shard::Shard};
+use crate::{event::Event, partition::RingEntry, read::count_read, runtime::Queue, shard::Shard};
 
 /// Batches of other partitions between two of ours are read along when they are no more than this.
 const GAP_BYTES: u64 = 64 << 10;
@@ -127,12 +127,12 @@ impl Shard {
         let (events, meters) = (self.events.clone(), self.ports.meters.clone());
         let task = async move {
             let result = read_spans(device, ring, spans).await;
-            if let Err(error) = &result {
-                tracing::error!(%lsn, %error, "reading from the WAL ring failed");
+            let result = result.map(|batches| batches.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>());
+            match &result {
+                Ok(batches) => count_read(&meters.reads.ring, &meters.read_bytes.ring, batches),
+                Err(error) => tracing::error!(%lsn, %error, "reading from the WAL ring failed"),
             }
-            meters.reads.ring.increment(1);
-            meters.read_bytes.ring.increment(bytes);
-            (read.done)(result.map(|batches| batches.into_iter().map(|(_, bytes)| bytes).collect()));
+            (read.done)(result);
             let _gone = events.try_send(Event::RingReadEnded { lsn, bytes });
         };
         self.ports.runtime.spawn(Queue::Cold, "ring-read", Box::pin(task));

@@ -213,6 +213,7 @@ impl Shard {
         }
         let waiting = |p: &Partition| p.ring.from(p.committed_end, p.high_watermark).count();
         self.batches_waiting = self.partitions.iter().map(waiting).sum();
+        self.ports.meters.partitions.set(self.partitions.len() as f64);
         Ok(())
     }
 
@@ -435,6 +436,7 @@ impl Shard {
         meters.wal_capacity_bytes.set(self.log.capacity_bytes() as f64);
         meters.wal_trim_lag_bytes.set((self.log.durable().0 - self.log.trim_point().0) as f64);
         meters.tail_cache_bytes.set(self.cache.bytes() as f64);
+        meters.fetch_watches.set(self.watches.connections() as f64);
         meters.staged_bytes.set(self.bytes_in_flight() as f64);
     }
 

@@ -65,6 +65,11 @@ impl Watches {
         }
     }
 
+    /// How many connections watch anything.
+    pub fn connections(&self) -> usize {
+        self.by_conn.len()
+    }
+
     /// How many connections watch `partition`.
     pub fn on(&self, partition: PartitionId) -> u32 {
         self.by_partition.get(&partition).map_or(0, |conns| conns.len() as u32)

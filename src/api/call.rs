@@ -10,7 +10,7 @@ use kafka_protocol::{
 use thalweg_record::Mono;
 use thalweg_shards::runtime::LocalBoxFuture;
 
-use super::{Caller, Edge};
+use super::{Caller, Edge, ErrorCodes, ErrorTally};
 use crate::net::{Permit, guarded};
 
 /// What a handler's future resolves to.
@@ -80,7 +80,7 @@ impl Call {
     }
 
     /// Encodes an answer in the request's version.
-    pub fn respond<T: Encodable>(&self, answer: &T) -> Response {
+    pub fn respond<T: Encodable + ErrorCodes>(&self, answer: &T) -> Response {
         Response::encode(answer, self.version)
     }
 }
@@ -94,6 +94,8 @@ pub struct Response {
     pub silent: bool,
     /// After it, the connection is not read for this long (KIP-219).
     pub pause: Duration,
+    /// The error codes in it, to be counted when it is sent.
+    pub errors: ErrorTally,
     held: Vec<Permit>,
 }
 
@@ -102,16 +104,16 @@ impl Response {
     ///
     /// # Panics
     /// When the message cannot be encoded in `version`: our own answer breaks the schema.
-    pub fn encode<T: Encodable>(answer: &T, version: i16) -> Response {
+    pub fn encode<T: Encodable + ErrorCodes>(answer: &T, version: i16) -> Response {
         let size = answer.compute_size(version).expect("our own answer fits the schema");
         let mut body = BytesMut::with_capacity(size);
         answer.encode(&mut body, version).expect("our own answer fits the schema");
-        Response { pieces: vec![body.freeze()], ..Response::default() }
+        Response { pieces: vec![body.freeze()], errors: ErrorTally::of(answer), ..Response::default() }
     }
 
-    /// A body of pieces encoded already.
-    pub fn from_pieces(pieces: Vec<Bytes>) -> Response {
-        Response { pieces, ..Response::default() }
+    /// A body of pieces encoded already, with the error codes in it.
+    pub fn from_pieces(pieces: Vec<Bytes>, errors: ErrorTally) -> Response {
+        Response { pieces, errors, ..Response::default() }
     }
 
     /// No answer at all.

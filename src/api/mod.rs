@@ -7,6 +7,7 @@ mod call;
 mod control;
 mod described;
 pub mod edge;
+mod error_codes;
 pub mod errors;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -43,5 +44,6 @@ pub mod table;
 
 pub use call::{Api, Call, Close, Handled, Handler, Pending, Response};
 pub use edge::{Caller, Edge, EdgeParts, Stopping};
+pub use error_codes::{ErrorCodes, ErrorTally};
 pub use k00_produce::Opening;
 pub use k18_api_versions::unsupported_version;

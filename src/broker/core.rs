@@ -29,6 +29,7 @@ use crate::{
     config::Config,
     coordinator::group::{GroupActor, GroupConfig, GroupPorts, GroupRequest},
     net::{self, Advertised, Arrival, Connections, EdgeLimits},
+    telemetry::GroupMeters,
 };
 
 /// Uploads of one shard under way at once; each may hold an object's worth of memory.
@@ -126,6 +127,7 @@ fn serve(
         inbox: parts.group_inbox.clone(),
         snapshot: go.snapshot.clone(),
         config: GroupConfig::of(&parts.config),
+        meters: GroupMeters::new(parts.id),
     });
     open_edge(parts, go.control, go.snapshot, runtime)
 }

@@ -34,8 +34,9 @@ use crate::{
         topic_config::{BrokerDefaults, CompressionLevels},
     },
     config::{Config, Endpoint, TimestampType, host},
+    coordinator::group::GroupRequest,
     net::{self, Advertised, Connections},
-    telemetry::{self, Exporter, Health, Stage},
+    telemetry::{self, Exporter, Health, Lags, Stage},
 };
 
 /// Connections that have not finished what is in flight after this long are cut.
@@ -81,10 +82,11 @@ pub fn serve(
         .enable_all()
         .build()?;
     let addresses = addresses(&config)?;
-    let health = Health::new();
-    let http = telemetry(&config, &health, &tokio)?;
+    let (health, lags) = (Health::new(), Lags::default());
+    let http = telemetry(&config, &health, &lags, &tokio)?;
     let store = stores::open(&config.object_store_url, tokio.handle())?;
     let running = Running::start(&config, ports, accept_loss, &addresses, store, &health, failed)?;
+    lags.connect(&running.lanes, &running.groups);
     health.set(Stage::Ready);
     let start_ms = mono_now().since(began).as_millis() as u64;
     let kafka = addresses.iter().map(|(address, _)| *address).collect();
@@ -124,6 +126,7 @@ fn refused(key: &'static str, endpoint: &Endpoint, error: &std::io::Error) -> St
 fn telemetry(
     config: &Config,
     health: &Health,
+    lags: &Lags,
     tokio: &tokio::runtime::Runtime,
 ) -> Result<Option<SocketAddr>, StartError> {
     let exporter = Exporter::install().map_err(|e| std::io::Error::other(e.to_string()))?;
@@ -133,10 +136,10 @@ fn telemetry(
         Some(endpoint) => Some(bind(endpoint).map_err(|e| refused("http.listen", endpoint, &e))?),
     };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    let health = health.clone();
+    let (health, lags) = (health.clone(), lags.clone());
     tokio.spawn(async move {
         // It serves until the runtime is shut down, so that /readyz tells of the stop.
-        if let Err(error) = telemetry::serve(listener, exporter, health, std::future::pending()).await {
+        if let Err(error) = telemetry::serve(listener, exporter, lags, health, std::future::pending()).await {
             tracing::error!(%error, "the HTTP endpoint ended");
         }
     });
@@ -146,6 +149,7 @@ fn telemetry(
 /// Everything that has to be stopped.
 struct Running {
     lanes: Vec<ShardLane>,
+    groups: Vec<Sender<GroupRequest>>,
     connections: Arc<Connections>,
     executors: Vec<Executor>,
     cluster: ClusterThread,
@@ -241,7 +245,18 @@ impl Running {
         });
         let cluster = actors.start(lanes.clone(), edges, fatal)?;
         await_all(&reports, shards, Milestone::Serving)?;
-        Ok(Running { lanes, connections, executors, cluster, cluster_lanes, slices, closing, end, _watchdog: watchdog })
+        Ok(Running {
+            lanes,
+            groups,
+            connections,
+            executors,
+            cluster,
+            cluster_lanes,
+            slices,
+            closing,
+            end,
+            _watchdog: watchdog,
+        })
     }
 
     fn stop(self, timeout: Duration) -> Result<(), StartError> {

@@ -18,7 +18,7 @@ use super::{
     chunk::ChunkPool,
     flow::{Flow, Ticket},
     frame::{FrameError, FrameReader},
-    header::RequestHead,
+    header::{RequestHead, response_head_len},
 };
 use crate::api::{Call, Caller, Close, Edge, Handled, Handler, Response, table, unsupported_version};
 
@@ -253,10 +253,14 @@ impl Connection {
     }
 
     fn count(&self, due: &Due, response: &Response) {
+        self.edge.meters.errors(due.key as i16, &response.errors);
         let Some(meters) = self.edge.meters.requests(due.key as i16) else { return };
         meters.requests.increment(1);
         meters.request_bytes.increment(due.ticket.bytes() as u64);
-        meters.response_bytes.increment(response.len() as u64);
+        if !response.silent {
+            let bytes = response_head_len(due.key, due.version) + response.len();
+            meters.response_bytes.increment(bytes as u64);
+        }
         meters.seconds.record(self.now().since(due.received).as_secs_f64());
     }
 

@@ -86,13 +86,21 @@ fn unsigned_varint(frame: &mut Bytes) -> Result<u32, Undecodable> {
 /// # Panics
 /// When the answer is longer than 2 GiB: a fetch is bounded far below.
 pub fn put_response_head(out: &mut BytesMut, key: ApiKey, version: i16, correlation: i32, body_len: usize) {
-    let tagged = key != ApiKey::ApiVersions && key.response_header_version(version) >= 1;
-    let length = 4 + usize::from(tagged) + body_len;
+    let length = response_head_len(key, version) + body_len;
     out.put_i32(i32::try_from(length).expect("answers are far below 2 GiB"));
     out.put_i32(correlation);
-    if tagged {
+    if is_tagged(key, version) {
         out.put_u8(0);
     }
+}
+
+/// Length of an answer's header, without the length in front of it.
+pub fn response_head_len(key: ApiKey, version: i16) -> usize {
+    4 + usize::from(is_tagged(key, version))
+}
+
+fn is_tagged(key: ApiKey, version: i16) -> bool {
+    key != ApiKey::ApiVersions && key.response_header_version(version) >= 1
 }
 
 #[cfg(test)]

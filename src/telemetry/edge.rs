@@ -6,16 +6,19 @@ use metrics::{Counter, Gauge, Histogram};
 use thalweg_record::ShardId;
 use thalweg_shards::meters::buckets;
 
-use crate::api::table::TABLE;
+use crate::{
+    api::{ErrorTally, table::TABLE},
+    coordinator::group::{Census, GroupState},
+};
 
 thalweg_shards::meters! {
     /// Requests of one API key.
     pub struct RequestMeters(REQUEST_METRICS, labels: ["api"]) {
         /// Requests answered, by Kafka's name of the API.
         requests: Counter = "thalweg_requests_total", "requests";
-        /// Bytes of requests.
+        /// Bytes of requests, headers included.
         request_bytes: Counter = "thalweg_request_bytes_total", "bytes";
-        /// Bytes of responses.
+        /// Bytes of responses, headers included.
         response_bytes: Counter = "thalweg_response_bytes_total", "bytes";
         /// From the last byte of a request to its answer's being handed to the socket; a fetch that waits for records
         /// counts its wait.
@@ -45,25 +48,33 @@ thalweg_shards::meters! {
     }
 }
 
-thalweg_shards::meters! {
-    /// Consumer groups of one executor's coordinators.
-    pub struct GroupMeters(GROUP_METRICS, labels: ["shard"]) {
-        /// Consumer groups that are known.
-        groups: Gauge = "thalweg_groups", "groups";
-        /// Members of all groups.
-        members: Gauge = "thalweg_group_members", "members";
-        /// Rebalances that ended with a new generation.
-        rebalances: Counter = "thalweg_group_rebalances_total", "rebalances";
-        /// Offsets committed.
-        offset_commits: Counter = "thalweg_group_offset_commits_total", "offsets";
+thalweg_shards::families! {
+    /// One handle for each state of a consumer group.
+    ByState by "state" {
+        /// No members.
+        empty,
+        /// Members are called to join.
+        preparing_rebalance,
+        /// The leader assigns.
+        completing_rebalance,
+        /// All members have their assignment.
+        stable,
+        /// Being deleted.
+        dead,
     }
 }
 
 thalweg_shards::meters! {
-    /// One group on one topic.
-    pub struct LagMeters(LAG_METRICS, labels: ["group", "topic"]) {
-        /// Records between a group's committed offsets and the high watermarks, over the topic's partitions.
-        lag: Gauge = "thalweg_group_lag_records", "records";
+    /// Consumer groups of one executor's coordinator.
+    pub struct GroupMeters(GROUP_METRICS, labels: ["shard"]) {
+        /// Consumer groups that are known, by Kafka's states.
+        groups: ByState<Gauge> = "thalweg_groups", "groups";
+        /// Members of all groups.
+        members: Gauge = "thalweg_group_members", "members";
+        /// Rebalances that ended with a new generation.
+        rebalances: Counter = "thalweg_group_rebalances_total", "rebalances";
+        /// Offsets committed: partitions, not requests.
+        offset_commits: Counter = "thalweg_group_offset_commits_total", "offsets";
     }
 }
 
@@ -80,10 +91,30 @@ impl GroupMeters {
         GroupMeters::register(&[("shard", shard.0.to_string())])
     }
 
-    /// Says how far a group lags behind on a topic; 0 when either is gone. The series stays until the process ends.
-    pub fn set_lag(group: &str, topic: &str, records: u64) {
-        let labels = [("group", group.to_owned()), ("topic", topic.to_owned())];
-        LagMeters::register(&labels).lag.set(records as f64);
+    /// Counts the change from one census to another.
+    pub fn moved(&self, before: &Census, after: &Census) {
+        if before == after {
+            return;
+        }
+        let change = |gauge: &Gauge, before: u64, after: u64| {
+            if before != after {
+                gauge.increment(after as f64 - before as f64);
+            }
+        };
+        change(&self.members, before.members, after.members);
+        for state in GroupState::ALL {
+            change(self.in_state(state), before.in_state(state), after.in_state(state));
+        }
+    }
+
+    fn in_state(&self, state: GroupState) -> &Gauge {
+        match state {
+            GroupState::Empty => &self.groups.empty,
+            GroupState::PreparingRebalance => &self.groups.preparing_rebalance,
+            GroupState::CompletingRebalance => &self.groups.completing_rebalance,
+            GroupState::Stable => &self.groups.stable,
+            GroupState::Dead => &self.groups.dead,
+        }
     }
 }
 
@@ -115,13 +146,15 @@ impl EdgeMeters {
         self.requests.get(&key).map(|(_, meters)| meters)
     }
 
-    /// Counts an error code in a response. Codes are Kafka's, so there are few; 0, no error, is not counted.
-    pub fn error(&self, key: i16, code: i16) {
-        let Some((name, _)) = self.requests.get(&key).filter(|_| code != 0) else { return };
+    /// Counts the error codes of a response. Codes are Kafka's, so there are few.
+    pub fn errors(&self, key: i16, tally: &ErrorTally) {
+        let Some((name, _)) = self.requests.get(&key) else { return };
         let mut errors = self.errors.borrow_mut();
-        let counter = errors
-            .entry((key, code))
-            .or_insert_with(|| ErrorMeters::register(&[("api", name.clone()), ("code", code.to_string())]).errors);
-        counter.increment(1);
+        for (code, count) in tally.iter() {
+            let counter = errors
+                .entry((key, code))
+                .or_insert_with(|| ErrorMeters::register(&[("api", name.clone()), ("code", code.to_string())]).errors);
+            counter.increment(count);
+        }
     }
 }

@@ -7,7 +7,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use thalweg_shards::meters::{Kind, Metric, SHARD_METRICS, STORE_METRICS};
 
 use super::{
-    edge::{CONNECTION_METRICS, ERROR_METRICS, GROUP_METRICS, LAG_METRICS, REQUEST_METRICS},
+    edge::{CONNECTION_METRICS, ERROR_METRICS, GROUP_METRICS, REQUEST_METRICS},
+    lag::LAG_METRICS,
     process::{BUILD_METRICS, PROCESS_METRICS, ProcessMeters},
 };
 
@@ -45,7 +46,7 @@ impl Exporter {
         Ok(Exporter { handle, process: Arc::new(ProcessMeters::new()) })
     }
 
-    /// The text of `/metrics`. Takes milliseconds: never on a shard.
+    /// The text of `/metrics`, without consumer lag ([`super::Lags`]). Takes milliseconds: never on a shard.
     pub fn render(&self, ready: bool) -> String {
         self.process.sample(ready);
         self.handle.render()
@@ -87,7 +88,10 @@ mod tests {
     use thalweg_shards::meters::{ShardMeters, StoreMeters};
 
     use super::*;
-    use crate::telemetry::{EdgeMeters, GroupMeters};
+    use crate::{
+        api::ErrorTally,
+        telemetry::{EdgeMeters, GroupMeters},
+    };
 
     /// Everything registered, as /metrics shows it.
     fn rendered() -> String {
@@ -97,11 +101,10 @@ mod tests {
             describe();
             let (shard, store, edge) = (ShardMeters::new(ShardId(0)), StoreMeters::new(), EdgeMeters::new(ShardId(0)));
             GroupMeters::new(ShardId(0));
-            GroupMeters::set_lag("g", "t", 7);
             ProcessMeters::new().sample(true);
-            edge.error(0, 0);
-            edge.error(0, 3);
-            edge.error(0, 3);
+            let mut tally = ErrorTally::default();
+            [0, 3, 3].into_iter().for_each(|code| tally.add(code));
+            edge.errors(0, &tally);
             edge.requests(0).expect("Produce is served").seconds.record(0.003);
             for h in [&shard.wal_group_bytes, &shard.wal_commit_seconds, &shard.turn_seconds, &shard.upload_seconds] {
                 h.record(0.5);
@@ -113,12 +116,17 @@ mod tests {
         handle.render()
     }
 
+    /// The tables of what is registered with the recorder.
+    fn registered() -> impl Iterator<Item = &'static Metric> {
+        tables().filter(|m| LAG_METRICS.iter().all(|lag| lag.name != m.name))
+    }
+
     #[test]
     fn what_is_registered_is_what_the_tables_list() {
         let text = rendered();
         let shown: BTreeMap<&str, &str> =
             text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        let listed: BTreeMap<&str, &str> = tables()
+        let listed: BTreeMap<&str, &str> = registered()
             .map(|m| match m.kind {
                 Kind::Counter => (m.name, "counter"),
                 Kind::Gauge => (m.name, "gauge"),
@@ -126,7 +134,7 @@ mod tests {
             })
             .collect();
         assert_eq!(shown, listed);
-        for metric in tables() {
+        for metric in registered() {
             assert!(text.contains(&format!("# HELP {} {}", metric.name, metric.help)), "{}", metric.name);
         }
     }
@@ -139,12 +147,12 @@ mod tests {
             "thalweg_reads_total{shard=\"0\",tier=\"ring\"} 2",
             "thalweg_request_seconds_bucket{api=\"Produce\",le=\"0.005\"} 1",
             "thalweg_request_seconds_bucket{api=\"Produce\",le=\"0.002\"} 0",
-            "thalweg_group_lag_records{group=\"g\",topic=\"t\"} 7",
+            "thalweg_groups{shard=\"0\",state=\"stable\"} 0",
             "thalweg_ready 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
-        for metric in tables() {
+        for metric in registered() {
             let series = text.lines().find(|l| {
                 l.strip_prefix(metric.name)
                     .is_some_and(|rest| rest.starts_with(['{', ' ']) || rest.starts_with("_bucket"))

@@ -17,7 +17,7 @@ use axum::{
 };
 use tokio::{net::TcpListener, time::interval};
 
-use super::{Exporter, Health};
+use super::{Exporter, Health, Lags};
 
 /// How often histograms' samples are moved into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -32,6 +32,7 @@ const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub async fn serve(
     listener: Option<StdListener>,
     exporter: Exporter,
+    lags: Lags,
     health: Health,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -40,7 +41,7 @@ pub async fn serve(
         Some(listener) => {
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
-            axum::serve(listener, routes(exporter, health)).with_graceful_shutdown(stop).await
+            axum::serve(listener, routes(exporter, lags, health)).with_graceful_shutdown(stop).await
         }
         None => {
             stop.await;
@@ -59,9 +60,12 @@ async fn upkeep(exporter: Exporter) {
     }
 }
 
-fn routes(exporter: Exporter, health: Health) -> Router {
+fn routes(exporter: Exporter, lags: Lags, health: Health) -> Router {
     let (of_metrics, of_health, of_ready) = (health.clone(), health.clone(), health);
-    let metrics = async move || ([(CONTENT_TYPE, METRICS_TEXT)], exporter.render(of_metrics.ready().is_ok()));
+    let metrics = async move || {
+        let lags = lags.render().await;
+        ([(CONTENT_TYPE, METRICS_TEXT)], exporter.render(of_metrics.ready().is_ok()) + &lags)
+    };
     let healthz = async move || answer(of_health.alive(Instant::now()));
     let readyz = async move || answer(of_ready.ready());
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(healthz)).route("/readyz", get(readyz))
@@ -103,7 +107,7 @@ mod tests {
         let (health, exporter) = (Health::new(), Exporter::install().expect("the first recorder of this process"));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopping = async move { drop(stopped.await) };
-        let serving = runtime.spawn(serve(Some(listener), exporter, health.clone(), stopping));
+        let serving = runtime.spawn(serve(Some(listener), exporter, Lags::default(), health.clone(), stopping));
         let starting = ask(address, "/readyz");
         assert!(starting.starts_with("HTTP/1.1 503") && starting.contains("starting: "), "{starting}");
         assert!(ask(address, "/metrics").contains("\nthalweg_ready 0\n"));

@@ -7,9 +7,11 @@ mod edge;
 mod exporter;
 mod health;
 mod http;
+mod lag;
 mod process;
 
 pub use edge::{ConnectionMeters, EdgeMeters, GroupMeters, RequestMeters};
 pub use exporter::{Exporter, tables};
 pub use health::{Health, Stage};
 pub use http::serve;
+pub use lag::Lags;

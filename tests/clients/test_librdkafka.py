@@ -15,7 +15,7 @@ PARTITIONS = 4
 
 @functools.cache
 def _admin(bootstrap):
-    return AdminClient({"bootstrap.servers": bootstrap})
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
 
 
 def admin(broker):

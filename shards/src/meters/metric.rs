@@ -97,17 +97,19 @@ impl Handle for Histogram {
     }
 }
 
+/// Makes families of handles that differ in one label, whose values are the names of the members.
+#[macro_export]
 macro_rules! families {
     ($($(#[$outer:meta])* $family:ident by $label:literal { $($(#[$doc:meta])* $member:ident,)* })*) => {$(
         $(#[$outer])*
         #[derive(Debug)]
         pub struct $family<H> { $($(#[$doc])* pub $member: H,)* }
 
-        impl<H: Handle> Handle for $family<H> {
-            const KIND: Kind = H::KIND;
+        impl<H: $crate::meters::Handle> $crate::meters::Handle for $family<H> {
+            const KIND: $crate::meters::Kind = H::KIND;
             const LABEL: Option<&'static str> = Some($label);
 
-            fn register(name: &'static str, labels: Labels<'_>) -> Self {
+            fn register(name: &'static str, labels: $crate::meters::Labels<'_>) -> Self {
                 let with = |value: &str| {
                     let labels: Vec<_> = labels.iter().cloned().chain([($label, value.to_owned())]).collect();
                     H::register(name, &labels)
@@ -118,7 +120,7 @@ macro_rules! families {
     )*};
 }
 
-families! {
+crate::families! {
     /// One handle for each tier that a read may be answered from.
     ByTier by "tier" {
         /// Memory.
@@ -134,8 +136,6 @@ families! {
         put,
         /// Read a range.
         get,
-        /// Ask for a size.
-        head,
         /// Delete.
         delete,
         /// List keys.

@@ -36,6 +36,8 @@ crate::meters! {
         mailbox_depth: Gauge = "thalweg_shard_mailbox_depth", "messages";
         /// Partitions that are open on the shard.
         partitions: Gauge = "thalweg_shard_partitions", "partitions";
+        /// Connections of which a fetch waits on the shard, or did so last.
+        fetch_watches: Gauge = "thalweg_fetch_watches", "connections";
         /// Reads of one partition each, by where the records came from.
         reads: ByTier<Counter> = "thalweg_reads_total", "reads";
         /// Bytes of record batches read, by where they came from.
@@ -54,7 +56,7 @@ crate::meters! {
         uploaded_bytes: Counter = "thalweg_upload_bytes_total", "bytes";
         /// Uploads and commits that failed and are tried again.
         upload_errors: Counter = "thalweg_upload_errors_total", "uploads";
-        /// From the start of an object's upload to its commit.
+        /// From the start of an upload, of one object or several, to the commit of all of them.
         upload_seconds: Histogram = "thalweg_upload_seconds", "seconds", buckets::STORE;
     }
 }
@@ -62,7 +64,7 @@ crate::meters! {
 crate::meters! {
     /// The object-store engine's handles; one set in the process.
     pub struct StoreMeters(STORE_METRICS, labels: []) {
-        /// Calls of the object store.
+        /// Calls of the object store by shards; those of the start are not counted.
         requests: ByOperation<Counter> = "thalweg_object_store_requests_total", "requests";
         /// Calls of the object store that failed.
         errors: ByOperation<Counter> = "thalweg_object_store_errors_total", "requests";

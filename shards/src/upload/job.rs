@@ -114,8 +114,6 @@ async fn write(job: &Job, id: ObjectId, object: JobObject) -> Result<ObjectCommi
     }
     let EncodedObject { parts, size_bytes, .. } = encoder.finish(&properties);
     put(job, &key, parts).await?;
-    job.meters.uploaded_objects.increment(1);
-    job.meters.uploaded_bytes.increment(size_bytes);
     Ok(ObjectCommit { object: id, key, object_bytes: size_bytes, ranges })
 }
 
@@ -198,7 +196,10 @@ async fn commit(job: &Job, mut commits: Vec<ObjectCommit>) -> Result<(), UploadF
         if done > 0 {
             sync(job).await?;
             let rest = commits.split_off(done);
-            let objects = std::mem::replace(&mut commits, rest).iter().flat_map(committed).collect();
+            let durable = std::mem::replace(&mut commits, rest);
+            job.meters.uploaded_objects.increment(durable.len() as u64);
+            job.meters.uploaded_bytes.increment(durable.iter().map(|object| object.object_bytes).sum());
+            let objects = durable.iter().flat_map(committed).collect();
             let _gone = job.events.try_send(Event::Committed { objects });
         }
         match outcomes.into_iter().nth(done) {

@@ -14,7 +14,7 @@ use thalweg_record::ShardId;
 use thalweg_shards::msg::{Appended, PartitionError, Reply};
 
 use super::{
-    super::{Call, Close, Response, errors, errors::ToKafka},
+    super::{Call, Close, ErrorTally, Response, errors, errors::ToKafka},
     check::Refused,
     send::{Fate, Sent, SentTopic},
 };
@@ -42,23 +42,25 @@ pub(super) async fn answer(call: Call, sent: Sent) -> Result<Response, Close> {
     drop(sent.permits);
     let mut leader_asked = false;
     let topics = sent.topics.into_iter().map(|topic| of_topic(&call, topic, &results, &mut leader_asked));
-    let topics: Vec<TopicProduceResponse> = topics.collect();
-    for partition in topics.iter().flat_map(|topic| &topic.partition_responses) {
-        call.edge.meters.error(super::API.key as i16, partition.error_code);
-    }
+    let mut response = ProduceResponse::default().with_responses(topics.collect());
     if sent.silent {
-        let failed = topics.iter().flat_map(|topic| &topic.partition_responses).find(|p| p.error_code != errors::NONE);
-        return match failed {
-            Some(p) => Err(Close::new(format!("acks=0 and partition {} failed with {}", p.index, p.error_code))),
-            None => Ok(Response::silent().then_pause(pause)),
-        };
+        return silence(&call, &response, pause);
     }
-    let throttle_time_ms = i32::try_from(pause.as_millis()).unwrap_or(i32::MAX);
-    let mut response = ProduceResponse::default().with_responses(topics).with_throttle_time_ms(throttle_time_ms);
+    response.throttle_time_ms = i32::try_from(pause.as_millis()).unwrap_or(i32::MAX);
     if leader_asked && call.version >= LEADERS_SINCE {
         response = response.with_node_endpoints(vec![endpoint(&call)]);
     }
     Ok(call.respond(&response).then_pause(pause))
+}
+
+/// What comes of acks=0: nothing is sent, so that errors are counted here.
+fn silence(call: &Call, response: &ProduceResponse, pause: Duration) -> Result<Response, Close> {
+    call.edge.meters.errors(super::API.key as i16, &ErrorTally::of(response));
+    let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    match partitions.find(|p| p.error_code != errors::NONE) {
+        Some(p) => Err(Close::new(format!("acks=0 and partition {} failed with {}", p.index, p.error_code))),
+        None => Ok(Response::silent().then_pause(pause)),
+    }
 }
 
 fn of_topic(

@@ -12,6 +12,8 @@ use kafka_protocol::{
 };
 use thalweg_record::TopicId;
 
+use crate::api::{ErrorTally, Response};
+
 /// Records shorter than this are copied into the skeleton: a copy is cheaper than a write of its own.
 const SPLICE_FROM_BYTES: usize = 16 << 10;
 
@@ -71,11 +73,12 @@ pub(super) struct Endpoint {
     pub port: u16,
 }
 
-/// The body in pieces. `endpoint` is sent from v16 on when some partition names a leader.
-pub(super) fn encode(version: i16, error: i16, topics: Vec<TopicAnswer>, endpoint: Option<&Endpoint>) -> Vec<Bytes> {
+/// The body in pieces, its error codes counted. `endpoint` is sent from v16 on when some partition names a leader.
+pub(super) fn encode(version: i16, error: i16, topics: Vec<TopicAnswer>, endpoint: Option<&Endpoint>) -> Response {
     let endpoint =
         endpoint.filter(|_| version >= 16 && topics.iter().flat_map(|t| &t.parts).any(|p| p.leader.is_some()));
-    let mut body = Writer { version, pieces: Vec::new(), open: BytesMut::new() };
+    let mut body = Writer { version, pieces: Vec::new(), open: BytesMut::new(), errors: ErrorTally::default() };
+    body.errors.add(error);
     body.open.put_i32(0); // throttle_time_ms
     if version >= 7 {
         body.open.put_i16(error);
@@ -98,6 +101,7 @@ struct Writer {
     version: i16,
     pieces: Vec<Bytes>,
     open: BytesMut,
+    errors: ErrorTally,
 }
 
 impl Writer {
@@ -115,6 +119,7 @@ impl Writer {
     }
 
     fn part(&mut self, part: PartAnswer) {
+        self.errors.add(part.error);
         self.open.put_i32(part.index);
         self.open.put_i16(part.error);
         self.open.put_i64(part.high_watermark);
@@ -203,11 +208,11 @@ impl Writer {
         }
     }
 
-    fn finish(mut self) -> Vec<Bytes> {
+    fn finish(mut self) -> Response {
         if !self.open.is_empty() {
             self.pieces.push(self.open.freeze());
         }
-        self.pieces
+        Response::from_pieces(self.pieces, self.errors)
     }
 }
 
@@ -288,8 +293,10 @@ mod tests {
         let endpoint = Endpoint { node: 1, host: "broker.example".into(), port: 9092 };
         for version in 4..=18 {
             let error = if version >= 7 { 70 } else { 0 };
-            let pieces = encode(version, error, sample(), Some(&endpoint));
-            assert_eq!(pieces.concat(), by_the_crate(version, error, &sample(), &endpoint), "version {version}");
+            let answer = encode(version, error, sample(), Some(&endpoint));
+            assert_eq!(answer.pieces.concat(), by_the_crate(version, error, &sample(), &endpoint), "version {version}");
+            let told: Vec<(i16, u64)> = answer.errors.iter().collect();
+            assert_eq!(told, if error == 0 { vec![(74, 1)] } else { vec![(70, 1), (74, 1)] });
         }
     }
 
@@ -297,7 +304,7 @@ mod tests {
     fn large_records_are_not_copied() {
         let topics = sample();
         let big = topics[0].parts[0].records[1].clone();
-        let pieces = encode(12, 0, topics, None);
+        let pieces = encode(12, 0, topics, None).pieces;
         assert_eq!(pieces.len(), 3, "skeleton, the large piece, the rest");
         assert_eq!(pieces[1].as_ptr(), big.as_ptr(), "the very same memory");
     }
@@ -307,6 +314,6 @@ mod tests {
         let endpoint = Endpoint { node: 1, host: "broker.example".into(), port: 9092 };
         let mut topics = sample();
         topics[0].parts.pop();
-        assert_eq!(encode(16, 0, topics.clone(), Some(&endpoint)), encode(16, 0, topics, None));
+        assert_eq!(encode(16, 0, topics.clone(), Some(&endpoint)).pieces, encode(16, 0, topics, None).pieces);
     }
 }

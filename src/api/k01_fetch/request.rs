@@ -28,11 +28,10 @@ use crate::{
 pub(super) fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: FetchRequest = call.decode(body)?;
-        let pieces = match refusal(&request) {
+        Ok(match refusal(&request) {
             Some(error) => refuse(&call, &request, error),
-            None => return Ok(fetch(&call, &request).await),
-        };
-        Ok(Response::from_pieces(pieces))
+            None => fetch(&call, &request).await,
+        })
     })
 }
 
@@ -47,7 +46,7 @@ fn refusal(request: &FetchRequest) -> Option<ResponseError> {
 }
 
 /// A session's error stands alone; any other stands at each partition too, for clients before v7 see only those.
-fn refuse(call: &Call, request: &FetchRequest, error: ResponseError) -> Vec<Bytes> {
+fn refuse(call: &Call, request: &FetchRequest, error: ResponseError) -> Response {
     let mut topics = Vec::new();
     if error != ResponseError::FetchSessionIdNotFound {
         topics.extend(request.topics.iter().map(|topic| TopicAnswer {
@@ -88,8 +87,7 @@ async fn fetch(call: &Call, request: &FetchRequest) -> Response {
         host: Arc::clone(&call.caller.advertised_host),
         port: call.caller.advertised_port,
     };
-    let pieces = encode(call.version, errors::NONE, topics.collect(), Some(&endpoint));
-    Response::from_pieces(pieces).holding(fetched.permit)
+    encode(call.version, errors::NONE, topics.collect(), Some(&endpoint)).holding(fetched.permit)
 }
 
 /// Per topic and partition of the request: what to ask of its shard, or why it is unknown.

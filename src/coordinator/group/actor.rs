@@ -20,14 +20,14 @@ use thalweg_shards::{
 };
 
 use super::{
-    GroupConfig, GroupError, OFFSETS_TOPIC, batch,
+    Census, GroupConfig, GroupError, OFFSETS_TOPIC, Positions, batch,
     loader::{Loaded, Loader},
     partition::GroupPartition,
     records::{self, GroupRecord},
     request::{GroupCall, GroupRequest, GroupResult},
     state::{Action, AppendId, Ticket, Turn},
 };
-use crate::cluster::ClusterSnapshot;
+use crate::{cluster::ClusterSnapshot, telemetry::GroupMeters};
 
 /// Events handled before the core's other work gets its turn.
 const EVENTS_PER_BREATH: u32 = 64;
@@ -46,6 +46,8 @@ pub struct GroupPorts {
     pub snapshot: Arc<ClusterSnapshot>,
     /// Settings.
     pub config: GroupConfig,
+    /// Metric handles.
+    pub meters: GroupMeters,
 }
 
 /// The coordinator of one core.
@@ -55,6 +57,7 @@ pub struct GroupActor {
     ownership: Receiver<Ownership>,
     inbox: Receiver<GroupRequest>,
     config: Rc<GroupConfig>,
+    meters: GroupMeters,
     snapshot: Arc<ClusterSnapshot>,
     answers: (Sender<Answer>, Receiver<Answer>),
     partitions: BTreeMap<PartitionId, Served>,
@@ -99,7 +102,7 @@ enum Event {
 impl GroupActor {
     /// Starts the coordinator of a core. It ends when its inbox or its ownership lane does.
     pub fn spawn(ports: GroupPorts) {
-        let GroupPorts { runtime, shard, ownership, inbox, snapshot, config } = ports;
+        let GroupPorts { runtime, shard, ownership, inbox, snapshot, config, meters } = ports;
         let actor = GroupActor {
             sweep_at: runtime.mono().plus(config.offsets_retention_check_interval),
             runtime: Rc::clone(&runtime),
@@ -107,6 +110,7 @@ impl GroupActor {
             ownership,
             inbox,
             config: Rc::new(config),
+            meters,
             snapshot,
             answers: flume::unbounded(),
             partitions: BTreeMap::new(),
@@ -186,8 +190,9 @@ impl GroupActor {
         if let Serving::Ready(groups) = served.state {
             let config = Rc::clone(&self.config);
             let mut turn = Turn::new(self.runtime.mono(), self.runtime.wall(), &config);
+            self.meters.moved(&groups.census(), &Census::default());
             groups.unload(&mut turn);
-            self.act(partition, turn.actions);
+            self.act(partition, turn);
         }
     }
 
@@ -204,9 +209,11 @@ impl GroupActor {
         let replay = loader.take_replay();
         let config = Rc::clone(&self.config);
         let mut turn = Turn::new(self.runtime.mono(), self.runtime.wall(), &config);
-        served.state = Serving::Ready(replay.finish(&mut turn));
+        let groups = replay.finish(&mut turn);
+        self.meters.moved(&Census::default(), &groups.census());
+        served.state = Serving::Ready(groups);
         tracing::debug!(partition = partition.index, epoch = served.epoch.0, "groups are loaded");
-        self.act(partition, turn.actions);
+        self.act(partition, turn);
     }
 
     fn shard_answered(&mut self, answer: Answer) {
@@ -246,8 +253,21 @@ impl GroupActor {
                 }
                 let _gone = reply.try_send(listed);
             }
+            GroupRequest::Positions(limit, reply) => {
+                let _gone = reply.try_send(self.positions(limit));
+            }
             GroupRequest::Published(snapshot) => self.published(snapshot),
         }
+    }
+
+    fn positions(&self, limit: usize) -> Positions {
+        let (wall, mut positions) = (self.runtime.wall(), Positions::default());
+        for served in self.partitions.values() {
+            if let Serving::Ready(groups) = &served.state {
+                positions.collect(groups, &self.snapshot, wall, limit);
+            }
+        }
+        positions
     }
 
     fn call(&mut self, GroupCall { partition, group, event, reply }: GroupCall) {
@@ -316,12 +336,17 @@ impl GroupActor {
         let config = Rc::clone(&self.config);
         let mut turn = Turn::new(self.runtime.mono(), self.runtime.wall(), &config);
         let Some(Served { state: Serving::Ready(groups), .. }) = self.partitions.get_mut(&id) else { return };
+        let before = groups.census();
         change(groups, &mut turn);
-        self.act(id, turn.actions);
+        self.meters.moved(&before, &groups.census());
+        self.act(id, turn);
     }
 
-    fn act(&mut self, partition: PartitionId, actions: Vec<Action>) {
-        for action in actions {
+    /// Does what came of a turn.
+    fn act(&mut self, partition: PartitionId, turn: Turn<'_>) {
+        self.meters.rebalances.increment(turn.rebalances);
+        self.meters.offset_commits.increment(turn.commits);
+        for action in turn.actions {
             match action {
                 Action::Answer(ticket, result) => {
                     let reply = self.waiting.remove(&ticket).expect("a ticket is answered once");

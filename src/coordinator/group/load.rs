@@ -60,6 +60,7 @@ impl Replay {
 impl Group {
     fn loaded(turn: &mut Turn<'_>, id: Arc<str>, metadata: Option<GroupMetadata>, offsets: Offsets) -> Group {
         let mut group = Group::new(id);
+        group.last_commit = offsets.newest_commit();
         group.offsets = offsets;
         let Some(metadata) = metadata else { return group };
         group.stored = true;

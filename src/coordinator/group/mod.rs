@@ -6,6 +6,7 @@
 
 mod actor;
 mod batch;
+mod census;
 mod config;
 mod error;
 mod join;
@@ -16,6 +17,7 @@ mod member;
 mod offsets;
 mod partition;
 mod placement;
+mod positions;
 mod rebalance;
 mod records;
 mod request;
@@ -27,9 +29,11 @@ mod tests;
 mod wire;
 
 pub use actor::{GroupActor, GroupPorts};
+pub use census::Census;
 pub use config::GroupConfig;
 pub use error::GroupError;
 pub use offsets::CommittedOffset;
 pub use placement::{OFFSETS_TOPIC, partition_for};
+pub use positions::{Position, Positions};
 pub use request::*;
 pub use state::GroupState;

@@ -58,6 +58,16 @@ impl Offsets {
         }
     }
 
+    /// By topic and partition.
+    pub(super) fn by_topic(&self) -> &BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>> {
+        &self.by_topic
+    }
+
+    /// When the newest of them was committed.
+    pub(super) fn newest_commit(&self) -> Option<Wall> {
+        self.by_topic.values().flat_map(BTreeMap::values).map(|offset| offset.committed_at).max()
+    }
+
     pub(super) fn get(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
         self.by_topic.get(topic)?.get(&partition)
     }
@@ -164,6 +174,8 @@ impl Group {
 
     pub(super) fn commit_appended(&mut self, turn: &mut Turn<'_>, commit: Committing, result: Result<(), GroupError>) {
         let answer = result.map(|()| {
+            turn.commits += commit.offsets.len() as u64;
+            self.last_commit = self.last_commit.max(Some(turn.wall));
             for (topic, partition, value) in commit.offsets {
                 self.offsets.insert(topic, partition, value);
             }

@@ -8,7 +8,7 @@ use std::{
 use thalweg_record::Mono;
 
 use super::{
-    GroupError,
+    Census, GroupError,
     offsets::Offsets,
     request::{GroupAnswer, GroupEvent, GroupResult, ListedGroup},
     state::{AppendId, Group, Ticket, Turn},
@@ -21,14 +21,15 @@ pub struct GroupPartition {
     /// When each group is due, both ways.
     timers: BTreeSet<(Mono, Arc<str>)>,
     due: BTreeMap<Arc<str>, Mono>,
+    census: Census,
 }
 
 impl GroupPartition {
     /// Takes a loaded group in.
     pub(super) fn insert(&mut self, turn: &mut Turn<'_>, group: Group) {
         let id = group.id.clone();
-        self.groups.insert(id.clone(), group);
-        self.settle(turn, &id);
+        self.add(group);
+        self.change(turn, &id, |_, _| ());
     }
 
     /// Hands a request to its group, which is created where Kafka creates one.
@@ -37,7 +38,7 @@ impl GroupPartition {
             if let Some(result) = answer_without_group(&event) {
                 return turn.answer(ticket, result);
             }
-            self.groups.insert(group.clone(), Group::new(group.clone()));
+            self.add(Group::new(group.clone()));
         }
         self.change(turn, group, |group, turn| group.event(turn, ticket, event));
     }
@@ -79,7 +80,22 @@ impl GroupPartition {
         self.groups.values_mut().for_each(|group| group.unload(turn));
     }
 
+    /// How many groups there are, in which states.
+    pub fn census(&self) -> Census {
+        self.census
+    }
+
     /// The groups, by id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values()
+    }
+
+    fn add(&mut self, group: Group) {
+        self.census.add(&Census::of(&group));
+        self.groups.insert(group.id.clone(), group);
+    }
+
+    /// The groups as ListGroups shows them, by id.
     pub fn list(&self) -> impl Iterator<Item = ListedGroup> + '_ {
         self.groups.values().map(Group::list)
     }
@@ -93,6 +109,7 @@ impl GroupPartition {
 
     fn change(&mut self, turn: &mut Turn<'_>, id: &Arc<str>, change: impl FnOnce(&mut Group, &mut Turn<'_>)) {
         if let Some(group) = self.groups.get_mut(id) {
+            self.census.take(&Census::of(group));
             change(group, turn);
             self.settle(turn, id);
         }
@@ -109,6 +126,8 @@ impl GroupPartition {
         let vacant = group.is_vacant();
         if vacant {
             self.groups.remove(id);
+        } else {
+            self.census.add(&Census::of(group));
         }
         let next = next.filter(|_| !vacant);
         if self.due.get(id).copied() == next {

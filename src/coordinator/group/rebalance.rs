@@ -112,6 +112,7 @@ impl Group {
     fn form_generation(&mut self, turn: &mut Turn<'_>) {
         self.protocol = Some(self.select_protocol());
         self.enter(turn, GroupState::CompletingRebalance);
+        turn.rebalances += 1;
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for id in ids {
             let member = self.members.get_mut(&id).expect("the id was just listed");

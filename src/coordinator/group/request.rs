@@ -11,7 +11,7 @@ use thalweg_record::PartitionId;
 
 use crate::{
     cluster::ClusterSnapshot,
-    coordinator::group::{CommittedOffset, GroupError, GroupState},
+    coordinator::group::{CommittedOffset, GroupError, GroupState, Positions},
 };
 
 /// What comes back for a [`GroupEvent`].
@@ -27,6 +27,8 @@ pub enum GroupRequest {
     Group(Box<GroupCall>),
     /// Every group of this core; while some partition still loads the answer is [`GroupError::LoadInProgress`].
     List(Sender<Result<Vec<ListedGroup>, GroupError>>),
+    /// Where groups that are in use stand: at most this many positions.
+    Positions(usize, Sender<Positions>),
     /// A newer view of the cluster: offsets of topics that are gone are forgotten.
     Published(Arc<ClusterSnapshot>),
 }

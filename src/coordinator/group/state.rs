@@ -41,6 +41,15 @@ pub enum GroupState {
 }
 
 impl GroupState {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [GroupState; 5] = [
+        GroupState::Empty,
+        GroupState::PreparingRebalance,
+        GroupState::CompletingRebalance,
+        GroupState::Stable,
+        GroupState::Dead,
+    ];
+
     /// Kafka's name of the state, as its tools compare it.
     pub fn name(self) -> &'static str {
         match self {
@@ -88,12 +97,16 @@ pub struct Turn<'a> {
     pub config: &'a GroupConfig,
     /// In order.
     pub actions: Vec<Action>,
+    /// Generations formed.
+    pub rebalances: u64,
+    /// Offsets that became durable.
+    pub commits: u64,
 }
 
 impl<'a> Turn<'a> {
     /// A turn at that moment.
     pub fn new(now: Mono, wall: Wall, config: &'a GroupConfig) -> Turn<'a> {
-        Turn { now, wall, config, actions: Vec::new() }
+        Turn { now, wall, config, actions: Vec::new(), rebalances: 0, commits: 0 }
     }
 
     pub(super) fn answer(&mut self, ticket: Ticket, result: GroupResult) {
@@ -143,6 +156,8 @@ pub struct Group {
     /// Somebody joined since the initial delay was last extended.
     pub(super) new_member_added: bool,
     pub(super) offsets: Offsets,
+    /// When an offset was last committed.
+    pub(super) last_commit: Option<Wall>,
     /// Whether a metadata record of the group lies in the log.
     pub(super) stored: bool,
     in_flight: BTreeMap<AppendId, InFlight>,
@@ -169,6 +184,7 @@ impl Group {
             sync_deadline: None,
             new_member_added: false,
             offsets: Offsets::default(),
+            last_commit: None,
             stored: false,
             in_flight: BTreeMap::new(),
             next_append: 0,

@@ -11,7 +11,10 @@ use thalweg_shards::{
 };
 
 use super::bench::*;
-use crate::cluster::{BrokerView, ClusterSnapshot};
+use crate::{
+    cluster::{BrokerView, ClusterSnapshot},
+    telemetry::GroupMeters,
+};
 
 const PARTITION: PartitionId = PartitionId { topic: TopicId([9; 16]), index: 4 };
 const POLLS: u64 = 20_000;
@@ -43,6 +46,7 @@ impl Core {
             inbox,
             snapshot: snapshot(),
             config: GroupConfig::default(),
+            meters: GroupMeters::new(ShardId(0)),
         });
         Core { world, ownership, groups, shard, log }
     }

@@ -33,6 +33,8 @@ pub struct Bench {
     pub hold: bool,
     pub answers: BTreeMap<Ticket, GroupResult>,
     pub asked: u64,
+    pub rebalances: u64,
+    pub commits: u64,
 }
 
 impl Bench {
@@ -47,6 +49,8 @@ impl Bench {
             hold: false,
             answers: BTreeMap::new(),
             asked: 0,
+            rebalances: 0,
+            commits: 0,
         }
     }
 
@@ -54,6 +58,8 @@ impl Bench {
         let config = self.config.clone();
         let mut turn = Turn::new(self.now, self.wall, &config);
         change(&mut self.partition, &mut turn);
+        self.rebalances += turn.rebalances;
+        self.commits += turn.commits;
         for action in turn.actions {
             match action {
                 Action::Answer(ticket, result) => {

@@ -1,6 +1,7 @@
 //! Committed offsets: stored, shown, forgotten.
 
 use super::bench::*;
+use crate::api::fake::snapshot;
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -197,4 +198,58 @@ fn offsets_of_subscribed_topics_are_not_deleted() {
     let expected = vec![Err(GroupError::GroupSubscribedToTopic), Ok(()), Ok(())];
     assert_eq!(answer, Ok(GroupAnswer::OffsetsDeleted(expected)));
     assert_eq!((bench.offset_of("t").is_some(), bench.offset_of("u")), (true, None));
+}
+
+#[test]
+fn the_census_follows_every_change_and_a_crash() {
+    let mut bench = Bench::new();
+    let census = |bench: &Bench| {
+        let census = bench.partition.census();
+        (GroupState::ALL.map(|state| census.in_state(state)), census.members)
+    };
+    assert_eq!(census(&bench), ([0; 5], 0));
+    let id = bench.stable_one();
+    assert_eq!(census(&bench), ([0, 0, 0, 1, 0], 1));
+    assert!(bench.ask(GroupEvent::Commit(commit(&id, 1, "t", 1))).is_ok());
+    assert_eq!((bench.rebalances, bench.commits), (1, 1));
+    let mut bench = bench.crash();
+    assert_eq!(census(&bench), ([0, 0, 0, 1, 0], 1));
+    let joining = bench.send(GroupEvent::Join(join("", "b")));
+    assert!(bench.answer(joining).is_err(), "its id first");
+    let (_, waiting) = bench.join_both_steps("c");
+    assert!(bench.waits(waiting));
+    assert_eq!(census(&bench), ([0, 1, 0, 0, 0], 2));
+    bench.pass(3_600_000);
+    assert_eq!(census(&bench), ([1, 0, 0, 0, 0], 0), "the sessions have ended");
+    let so_far = bench.rebalances;
+    bench.ask(GroupEvent::Delete).expect("deleted");
+    assert_eq!(census(&bench), ([0; 5], 0));
+    assert_eq!((bench.rebalances, bench.commits), (so_far, 0), "an empty generation is no rebalance");
+}
+
+#[test]
+fn positions_are_those_of_groups_in_use_on_topics_that_exist() {
+    let mut bench = Bench::new();
+    let snapshot = snapshot(1, 2, &[("t", 1), ("u", 4)]);
+    let collected = |bench: &Bench, limit| {
+        let mut positions = Positions::default();
+        positions.collect(&bench.partition, &snapshot, bench.wall, limit);
+        let of = |p: Position| (p.group.to_string(), p.topic.to_string(), p.partition.index, p.offset);
+        (positions.list.into_iter().map(of).collect::<Vec<_>>(), positions.left_out)
+    };
+    for (group, topic, offset) in [("a", "t", 7), ("b", "gone", 1), ("b", "u", 9)] {
+        bench.send_to(group, GroupEvent::Commit(commit("", -1, topic, offset)));
+    }
+    let (a, b) = (("a".to_owned(), "t".to_owned(), 0, 7), ("b".to_owned(), "u".to_owned(), 0, 9));
+    assert_eq!(collected(&bench, 10), (vec![a.clone(), b.clone()], 0));
+    assert_eq!(collected(&bench, 1), (vec![a], 1));
+    // Without members an hour after the commit, nobody consumes with it any more.
+    bench.pass(3_599_000);
+    bench.send_to("b", GroupEvent::Commit(commit("", -1, "t", 8)));
+    bench.pass(2_000);
+    assert_eq!(collected(&bench, 10).0, [("b".to_owned(), "t".to_owned(), 0, 8), b]);
+    let mut loaded = bench.crash();
+    assert_eq!(collected(&loaded, 10).0.len(), 2, "a restart changes nothing");
+    loaded.pass(3_600_000);
+    assert_eq!(collected(&loaded, 10).0, []);
 }

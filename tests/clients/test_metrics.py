@@ -1,0 +1,298 @@
+"""Every metric of docs/metrics.md, on the real binary: it is in /metrics, it moves when its matter does, and where the
+test knows the number, it is that number."""
+
+import contextlib
+import pathlib
+import re
+import socket
+import threading
+import time
+
+import brokers
+import confluent_kafka as ck
+import metrics
+import pytest
+import stores
+from test_librdkafka import admin, consumer, create
+from wire import Connection, Part, batch
+
+pytestmark = pytest.mark.only_thalweg
+
+# What no workload of a test's length moves, and why.
+UNMOVED = {
+    "thalweg_group_lag_left_out": "more than 10,000 partitions with a committed offset (unit test in telemetry::lag)",
+}
+MAX_CONNECTIONS = 40
+
+
+def listed():
+    """{name: type} of docs/metrics.md."""
+    text = (brokers.REPOSITORY / "docs" / "metrics.md").read_text()
+    return dict(re.findall(r"^\| `([a-z_]+)` \| (counter|gauge|histogram) \|", text, re.MULTILINE))
+
+
+class Watched:
+    """Looks at /metrics again and again while the workload runs, and keeps what was ever seen."""
+
+    def __init__(self, broker):
+        self.broker = broker
+        self.first = metrics.read(broker)
+        self.seen = {}
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._look)
+
+    def note(self, series):
+        for (name, _), value in series.items():
+            name = re.sub("_(bucket|sum|count)$", "", name) if name not in self.kinds else name
+            self.seen.setdefault(name, set()).add(value)
+        return series
+
+    def _look(self):
+        while not self.stop.wait(0.05):
+            with contextlib.suppress(OSError):
+                self.note(metrics.read(self.broker))
+
+    def __enter__(self):
+        self.kinds = listed()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+
+    def has_moved(self, name):
+        """It was seen with a value that is not 0: none of them starts with another."""
+        return any(self.seen.get(name, ()))
+
+
+class Load:
+    """Producers on connections of their own, until stopped."""
+
+    def __init__(self, broker, topic, partitions):
+        self.stop = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(broker, topic, n % partitions)) for n in range(8)]
+
+    def _run(self, broker, topic, index):
+        one = batch([b"x" * 20_000])
+        with Connection(broker.bootstrap) as wire:
+            while not self.stop.is_set():
+                wire.try_produce(topic, index, one)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def test_counts_are_exact():
+    """Requests, bytes, records, batches, reads and errors of one connection, to the last byte."""
+    with brokers.Thalweg({"object.upload.interval.ms": 600_000}) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 4)
+        before = metrics.read(broker)
+        sent = {"requests": 0, "request_bytes": wire.sent_bytes, "response_bytes": wire.received_bytes}
+        batches = [batch([bytes([n]) * (97 * n)] * (n % 7 + 1)) for n in range(50)]
+        for n, one in enumerate(batches):
+            wire.produce("t", n % 4, one)
+        assert wire.try_produce("t", 4, batches[0]) == 3
+        assert wire.try_produce("nowhere", 0, batches[0]) == 3
+        after = metrics.wait_until(
+            broker, lambda now: metrics.total(now, "thalweg_append_batches_total") - metrics.total(before, "thalweg_append_batches_total") == 50
+        )
+
+        def by(name, **labels):
+            return metrics.total(after, name, **labels) - metrics.total(before, name, **labels)
+
+        assert by("thalweg_append_records_total") == sum(n % 7 + 1 for n in range(50))
+        assert by("thalweg_append_bytes_total") == sum(map(len, batches))
+        assert by("thalweg_requests_total", api="Produce") == 52
+        assert by("thalweg_request_seconds_count", api="Produce") == 52
+        assert by("thalweg_request_bytes_total", api="Produce") == wire.sent_bytes - sent["request_bytes"]
+        assert by("thalweg_response_bytes_total", api="Produce") == wire.received_bytes - sent["response_bytes"]
+        assert metrics.grown(before, after, "thalweg_request_errors_total") == {(("api", "Produce"), ("code", "3")): 2}
+        assert by("thalweg_wal_group_bytes_count") >= 1 and by("thalweg_wal_commit_seconds_count") >= 1
+
+        before = after
+        parts = [Part("t", index, 0) for index in range(4)]
+        fetched = wire.fetch(parts)
+        assert sum(len(part.records) for part in fetched.parts.values()) == sum(map(len, batches))
+        assert wire.fetch([Part("t", 0, 99)]).parts["t", 0].error == 1
+        after = metrics.wait_until(
+            broker, lambda now: metrics.total(now, "thalweg_requests_total", api="Fetch") - metrics.total(before, "thalweg_requests_total", api="Fetch") == 2
+        )
+        assert by("thalweg_read_bytes_total", tier="tail") == by("thalweg_read_bytes_total") == sum(map(len, batches))
+        assert by("thalweg_reads_total", tier="tail") == by("thalweg_reads_total") == 4
+        assert metrics.grown(before, after, "thalweg_request_errors_total") == {(("api", "Fetch"), ("code", "1")): 1}
+        broker.stop()
+
+
+def lag(series, group):
+    """{(topic, partition): records} of a group."""
+    found = {}
+    for (name, bears), value in series.items():
+        bears = dict(bears)
+        if name == "thalweg_group_lag_records" and bears["group"] == group:
+            found[bears["topic"], int(bears["partition"])] = value
+    return found
+
+
+def test_groups_are_counted_and_their_lag_goes_with_them():
+    with brokers.Thalweg({"group.min.session.timeout.ms": 100}) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 2)
+        create(broker, "u", 1)
+        for topic, index, count in [("t", 0, 10), ("t", 1, 20), ("u", 0, 5)]:
+            wire.produce(topic, index, batch([b"x"] * count))
+        committed = [ck.TopicPartition("t", 0, 4), ck.TopicPartition("t", 1, 20), ck.TopicPartition("u", 0, 1)]
+        member = consumer(broker, "g")
+        member.subscribe(["t", "u"])
+        deadline = time.monotonic() + 30
+        while len(member.assignment()) < 3:
+            assert time.monotonic() < deadline, "nothing was assigned"
+            member.poll(0.1)
+        member.commit(offsets=committed, asynchronous=False)
+        expected = {("t", 0): 6, ("t", 1): 0, ("u", 0): 4}
+        series = metrics.wait_until(broker, lambda now: lag(now, "g") == expected)
+        assert metrics.total(series, "thalweg_group_lag_left_out") == 0
+        assert metrics.total(series, "thalweg_groups", state="stable") == metrics.total(series, "thalweg_groups") == 1
+        assert metrics.total(series, "thalweg_group_members") == 1
+        assert metrics.total(series, "thalweg_group_rebalances_total") >= 1
+        assert metrics.total(series, "thalweg_group_offset_commits_total") == 3
+        wire.produce("t", 1, batch([b"x"] * 7))
+        metrics.wait_until(broker, lambda now: lag(now, "g") == {**expected, ("t", 1): 7})
+
+        admin(broker).delete_topics(["u"])["u"].result(30)
+        metrics.wait_until(broker, lambda now: set(lag(now, "g")) == {("t", 0), ("t", 1)})
+        member.close()
+        series = metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_groups", state="empty") == 1)
+        assert metrics.total(series, "thalweg_group_members") == 0
+        assert set(lag(series, "g")) == {("t", 0), ("t", 1)}, "it committed a moment ago"
+        # After a crash the figures come back with the groups.
+        broker.kill()
+        broker.start()
+        metrics.wait_until(broker, lambda now: set(lag(now, "g")) == {("t", 0), ("t", 1)})
+        admin(broker).delete_consumer_groups(["g"])["g"].result(30)
+        series = metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_groups") == 0)
+        metrics.wait_until(broker, lambda now: lag(now, "g") == {})
+        broker.stop()
+
+
+def fill(broker, wire, topic, partitions):
+    """Produces until the log is full, which is the store's fault."""
+    one, sent = batch([b"x" * 900_000]), 0
+    while sent < 500:
+        error = wire.try_produce(topic, sent % partitions, one)
+        if error == 19:
+            return
+        assert error == 0
+        sent += 1
+    raise AssertionError("the log is never full")
+
+
+def test_every_metric_is_there_and_moves(monkeypatch):
+    for name, secret in stores.CREDENTIALS.items():
+        monkeypatch.setenv(name, secret)
+    store = stores.S3()
+    settings = {
+        **store.settings("m"),
+        "wal.capacity.bytes": 48 << 20,
+        "cache.tail.bytes": 1 << 20,
+        "object.upload.bytes": 1 << 20,
+        "object.upload.interval.ms": 500,
+        "max.connections": MAX_CONNECTIONS,
+    }
+    with contextlib.ExitStack() as stack:
+        stack.callback(store.close)
+        broker = stack.enter_context(brokers.Thalweg(settings))
+        watched = stack.enter_context(Watched(broker))
+        assert metrics.total(watched.first, "thalweg_build_info") == 1
+        wire = stack.enter_context(Connection(broker.bootstrap))
+        workload(broker, wire, store)
+        exact_uploads(broker, store)
+        with contextlib.suppress(ConnectionError):
+            # Not Kafka at all: the broker closes the connection.
+            with socket.create_connection(("127.0.0.1", broker.kafka_port)) as bad:
+                bad.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                bad.recv(1)
+        crowd = [socket.create_connection(("127.0.0.1", broker.kafka_port)) for _ in range(MAX_CONNECTIONS + 5)]
+        metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_connections_refused_total") > 0)
+        metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_connections_dropped_total") > 0)
+        for connection in crowd:
+            connection.close()
+        last = watched.note(metrics.read(broker))
+        shown = {re.sub("_(bucket|sum|count)$", "", name) if name not in listed() else name for name, _ in last}
+        missing = set(listed()) - shown
+        assert not missing, f"not in /metrics: {missing}"
+        assert not shown - set(listed()), "shown but not listed"
+        still = {name for name in listed() if not watched.has_moved(name)}
+        assert still == set(UNMOVED), f"did not move: {still - set(UNMOVED)}; moved after all: {set(UNMOVED) - still}"
+        broker.stop()
+
+
+def workload(broker, wire, store):
+    """A load; appends while the store fails, until the log is full; reads from every tier, with a group and a session."""
+    create(broker, "t", 4)
+    with Load(broker, "t", 4):
+        for name in ("thalweg_append_staged_bytes", "thalweg_shard_mailbox_depth", "thalweg_shard_busy_ratio"):
+            metrics.wait_until(broker, lambda now, name=name: metrics.total(now, name) > 0, 60)
+    before = metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_trim_lag_bytes") == 0, 60)
+    store.faults.set("error")
+    start = wire.fetch([Part("t", 0, 0)]).parts["t", 0].high_watermark
+    fill(broker, wire, "t", 4)
+    series = metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_upload_errors_total") > 0, 60)
+    assert metrics.total(series, "thalweg_object_store_errors_total", operation="put") > 0
+    assert metrics.total(series, "thalweg_append_refused_total") > 0
+    assert metrics.total(series, "thalweg_wal_trim_lag_bytes") > 20 << 20
+    for name in ("thalweg_upload_objects_total", "thalweg_upload_bytes_total"):
+        assert metrics.total(series, name) == metrics.total(before, name), "what is not committed is not counted"
+    # The tail cache holds a megabyte, the store nothing of it: it is in the ring alone.
+    assert wire.fetch([Part("t", 0, start)], max_wait_ms=10_000).parts["t", 0].records
+    store.faults.set("ok")
+    metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_trim_lag_bytes") < 1 << 20, 60)
+    for _ in range(2):
+        assert wire.fetch([Part("t", 0, 0)], max_wait_ms=10_000).parts["t", 0].records
+    wire.produce("t", 0, batch([b"new"]))
+    wire.ask_fetch([Part("t", 1, 0)], max_wait_ms=1)
+    consume(broker)
+    series = metrics.read(broker)
+    for tier in ("tail", "ring", "object"):
+        assert metrics.total(series, "thalweg_reads_total", tier=tier) > 0, tier
+    assert metrics.total(series, "thalweg_cold_cache_hits_total") > 0
+
+
+def consume(broker):
+    """A group with a member that commits behind the end."""
+    member = consumer(broker, "g")
+    member.subscribe(["t"])
+    deadline = time.monotonic() + 30
+    while not member.assignment():
+        assert time.monotonic() < deadline, "nothing was assigned"
+        member.poll(0.1)
+    member.commit(offsets=[ck.TopicPartition("t", 0, 1)], asynchronous=False)
+    metrics.wait_until(broker, lambda now: any(lag(now, "g").values()))
+    with Connection(broker.bootstrap) as wire:
+        wire.fetch([Part("t", 3, wire.fetch([Part("t", 3, 0)]).parts["t", 3].high_watermark)], max_wait_ms=500)
+    member.close()
+
+
+def exact_uploads(broker, store):
+    """What is counted as uploaded is what lies in the bucket."""
+
+    def objects():
+        files = [path for path in (pathlib.Path(store.directory) / "bucket" / "m").rglob("*") if path.is_file()]
+        data = [path for path in files if path.name != "thalweg-cluster.json"]
+        return len(data), sum(path.stat().st_size for path in data)
+
+    def told(series):
+        count = metrics.total(series, "thalweg_upload_objects_total")
+        assert count == metrics.total(series, "thalweg_object_store_requests_total", operation="put") - metrics.total(
+            series, "thalweg_object_store_errors_total", operation="put"
+        )
+        return count, metrics.total(series, "thalweg_upload_bytes_total")
+
+    series = metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_trim_lag_bytes") == 0, 30)
+    assert told(series) == objects()
+    assert metrics.total(series, "thalweg_object_store_bytes_total", operation="put") == objects()[1]
