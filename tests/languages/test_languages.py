@@ -1,0 +1,101 @@
+"""Every client runs every scenario (scenarios.py) as a program of its own, in its own language (clients.py)."""
+
+import json
+import subprocess
+import time
+
+import confluent_kafka as ck
+import pytest
+import sample
+import scenarios
+import use_confluent
+import wire
+from clients import CLIENTS
+from confluent_kafka.admin import NewTopic
+
+# An hour ago, in whole seconds: nothing is too old to be kept or too new to be taken.
+EPOCH_MS = int(time.time()) * 1_000 - 3_600_000
+
+
+@pytest.fixture(scope="module")
+def administrator(broker):
+    return use_confluent.administrator(broker.bootstrap)
+
+
+def create(administrator, topics):
+    if not topics:
+        return
+    made = administrator.create_topics([NewTopic(name, count, 1, config=config) for name, (count, config) in topics.items()])
+    for future in made.values():
+        future.result(30)
+
+
+@pytest.fixture(scope="module")
+def reference(broker, administrator):
+    """The topics `reference-CODEC`: every field there is, from the newest librdkafka."""
+    create(administrator, {f"reference-{codec}": (1, {}) for codec in scenarios.CODECS})
+    for codec in scenarios.CODECS:
+        producer = use_confluent.producer(broker.bootstrap, compression_type=codec, linger_ms=100)
+        use_confluent.send(producer, f"reference-{codec}", use_confluent.samples(range(scenarios.REFERENCE_RECORDS), 1, EPOCH_MS))
+
+
+def run(client, scenario, broker):
+    command = [*client.command, scenario, broker.bootstrap, client.label, str(EPOCH_MS), ",".join(client.codecs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    said = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, said
+    lines = done.stdout.splitlines()
+    assert lines, said
+    return json.loads(lines[-1])
+
+
+def check_stored(broker, client, scenario):
+    """What the broker stored, seen without the client: codecs, idempotent batches, committed offsets, and all fields."""
+    bootstrap, prefix = broker.bootstrap, client.label
+    if scenario == "codecs":
+        for codec in client.codecs:
+            topic = f"{prefix}-codecs-{codec}"
+            stored = [batch for partition in range(3) for batch in wire.batches(bootstrap, topic, partition)]
+            # Some clients send a batch plain that compression would make larger.
+            assert codec in {batch.codec for batch in stored} <= {codec, "none"}
+            read = use_confluent.read_all(bootstrap, topic, 3)
+            assert scenarios.as_client(client, read) == scenarios.as_client(client, scenarios.samples(300, 3, EPOCH_MS, client.null_headers))
+    elif scenario == "idempotence":
+        producers = set()
+        for partition in range(3):
+            sequence = 0
+            for batch in wire.batches(bootstrap, f"{prefix}-idempotence", partition):
+                assert batch.base_sequence == sequence == batch.base_offset, batch
+                sequence += batch.count
+                producers.add(batch.producer_id)
+            assert sequence == 1_000
+        assert len(producers) == 1 and producers.pop() >= 0
+    elif scenario == "headers":
+        read = use_confluent.read_all(bootstrap, f"{prefix}-headers", 1)
+        assert scenarios.as_client(client, read) == scenarios.as_client(client, scenarios.samples(100, 1, EPOCH_MS, client.null_headers))
+    elif scenario == "commit-resume":
+        looker = use_confluent.consumer(bootstrap, f"{prefix}-commit-resume")
+        assert looker.committed([ck.TopicPartition(f"{prefix}-commit-resume", 0)], 30)[0].offset == 300
+        looker.close()
+
+
+@pytest.mark.parametrize("scenario", list(scenarios.SCENARIOS))
+@pytest.mark.parametrize("client", [pytest.param(client, id=client.label) for client in CLIENTS])
+def test_client(broker, administrator, reference, client, scenario):
+    wanted = scenarios.expected(client, scenario, EPOCH_MS)
+    if wanted is None:
+        pytest.skip(client.lacks[scenario, ""])
+    create(administrator, {f"{client.label}-{name}": topic for name, topic in scenarios.TOPICS[scenario].items()})
+    saw = scenarios.normal(client, run(client, scenario, broker))
+    assert sorted(saw) == sorted(wanted)
+    for key, content in wanted.items():
+        assert saw[key] == content, key
+    check_stored(broker, client, scenario)
+
+
+def test_every_client_has_something_of_every_kind():
+    """`lacks` and `differs` name keys that exist."""
+    for client in CLIENTS:
+        for scenario, key in [*client.lacks, *client.differs]:
+            assert key == "" or key in scenarios.SCENARIOS[scenario](client, EPOCH_MS), (client.label, scenario, key)
+        assert sample.noise(2, 5) != sample.noise(4, 5)
