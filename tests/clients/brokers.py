@@ -283,9 +283,9 @@ class Running:
         pass
 
 
-def java_command(*arguments, heap="256m", log4j=None):
+def java_command(*arguments, heap="256m", log4j=None, jars=(KAFKA_JARS / "*",)):
     """A command line that runs a class of Kafka's jars."""
-    command = ["java", f"-Xmx{heap}", "-XX:+UseG1GC" if heap.endswith("g") else "-XX:TieredStopAtLevel=1", "-cp", f"{KAFKA_JARS}/*"]
+    command = ["java", f"-Xmx{heap}", "-XX:+UseG1GC" if heap.endswith("g") else "-XX:TieredStopAtLevel=1", "-cp", ":".join(map(str, jars))]
     if log4j:
         command.append(f"-Dlog4j2.configurationFile={log4j}")
     return command + list(arguments)

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from brokers import CACHE
+from brokers import CACHE, java_command
 from scenarios import Client
 
 HERE = pathlib.Path(__file__).parent
@@ -12,9 +12,32 @@ def python(program, environment):
     return [str(CACHE / f"python-{environment}" / "bin" / "python"), str(HERE / "python" / program)]
 
 
+def go(program, versions):
+    return [str(CACHE / f"go-{versions}" / program)]
+
+
+def java(jars, versions):
+    return java_command("Scenarios", jars=[CACHE / jars / "*", CACHE / f"java-{versions}"])
+
+
+def node(program, *arguments):
+    return ["env", f"NODE_PATH={CACHE / 'node' / 'node_modules'}", "node", str(HERE / "node" / program), *arguments]
+
+
 # Before Fetch 10, which these clients do not speak, a broker gives out no zstd.
 WITHOUT_ZSTD = ["none", "gzip", "snappy", "lz4"]
 UNKNOWN_87 = "the client does not know error 87 and says -1"
+KAFKAJS_TIMES = ([0, 3, 6, 153, 300, 597, 600], "KafkaJS gives the end where no record is that late")
+RSKAFKA_LACKS = {
+    ("idempotence", ""): "the client has no idempotent producer",
+    ("rebalance", ""): "the client has no groups",
+    ("commit-resume", ""): "the client has no groups",
+    ("headers", "reference"): "the client cannot read a header without a value",
+    **{
+        ("admin", key): "the client creates, lists and deletes topics, and no more"
+        for key in ("bad config", "retention", "grown", "shrunk", "altered", "badly altered", "brokers", "cluster id", "deleted again")
+    },
+}
 
 CLIENTS = [
     Client("confluent-kafka-python", "2.16.1", python("use_confluent.py", "newest")),
@@ -36,5 +59,55 @@ CLIENTS = [
         python("use_aiokafka.py", "older"),
         codecs=WITHOUT_ZSTD,
         differs={("tombstones", "refused"): (-1, UNKNOWN_87)},
+    ),
+    Client("franz-go", "1.22.2", go("franz", "newest")),
+    Client("franz-go", "1.15.3", go("franz", "older")),
+    Client("sarama", "1.61.1", go("sarama", "newest")),
+    Client(
+        "sarama",
+        "1.42.1",
+        go("sarama", "older"),
+        differs={
+            ("admin", "badly altered"): (
+                "Invalid value soon for configuration retention.ms: Not a number of type LONG",
+                "of a refused change of settings the client keeps the words, not the code",
+            )
+        },
+    ),
+    Client(
+        "kafkajs",
+        "2.2.4",
+        node("use_kafkajs.js", "kafkajs"),
+        headers="grouped",
+        null_headers=False,
+        differs={("seek-by-time", "offsets"): KAFKAJS_TIMES},
+    ),
+    Client(
+        "kafkajs",
+        "1.16.0",
+        node("use_kafkajs.js", "kafkajs-older"),
+        headers="last",
+        null_headers=False,
+        differs={("seek-by-time", "offsets"): KAFKAJS_TIMES},
+    ),
+    Client("kafka-clients", "4.3.1", java("kafka-4.3.1", "newest")),
+    Client("kafka-clients", "3.9.1", java("kafka-clients-3.9.1", "older")),
+    Client(
+        "rskafka",
+        "0.6.0",
+        [str(CACHE / "rust" / "newest")],
+        codecs=WITHOUT_ZSTD,
+        headers="last",
+        null_headers=False,
+        lacks=RSKAFKA_LACKS,
+    ),
+    Client(
+        "rskafka",
+        "0.5.0",
+        [str(CACHE / "rust" / "older")],
+        codecs=WITHOUT_ZSTD,
+        headers="last",
+        null_headers=False,
+        lacks={**RSKAFKA_LACKS, ("seek-by-time", ""): "no offsets by time before 0.6"},
     ),
 ]

@@ -42,7 +42,7 @@ def reference(broker, administrator):
 def run(client, scenario, broker):
     command = [*client.command, scenario, broker.bootstrap, client.label, str(EPOCH_MS), ",".join(client.codecs)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    said = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    said = f"{done.stdout[-2000:]}\n{done.stderr[:2000]}\n...\n{done.stderr[-4000:]}"
     assert done.returncode == 0, said
     lines = done.stdout.splitlines()
     assert lines, said
