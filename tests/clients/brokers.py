@@ -151,6 +151,7 @@ class Thalweg(Broker):
         self.data = self.directory / "data"
         self.settings = {
             "listeners": self.bootstrap,
+            "advertised.listeners": self.bootstrap,
             "http.listen": self.http,
             "data.dir": str(self.data),
             "shards": 2,
@@ -219,7 +220,6 @@ class Kafka(Broker):
         self.settings = {
             "process.roles": "broker,controller",
             "node.id": 1,
-            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
             "controller.listener.names": "CONTROLLER",
@@ -235,6 +235,7 @@ class Kafka(Broker):
             "group.initial.rebalance.delay.ms": 0,
         }
         self.settings.update(settings or {})
+        self.settings["controller.quorum.voters"] = f"{self.settings['node.id']}@127.0.0.1:{self.controller_port}"
         self.properties = self.directory / "server.properties"
         self.properties.write_text("".join(f"{key}={value}\n" for key, value in self.settings.items()))
         self.log4j = self.directory / "log4j2.yaml"
