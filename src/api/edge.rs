@@ -19,7 +19,10 @@ use thalweg_shards::{
     runtime::Runtime,
 };
 
-use super::{k00_produce::Opening, k01_fetch::Stash};
+use super::{
+    k00_produce::Opening,
+    k01_fetch::{Sessions, Stash},
+};
 use crate::{
     cluster::{ClusterSnapshot, ControlRequest},
     config::Config,
@@ -75,6 +78,8 @@ pub struct Edge {
     pub admission: Admission,
     /// What its connections and handlers count.
     pub meters: EdgeMeters,
+    /// Fetch sessions of its connections.
+    pub fetch_sessions: RefCell<Sessions>,
     snapshot: RefCell<Arc<ClusterSnapshot>>,
     waiting: RefCell<Vec<(u64, Sender<()>)>>,
     producer_ids: Cell<(i64, i64)>,
@@ -103,6 +108,11 @@ impl Edge {
             stopping,
             admission: Admission::new(&limits, shards.len()),
             meters: EdgeMeters::new(home),
+            fetch_sessions: RefCell::new(Sessions::new(
+                home,
+                shards.len(),
+                config.max_incremental_fetch_session_cache_slots as usize,
+            )),
             runtime,
             home,
             config,

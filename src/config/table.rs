@@ -141,6 +141,10 @@ settings! {
         Setting::of("producer.id.expiration.ms", "86400000").unit("ms").range(1, i64::MAX);
     /// The most a fetch returns, whatever it asks for.
     fetch_max_bytes: u32 = Setting::of("fetch.max.bytes", "57671680").unit("bytes").range(1024, I32);
+    /// Fetch sessions (KIP-227) kept at most, each executor its part. A client that gets none names all its partitions in
+    /// every fetch. 0: none.
+    max_incremental_fetch_session_cache_slots: u32 =
+        Setting::of("max.incremental.fetch.session.cache.slots", "1000").range(0, I32);
 
     /// How long the first join of an empty consumer group waits for further members.
     group_initial_rebalance_delay_ms: u32 =

@@ -48,6 +48,18 @@ thalweg_shards::meters! {
     }
 }
 
+thalweg_shards::meters! {
+    /// Fetch sessions of one executor's connections.
+    pub struct SessionMeters(SESSION_METRICS, labels: ["shard"]) {
+        /// Fetch sessions that are open (KIP-227).
+        sessions: Gauge = "thalweg_fetch_sessions", "sessions";
+        /// Partitions that fetch sessions remember.
+        partitions: Gauge = "thalweg_fetch_session_partitions", "partitions";
+        /// Fetch sessions closed to make room for others.
+        evictions: Counter = "thalweg_fetch_session_evictions_total", "sessions";
+    }
+}
+
 thalweg_shards::families! {
     /// One handle for each state of a consumer group.
     ByState by "state" {
@@ -82,6 +94,20 @@ impl ConnectionMeters {
     /// One executor's handles.
     pub fn new(shard: ShardId) -> ConnectionMeters {
         ConnectionMeters::register(&[("shard", shard.0.to_string())])
+    }
+}
+
+impl SessionMeters {
+    /// One executor's handles.
+    pub fn new(shard: ShardId) -> SessionMeters {
+        SessionMeters::register(&[("shard", shard.0.to_string())])
+    }
+
+    /// Shows how many sessions there are, with how many partitions, and counts further evictions.
+    pub fn show(&self, (sessions, partitions): (usize, usize), evictions: u64) {
+        self.sessions.set(sessions as f64);
+        self.partitions.set(partitions as f64);
+        self.evictions.increment(evictions);
     }
 }
 
@@ -122,6 +148,8 @@ impl GroupMeters {
 pub struct EdgeMeters {
     /// Its connections.
     pub connections: ConnectionMeters,
+    /// Their fetch sessions.
+    pub sessions: SessionMeters,
     requests: BTreeMap<i16, (String, RequestMeters)>,
     errors: RefCell<BTreeMap<(i16, i16), Counter>>,
 }
@@ -136,6 +164,7 @@ impl EdgeMeters {
         });
         EdgeMeters {
             connections: ConnectionMeters::new(shard),
+            sessions: SessionMeters::new(shard),
             requests: requests.collect(),
             errors: RefCell::default(),
         }

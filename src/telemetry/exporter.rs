@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use thalweg_shards::meters::{Kind, Metric, SHARD_METRICS, STORE_METRICS};
 
 use super::{
-    edge::{CONNECTION_METRICS, ERROR_METRICS, GROUP_METRICS, REQUEST_METRICS},
+    edge::{CONNECTION_METRICS, ERROR_METRICS, GROUP_METRICS, REQUEST_METRICS, SESSION_METRICS},
     lag::LAG_METRICS,
     process::{BUILD_METRICS, PROCESS_METRICS, ProcessMeters},
 };
@@ -18,6 +18,7 @@ pub fn tables() -> impl Iterator<Item = &'static Metric> {
         REQUEST_METRICS,
         ERROR_METRICS,
         CONNECTION_METRICS,
+        SESSION_METRICS,
         GROUP_METRICS,
         LAG_METRICS,
         SHARD_METRICS,

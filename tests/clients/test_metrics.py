@@ -21,6 +21,7 @@ pytestmark = pytest.mark.only_thalweg
 # What no workload of a test's length moves, and why.
 UNMOVED = {
     "thalweg_group_lag_left_out": "more than 10,000 partitions with a committed offset (unit test in telemetry::lag)",
+    "thalweg_fetch_session_evictions_total": "a session may be evicted after two minutes (unit test in k01_fetch::session)",
 }
 MAX_CONNECTIONS = 40
 
@@ -255,6 +256,8 @@ def workload(broker, wire, store):
     for _ in range(2):
         assert wire.fetch([Part("t", 0, 0)], max_wait_ms=10_000).parts["t", 0].records
     wire.produce("t", 0, batch([b"new"]))
+    opened = wire.fetch([Part("t", 0, wire.fetch([Part("t", 0, 0)]).parts["t", 0].high_watermark - 1)], epoch=0)
+    assert opened.session > 0 and opened.parts["t", 0].records
     wire.ask_fetch([Part("t", 1, 0)], max_wait_ms=1)
     consume(broker)
     series = metrics.read(broker)

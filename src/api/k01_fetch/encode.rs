@@ -12,7 +12,8 @@ use kafka_protocol::{
 };
 use thalweg_record::TopicId;
 
-use crate::api::{ErrorTally, Response};
+use super::session::Told;
+use crate::api::{ErrorTally, Response, errors::NONE};
 
 /// Records shorter than this are copied into the skeleton: a copy is cheaper than a write of its own.
 const SPLICE_FROM_BYTES: usize = 16 << 10;
@@ -51,6 +52,16 @@ impl PartAnswer {
         }
     }
 
+    /// What a session remembers of it.
+    pub fn told(&self) -> Told {
+        Told {
+            high_watermark: self.high_watermark,
+            log_start: self.log_start,
+            in_error: self.error != NONE,
+            has_records: self.records.iter().any(|piece| !piece.is_empty()),
+        }
+    }
+
     /// Length of its records in bytes.
     pub fn records_bytes(&self) -> usize {
         self.records.iter().map(Bytes::len).sum()
@@ -74,7 +85,13 @@ pub(super) struct Endpoint {
 }
 
 /// The body in pieces, its error codes counted. `endpoint` is sent from v16 on when some partition names a leader.
-pub(super) fn encode(version: i16, error: i16, topics: Vec<TopicAnswer>, endpoint: Option<&Endpoint>) -> Response {
+pub(super) fn encode(
+    version: i16,
+    error: i16,
+    session: i32,
+    topics: Vec<TopicAnswer>,
+    endpoint: Option<&Endpoint>,
+) -> Response {
     let endpoint =
         endpoint.filter(|_| version >= 16 && topics.iter().flat_map(|t| &t.parts).any(|p| p.leader.is_some()));
     let mut body = Writer { version, pieces: Vec::new(), open: BytesMut::new(), errors: ErrorTally::default() };
@@ -82,7 +99,7 @@ pub(super) fn encode(version: i16, error: i16, topics: Vec<TopicAnswer>, endpoin
     body.open.put_i32(0); // throttle_time_ms
     if version >= 7 {
         body.open.put_i16(error);
-        body.open.put_i32(0); // session_id: there are no sessions
+        body.open.put_i32(session);
     }
     body.array_len(topics.len());
     for topic in topics {
@@ -253,6 +270,9 @@ mod tests {
         };
         let mut answer =
             FetchResponse::default().with_error_code(error).with_responses(topics.iter().map(topic).collect());
+        if version >= 7 {
+            answer.session_id = 1 << 30;
+        }
         if version >= 16 {
             answer.node_endpoints = vec![
                 NodeEndpoint::default()
@@ -293,7 +313,7 @@ mod tests {
         let endpoint = Endpoint { node: 1, host: "broker.example".into(), port: 9092 };
         for version in 4..=18 {
             let error = if version >= 7 { 70 } else { 0 };
-            let answer = encode(version, error, sample(), Some(&endpoint));
+            let answer = encode(version, error, 1 << 30, sample(), Some(&endpoint));
             assert_eq!(answer.pieces.concat(), by_the_crate(version, error, &sample(), &endpoint), "version {version}");
             let told: Vec<(i16, u64)> = answer.errors.iter().collect();
             assert_eq!(told, if error == 0 { vec![(74, 1)] } else { vec![(70, 1), (74, 1)] });
@@ -304,7 +324,7 @@ mod tests {
     fn large_records_are_not_copied() {
         let topics = sample();
         let big = topics[0].parts[0].records[1].clone();
-        let pieces = encode(12, 0, topics, None).pieces;
+        let pieces = encode(12, 0, 0, topics, None).pieces;
         assert_eq!(pieces.len(), 3, "skeleton, the large piece, the rest");
         assert_eq!(pieces[1].as_ptr(), big.as_ptr(), "the very same memory");
     }
@@ -314,6 +334,6 @@ mod tests {
         let endpoint = Endpoint { node: 1, host: "broker.example".into(), port: 9092 };
         let mut topics = sample();
         topics[0].parts.pop();
-        assert_eq!(encode(16, 0, topics.clone(), Some(&endpoint)).pieces, encode(16, 0, topics, None).pieces);
+        assert_eq!(encode(16, 0, 0, topics.clone(), Some(&endpoint)).pieces, encode(16, 0, 0, topics, None).pieces);
     }
 }

@@ -1,6 +1,6 @@
-//! Fetch (k1, KIP-74, KIP-227 without sessions, KIP-516, KIP-951): records of many partitions in one answer.
+//! Fetch (k1, KIP-74, KIP-227, KIP-516, KIP-951): records of many partitions in one answer.
 //!
-//! [`request`] turns the request into parts, [`wait`] runs the fetch over the shards, [`plan`] decides who gets how much,
+//! [`request`] turns the request into parts, [`session`] knows the parts that it need not name, [`wait`] runs the fetch over the shards, [`plan`] decides who gets how much,
 //! [`stash`] keeps what came too late, [`answer`] turns results into answers, [`encode`] writes them without copying
 //! records.
 
@@ -8,6 +8,7 @@ mod answer;
 mod encode;
 mod plan;
 mod request;
+mod session;
 mod stash;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ mod wait;
 
 use kafka_protocol::messages::ApiKey;
 
-pub use self::stash::Stash;
+pub use self::{session::Sessions, stash::Stash};
 use super::Api;
 
 /// How k1 is served.

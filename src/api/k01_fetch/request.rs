@@ -5,10 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
-    messages::{
-        FetchRequest,
-        fetch_request::{FetchPartition, FetchTopic},
-    },
+    messages::{FetchRequest, TopicName},
+    protocol::StrBytes,
 };
 use thalweg_record::{Offset, PartitionId, TopicId};
 use thalweg_shards::msg::{FetchFrom, Isolation};
@@ -17,51 +15,83 @@ use super::{
     TOPIC_IDS,
     answer::part_answer,
     encode::{Endpoint, PartAnswer, TopicAnswer, encode},
+    session::{Asked, Begun, NO_SESSION, PartKey, Sessions, Told, TopicKey, Wish},
     wait::{Fetch, Terms},
 };
 use crate::{
     api::{Call, Handled, Response, errors, gather},
-    cluster::TopicView,
+    cluster::ClusterSnapshot,
+    net::Permit,
 };
 
 /// Serves one Fetch.
 pub(super) fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: FetchRequest = call.decode(body)?;
-        Ok(match refusal(&request) {
-            Some(error) => refuse(&call, &request, error),
-            None => fetch(&call, &request).await,
-        })
+        // There are no followers.
+        if request.replica_id.0.max(request.replica_state.replica_id.0) >= 0 {
+            return Ok(refuse(&call, &request, ResponseError::InvalidRequest));
+        }
+        let (asked, now) = (asked(&call, &request), call.edge.runtime.mono());
+        let begun = match with_sessions(&call, |sessions| sessions.begin(asked, now)) {
+            Ok(begun) => begun,
+            // It stands alone: nobody knows which partitions were meant.
+            Err(error) => return Ok(encode(call.version, error.code(), NO_SESSION, Vec::new(), None)),
+        };
+        let (parts, permit) = fetch(&call, &request, &begun).await;
+        Ok(answer(&call, &begun, parts).holding(permit))
     })
 }
 
-/// Why the whole request is refused, if it is: there are no followers, and no sessions but the full fetch.
-fn refusal(request: &FetchRequest) -> Option<ResponseError> {
-    let replica = request.replica_id.0.max(request.replica_state.replica_id.0);
-    match request.session_epoch {
-        _ if replica >= 0 => Some(ResponseError::InvalidRequest),
-        0 | -1 => None,
-        _ => Some(ResponseError::FetchSessionIdNotFound),
-    }
+/// The error stands at each partition too, for clients before v7 see only those.
+fn refuse(call: &Call, request: &FetchRequest, error: ResponseError) -> Response {
+    let topics = request.topics.iter().map(|topic| TopicAnswer {
+        name: topic.topic.clone(),
+        id: TopicId(topic.topic_id.into_bytes()),
+        parts: topic.partitions.iter().map(|p| PartAnswer::refused(p.partition, error.code())).collect(),
+    });
+    encode(call.version, error.code(), NO_SESSION, topics.collect(), None)
 }
 
-/// A session's error stands alone; any other stands at each partition too, for clients before v7 see only those.
-fn refuse(call: &Call, request: &FetchRequest, error: ResponseError) -> Response {
-    let mut topics = Vec::new();
-    if error != ResponseError::FetchSessionIdNotFound {
-        topics.extend(request.topics.iter().map(|topic| TopicAnswer {
-            name: topic.topic.clone(),
-            id: TopicId(topic.topic_id.into_bytes()),
-            parts: topic.partitions.iter().map(|p| PartAnswer::refused(p.partition, error.code())).collect(),
+/// Does something with this executor's sessions, and shows how many there are.
+fn with_sessions<R>(call: &Call, act: impl FnOnce(&mut Sessions) -> R) -> R {
+    let mut sessions = call.edge.fetch_sessions.borrow_mut();
+    let result = act(&mut sessions);
+    call.edge.meters.sessions.show(sessions.figures(), sessions.take_evictions());
+    result
+}
+
+/// What the request says to the sessions.
+fn asked(call: &Call, request: &FetchRequest) -> Asked {
+    let (snapshot, by_id) = (call.edge.snapshot(), call.version >= TOPIC_IDS);
+    let key = |name: &TopicName, id: TopicId| match snapshot.topics.get(name.as_str()) {
+        _ if by_id => TopicKey::Id(id),
+        Some(view) => TopicKey::Name(Arc::clone(&view.name)),
+        // A copy: what a session remembers must not keep a receive buffer alive.
+        None => TopicKey::Name(name.as_str().into()),
+    };
+    let mut parts = Vec::with_capacity(request.topics.iter().map(|topic| topic.partitions.len()).sum());
+    for topic in &request.topics {
+        let topic_key = key(&topic.topic, TopicId(topic.topic_id.into_bytes()));
+        parts.extend(topic.partitions.iter().map(|p| {
+            let part = PartKey { topic: topic_key.clone(), index: p.partition };
+            let (offset, max_bytes) = (p.fetch_offset, p.partition_max_bytes);
+            (part, Wish { offset, max_bytes, leader_epoch: p.current_leader_epoch })
         }));
     }
-    encode(call.version, error.code(), topics, None)
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let topic_key = key(&topic.topic, TopicId(topic.topic_id.into_bytes()));
+        forgotten.extend(topic.partitions.iter().map(|index| PartKey { topic: topic_key.clone(), index: *index }));
+    }
+    Asked { id: request.session_id, epoch: request.session_epoch, by_id, parts, forgotten }
 }
 
-async fn fetch(call: &Call, request: &FetchRequest) -> Response {
-    let wanted = resolve(call, request);
-    let parts: Vec<FetchFrom> = wanted.iter().flatten().filter_map(|part| part.as_ref().ok()).copied().collect();
-    let all_known = wanted.iter().flatten().all(Result::is_ok);
+/// Fetches the parts: their answers in order, and room for the records in them.
+async fn fetch(call: &Call, request: &FetchRequest, begun: &Begun) -> (Vec<PartAnswer>, Permit) {
+    let wanted = resolve(&call.edge.snapshot(), call.version, &begun.parts);
+    let parts: Vec<FetchFrom> = wanted.iter().filter_map(|part| part.as_ref().ok()).copied().collect();
+    let all_known = wanted.iter().all(Result::is_ok);
     let terms = terms(call, request, all_known && !parts.is_empty());
     let stash = call.caller.stash.take().unwrap_or_default();
     let fetched = Fetch::new(&call.edge, call.caller.conn, terms, &parts, *stash).run().await;
@@ -69,56 +99,86 @@ async fn fetch(call: &Call, request: &FetchRequest) -> Response {
 
     let snapshot = call.edge.snapshot();
     let mut results = parts.iter().zip(fetched.parts);
-    let topics = request.topics.iter().zip(wanted).map(|(topic, wanted)| TopicAnswer {
-        name: topic.topic.clone(),
-        id: TopicId(topic.topic_id.into_bytes()),
-        parts: (topic.partitions.iter().zip(wanted))
-            .map(|(asked, wanted)| match wanted {
-                Err(error) => PartAnswer::refused(asked.partition, error.code()),
-                Ok(_) => {
-                    let (from, result) = results.next().expect("one result per known partition");
-                    part_answer(call, &snapshot, terms.isolation, from.partition, result)
-                }
-            })
-            .collect(),
+    let answers = begun.parts.iter().zip(wanted).map(|((key, _), wanted)| match wanted {
+        Err(error) => PartAnswer::refused(key.index, error.code()),
+        Ok(_) => {
+            let (from, result) = results.next().expect("one result per known partition");
+            part_answer(call, &snapshot, terms.isolation, from.partition, result)
+        }
     });
+    (answers.collect(), fetched.permit)
+}
+
+/// The answer: of a session's fetch, what has changed.
+fn answer(call: &Call, begun: &Begun, parts: Vec<PartAnswer>) -> Response {
+    let told: Vec<Told> = parts.iter().map(PartAnswer::told).collect();
+    let (now, random) = (call.edge.runtime.mono(), call.edge.runtime.random());
+    let finished = match with_sessions(call, |sessions| sessions.finish(begun, &told, now, random)) {
+        Ok(finished) => finished,
+        Err((error, session)) => return encode(call.version, error.code(), session, Vec::new(), None),
+    };
+    let changed = finished.changed.as_deref();
+    let mut topics: Vec<TopicAnswer> = Vec::new();
+    let mut topic: Option<&TopicKey> = None;
+    for (place, ((key, _), part)) in begun.parts.iter().zip(parts).enumerate() {
+        if changed.is_some_and(|changed| !changed[place]) {
+            continue;
+        }
+        if topic.replace(&key.topic) != Some(&key.topic) {
+            topics.push(topic_answer(&key.topic));
+        }
+        topics.last_mut().expect("just pushed").parts.push(part);
+    }
+    let snapshot = call.edge.snapshot();
     let endpoint = Endpoint {
         node: snapshot.broker.node.0,
         host: Arc::clone(&call.caller.advertised_host),
         port: call.caller.advertised_port,
     };
-    encode(call.version, errors::NONE, topics.collect(), Some(&endpoint)).holding(fetched.permit)
+    encode(call.version, errors::NONE, finished.session, topics, Some(&endpoint))
 }
 
-/// Per topic and partition of the request: what to ask of its shard, or why it is unknown.
-fn resolve(call: &Call, request: &FetchRequest) -> Vec<Vec<Result<FetchFrom, ResponseError>>> {
-    let snapshot = call.edge.snapshot();
-    let topic = |topic: &FetchTopic| {
-        let view = match call.version >= TOPIC_IDS {
-            true => snapshot.topics_by_id.get(&TopicId(topic.topic_id.into_bytes())),
-            false => snapshot.topics.get(topic.topic.as_str()),
+fn topic_answer(key: &TopicKey) -> TopicAnswer {
+    let (name, id) = match key {
+        TopicKey::Id(id) => (StrBytes::default(), *id),
+        TopicKey::Name(name) => (StrBytes::from_string(name.to_string()), TopicId([0; 16])),
+    };
+    TopicAnswer { name: TopicName(name), id, parts: Vec::new() }
+}
+
+/// Per part: what to ask of its shard, or why it is unknown.
+fn resolve(
+    snapshot: &ClusterSnapshot,
+    version: i16,
+    parts: &[(PartKey, Wish)],
+) -> Vec<Result<FetchFrom, ResponseError>> {
+    let unknown_topic = match version >= TOPIC_IDS {
+        true => ResponseError::UnknownTopicId,
+        false => ResponseError::UnknownTopicOrPartition,
+    };
+    // Parts of a topic mostly stand together: each run of them is looked up once.
+    let mut last = None;
+    let resolved = parts.iter().map(|(key, wish)| {
+        let view = match last {
+            Some((topic, view)) if topic == &key.topic => view,
+            _ => match &key.topic {
+                TopicKey::Id(id) => snapshot.topics_by_id.get(id),
+                TopicKey::Name(name) => snapshot.topics.get(name),
+            },
         };
-        topic.partitions.iter().map(|partition| part(call.version, view, partition)).collect()
-    };
-    request.topics.iter().map(topic).collect()
-}
-
-fn part(version: i16, view: Option<&Arc<TopicView>>, asked: &FetchPartition) -> Result<FetchFrom, ResponseError> {
-    let Some(view) = view else {
-        return Err(match version >= TOPIC_IDS {
-            true => ResponseError::UnknownTopicId,
-            false => ResponseError::UnknownTopicOrPartition,
-        });
-    };
-    if !(0..view.partitions).contains(&asked.partition) {
-        return Err(ResponseError::UnknownTopicOrPartition);
-    }
-    Ok(FetchFrom {
-        partition: PartitionId { topic: view.id, index: asked.partition },
-        offset: Offset(asked.fetch_offset),
-        max_bytes: u32::try_from(asked.partition_max_bytes).unwrap_or(0),
-        current_leader_epoch: gather::leader_epoch(asked.current_leader_epoch),
-    })
+        last = Some((&key.topic, view));
+        let view = view.ok_or(unknown_topic)?;
+        if !(0..view.partitions).contains(&key.index) {
+            return Err(ResponseError::UnknownTopicOrPartition);
+        }
+        Ok(FetchFrom {
+            partition: PartitionId { topic: view.id, index: key.index },
+            offset: Offset(wish.offset),
+            max_bytes: u32::try_from(wish.max_bytes).unwrap_or(0),
+            current_leader_epoch: gather::leader_epoch(wish.leader_epoch),
+        })
+    });
+    resolved.collect()
 }
 
 fn terms(call: &Call, request: &FetchRequest, may_wait: bool) -> Terms {

@@ -231,8 +231,81 @@ fn unknown_topics_and_partitions_have_their_codes() {
     assert_eq!(code(c.fetch(13, &by_id(request(&[-1]), topic_id("logs")))), 3);
 }
 
+impl Cluster {
+    /// Serves a fetch of partitions 0 and 1, which have so many bytes; gives the answer.
+    fn served(&self, asked: Asked, bytes: [usize; 2]) -> FetchResponse {
+        for (index, bytes) in [0, 1].into_iter().zip(bytes) {
+            let (_, _, _watch) = self.probed(index, vec![found(bytes as u64)]);
+        }
+        for (index, bytes) in [0, 1].into_iter().zip(bytes) {
+            self.take(index).reply.send(Reply::Take(vec![ready(bytes)]));
+        }
+        self.0.finish(asked)
+    }
+}
+
 #[test]
-fn sessions_and_followers_are_refused() {
+fn a_session_names_what_has_changed_only() {
+    for version in [7, 12, 13, 18] {
+        let c = cluster();
+        let in_version = |r: FetchRequest| if version >= 13 { by_id(r, topic_id("logs")) } else { r };
+        let full = in_version(request(&[0, 1]).with_session_epoch(0));
+        let opened = c.served(c.fetch(version, &full), [50, 0]);
+        let id = opened.session_id;
+        assert!(opened.error_code == 0 && id > 0, "version {version}");
+        assert_eq!(opened.responses[0].partitions.len(), 2, "a full answer");
+        let poll = |epoch| request(&[]).with_topics(vec![]).with_session_id(id).with_session_epoch(epoch);
+        let second = c.served(c.fetch(version, &poll(1)), [0, 70]);
+        assert_eq!((second.session_id, second.responses.len()), (id, 1));
+        let topic = &second.responses[0];
+        assert_eq!((topic.partitions.len(), topic.partitions[0].partition_index), (1, 1), "nothing new of the other");
+        assert_eq!(topic.topic_id.into_bytes() == topic_id("logs").0, version >= 13);
+        assert_eq!(topic.topic.as_str() == "logs", version < 13);
+        let third = c.served(c.fetch(version, &poll(2).with_max_wait_ms(0)), [0, 0]);
+        assert_eq!((third.error_code, third.session_id, third.responses.len()), (0, id, 0));
+        assert_eq!(c.0.edge.fetch_sessions.borrow().figures(), (1, 2));
+    }
+}
+
+#[test]
+fn a_session_fetches_from_where_it_was_last_told() {
+    let c = cluster();
+    let opened = c.served(c.fetch(12, &request(&[0, 1]).with_session_epoch(0)), [50, 50]);
+    let mut next = request(&[1]).with_session_id(opened.session_id).with_session_epoch(1);
+    next.topics[0].partitions[0].fetch_offset = 20;
+    let asked = c.fetch(12, &next);
+    let (even, _, _e) = c.probed(0, vec![found(0)]);
+    let (odd, _, _o) = c.probed(1, vec![found(9)]);
+    assert_eq!((even[0].offset, odd[0].offset), (Offset(10), Offset(20)));
+    for index in [0, 1] {
+        c.take(index).reply.send(Reply::Take(vec![ready(0)]));
+    }
+    assert_eq!(c.0.finish::<FetchResponse>(asked).session_id, opened.session_id);
+}
+
+#[test]
+fn a_topic_that_is_deleted_is_an_error_of_its_session_each_time() {
+    let c = cluster();
+    let opened = c.served(c.fetch(12, &request(&[0, 1]).with_session_epoch(0)), [50, 50]);
+    c.0.edge.publish(snapshot(2, 2, &[]));
+    for epoch in [1, 2] {
+        let poll = request(&[]).with_topics(vec![]).with_session_id(opened.session_id).with_session_epoch(epoch);
+        let answer: FetchResponse = c.0.finish(c.fetch(12, &poll));
+        let codes: Vec<i16> = answer.responses[0].partitions.iter().map(|p| p.error_code).collect();
+        assert_eq!((answer.session_id, codes), (opened.session_id, vec![3, 3]));
+        assert_eq!(answer.responses[0].topic.as_str(), "logs");
+    }
+}
+
+#[test]
+fn a_broker_without_slots_opens_no_sessions() {
+    let c = Cluster(FakeBroker::with(&[("max.incremental.fetch.session.cache.slots", "0")], 2, &[("logs", 4)]));
+    let answer = c.served(c.fetch(12, &request(&[0, 1]).with_session_epoch(0)), [50, 50]);
+    assert_eq!((answer.error_code, answer.session_id), (0, 0));
+}
+
+#[test]
+fn unknown_sessions_and_followers_are_refused() {
     let c = cluster();
     let session: FetchResponse = c.0.finish(c.fetch(12, &request(&[0]).with_session_epoch(3)));
     assert_eq!((session.error_code, session.session_id, session.responses.len()), (70, 0, 0));
