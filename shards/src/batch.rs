@@ -20,12 +20,38 @@ const MAX_OUTPUT_BYTES: usize = 64 << 20;
 /// The highest codec id there is, zstd's.
 const LAST_CODEC: u8 = 4;
 
+/// Most records of a batch that an error names: the answer must not outgrow the request.
+const MOST_LISTED: usize = 128;
+
+/// Why a record of a sound batch is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A compacted topic needs a key in every record.
+    NullKey,
+    /// This timestamp is outside the topic's limits.
+    Timestamp(i64),
+}
+
+/// The records of a batch that break their topic's rules. For their sake the whole batch is refused, and the client is told
+/// which they are (KIP-467).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadRecords {
+    /// The first 128 of them in the order of the batch, each with its place there.
+    pub listed: Vec<(i32, Fault)>,
+    /// How many there are.
+    pub count: usize,
+    /// Whether a timestamp is among the faults, listed or not.
+    pub untimely: bool,
+    /// The timestamps that the topic accepted at the time, both ends included.
+    pub accepted: (i64, i64),
+}
+
 /// Checks a client's batch whose CRC is right, sets `max_timestamp` where the records say otherwise, and stamps the time of
 /// the append where the topic wants it.
 ///
 /// # Errors
-/// [`PartitionError::InvalidRecord`], [`PartitionError::InvalidTimestamp`], [`PartitionError::UnsupportedCompression`];
-/// the batch is then as it was.
+/// [`PartitionError::InvalidRecord`], [`PartitionError::BadRecords`], [`PartitionError::InvalidTimestamp`],
+/// [`PartitionError::UnsupportedCompression`]; the batch is then as it was.
 pub fn validate_records(batch: &mut Batch, settings: &PartitionSettings, now: Wall) -> Result<(), PartitionError> {
     let head = &batch.head;
     if settings.log_append_time && head.timestamp_type() == TimestampType::LogAppendTime {
@@ -34,7 +60,8 @@ pub fn validate_records(batch: &mut Batch, settings: &PartitionSettings, now: Wa
     let limits = Limits::of(settings, now);
     let mut greatest = match head.codec() {
         0 => walk(head, &batch.body, settings.compact, &limits)?,
-        1..=LAST_CODEC => limits.check(head.max_timestamp()).map(|()| head.max_timestamp())?,
+        1..=LAST_CODEC if limits.accept(head.max_timestamp()) => head.max_timestamp(),
+        1..=LAST_CODEC => return Err(PartitionError::InvalidTimestamp),
         _ => return Err(PartitionError::UnsupportedCompression),
     };
     let mut stamped = TimestampType::CreateTime;
@@ -93,23 +120,25 @@ pub fn open(batch: Batch, settings: &PartitionSettings, now: Wall) -> Result<Bat
 /// Checks all records of a batch, and says the greatest of their timestamps.
 fn walk(head: &BatchHead, section: &[u8], keys_required: bool, limits: &Limits) -> Result<i64, PartitionError> {
     let (mut count, mut greatest) = (0, -1);
+    let mut bad: Option<Box<BadRecords>> = None;
     for record in RecordWalk::new(section) {
         let record = record.map_err(|_| PartitionError::InvalidRecord("a record is cut or its lengths are wrong"))?;
-        if record.offset_delta != count {
+        if record.offset_delta != i64::from(count) {
             return Err(PartitionError::InvalidRecord("offset deltas are not dense"));
         }
-        if record.null_key && keys_required {
-            return Err(PartitionError::InvalidRecord("a compacted topic needs a key in every record"));
-        }
         let timestamp = head.base_timestamp().wrapping_add(record.timestamp_delta);
-        limits.check(timestamp)?;
+        if record.null_key && keys_required {
+            limits.note(&mut bad, count, Fault::NullKey);
+        } else if !limits.accept(timestamp) {
+            limits.note(&mut bad, count, Fault::Timestamp(timestamp));
+        }
         greatest = greatest.max(timestamp);
         count += 1;
     }
-    if count != i64::from(head.record_count()) {
+    if count != head.record_count() {
         return Err(PartitionError::InvalidRecord("the head counts other records than there are"));
     }
-    Ok(greatest)
+    bad.map_or(Ok(greatest), |bad| Err(PartitionError::BadRecords(bad)))
 }
 
 /// The timestamps that a topic accepts now (KIP-937), both ends inclusive.
@@ -132,9 +161,20 @@ impl Limits {
     }
 
     /// -1 means that the record has no timestamp, which is always accepted.
-    fn check(&self, timestamp: i64) -> Result<(), PartitionError> {
-        let fits = timestamp == -1 || (self.earliest..=self.latest).contains(&timestamp);
-        if fits { Ok(()) } else { Err(PartitionError::InvalidTimestamp) }
+    fn accept(&self, timestamp: i64) -> bool {
+        timestamp == -1 || (self.earliest..=self.latest).contains(&timestamp)
+    }
+
+    /// Adds the fault of the record at this place of its batch.
+    fn note(&self, bad: &mut Option<Box<BadRecords>>, place: i32, fault: Fault) {
+        let accepted = (self.earliest, self.latest);
+        let bad =
+            bad.get_or_insert_with(|| Box::new(BadRecords { listed: Vec::new(), count: 0, untimely: false, accepted }));
+        bad.count += 1;
+        bad.untimely |= matches!(fault, Fault::Timestamp(_));
+        if bad.listed.len() < MOST_LISTED {
+            bad.listed.push((place, fault));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thalweg_record::{Batch, LeaderEpoch, Mono, Offset, PartitionId, Wall};
 
+use crate::batch::BadRecords;
 use crate::codec::Compression;
 use crate::mailbox::ReplyTo;
 use crate::meta::CommittedObject;
@@ -85,8 +86,11 @@ pub enum PartitionError {
     CorruptMessage,
     /// The batch breaks a rule of the format (87): magic, counts, deltas, control bit, sequence without producer.
     InvalidRecord(&'static str),
-    /// Timestamp outside the topic's limits (32).
+    /// The greatest timestamp of a batch that is not looked into is outside the topic's limits, or the producer claims to
+    /// have stamped LogAppendTime (32).
     InvalidTimestamp,
+    /// Records of the batch break the topic's rules (87; 32 when a timestamp is among the faults).
+    BadRecords(Box<BadRecords>),
     /// Batch larger than max.message.bytes (10).
     MessageTooLarge,
     /// zstd to a client that is too old, or a codec that does not exist (76).

@@ -29,6 +29,8 @@ impl ToKafka for PartitionError {
             PartitionError::CorruptMessage => ResponseError::CorruptMessage,
             PartitionError::InvalidRecord(_) => ResponseError::InvalidRecord,
             PartitionError::InvalidTimestamp => ResponseError::InvalidTimestamp,
+            PartitionError::BadRecords(bad) if bad.untimely => ResponseError::InvalidTimestamp,
+            PartitionError::BadRecords(_) => ResponseError::InvalidRecord,
             PartitionError::MessageTooLarge => ResponseError::MessageTooLarge,
             PartitionError::UnsupportedCompression => ResponseError::UnsupportedCompressionType,
             PartitionError::OutOfOrderSequence => ResponseError::OutOfOrderSequenceNumber,

@@ -1,5 +1,6 @@
 """librdkafka's own tests: its test-runner, one process per test number."""
 
+import contextlib
 import os
 import re
 
@@ -14,9 +15,15 @@ STATES = {"PASSED": PASSED, "SKIPPED": SKIPPED}
 
 class Librdkafka(Suite):
     name = "librdkafka"
-    # What librdkafka's tests/scenarios ask for. Groups start as in Kafka's defaults: some tests count rebalances.
-    _CLUSTER = {"num.partitions": 4, "broker.rack": "RACK1", "group.initial.rebalance.delay.ms": 3000}
-    scenarios = {"default": _CLUSTER, "noautocreate": {**_CLUSTER, "auto.create.topics.enable": "false"}, "acls": _CLUSTER}
+    # `default` and `noautocreate` are librdkafka's own scenarios; the others differ in the broker only.
+    _CLUSTER = {"num.partitions": 4, "broker.rack": "RACK1"}
+    scenarios = {
+        "default": _CLUSTER,
+        "noautocreate": {**_CLUSTER, "auto.create.topics.enable": "false"},
+        # These count rebalances, and expect a group to start as with Kafka's defaults.
+        "delayed": {**_CLUSTER, "group.initial.rebalance.delay.ms": 3000},
+        "acls": _CLUSTER,
+    }
     kafka_settings = {"acls": KAFKA_AUTHORIZER}
 
     def __init__(self, kafka_home):
@@ -40,22 +47,33 @@ class Librdkafka(Suite):
                 self.left_out[test] = "by hand"
             elif re.search(r"TEST_F_KNOWN_ISSUE\b", entry):
                 self.left_out[test] = "a known issue of librdkafka"
-            elif "_auth" in test or test[:4] == "0109":
-                numbers.setdefault((test[:4], "acls"), []).append(test)
             else:
-                scenario = re.search(r'\.scenario\s*=\s*"([^"]*)"', entry)
-                scenario = scenario.group(1).split(",")[0] if scenario else "default"
-                numbers.setdefault((test[:4], scenario), []).append(test)
+                numbers.setdefault((test[:4], self._scenario(test, entry)), []).append(test)
         self.groups = [Group(number, tuple(tests), scenario) for (number, scenario), tests in numbers.items() if number != ADMIN]
-        # One test that tries every request of an administrator: each of its parts is a test here, or the first that fails would hide the rest.
+        # One test that tries every request of an administrator: each of its parts is a test here, or the first that fails
+        # would hide the rest.
         text = (self.source / "tests" / f"{ADMIN}-admin.c").read_text().split("static void do_test_apis", 1)[1]
-        parts = dict.fromkeys(re.findall(r"\bdo_test_(\w+)\(", text))
-        self.groups += [Group(f"{ADMIN}/{part}", (f"{ADMIN}_admin/{part}",), "acls" if part.endswith("Acls") else "default") for part in parts if part != "apis"]
+        for part in dict.fromkeys(re.findall(r"\bdo_test_(\w+)\(", text)):
+            if part != "apis":
+                scenario = "acls" if part.endswith("Acls") else "default"
+                self.groups.append(Group(f"{ADMIN}/{part}", (f"{ADMIN}_admin/{part}",), scenario))
+
+    @staticmethod
+    def _scenario(test, entry):
+        if "_auth" in test or test.startswith("0109"):
+            return "acls"
+        if test.startswith(("0102", "0113")):
+            return "delayed"
+        asked = re.search(r'\.scenario\s*=\s*"([^",]*)', entry)
+        return asked.group(1) if asked else "default"
 
     def run(self, group, bootstrap, directory, attempt, timeout):
         tests = self.source / "tests"
         # Tests that run a Java client look for it here.
         (directory / "java").symlink_to(tests / "java")
+        # Others look for a schema in ../src.
+        with contextlib.suppress(FileExistsError):
+            (directory.parent / "src").symlink_to(self.source / "src")
         # The multiplier is that of librdkafka's own test cluster. A second attempt must not meet the topics of the first.
         (directory / "test.conf").write_text(
             f"metadata.broker.list={bootstrap}\nbroker.address.family=v4\ntest.timeout.multiplier=2\n"
@@ -75,7 +93,7 @@ class Librdkafka(Suite):
             environment["SUBTESTS"] = f"do_test_{group.name.split('/')[1]}:"
         # On CI the tests would change their own settings.
         environment.pop("CI", None)
-        command = [str(tests / "test-runner"), "-L", "-p1", "-s", "default" if group.scenario == "acls" else group.scenario]
+        command = [str(tests / "test-runner"), "-L", "-p1", "-s", "noautocreate" if group.scenario == "noautocreate" else "default"]
         code, seconds = run_process(command, directory, environment, timeout)
         return self._results(group, directory, code, seconds)
 

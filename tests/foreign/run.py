@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import signal
 import sys
 import time
 import tomllib
@@ -16,7 +17,7 @@ sys.path.insert(0, str(HERE.parent / "clients"))
 import brokers  # noqa: E402
 from kafka_python import KafkaPython  # noqa: E402
 from librdkafka import Librdkafka  # noqa: E402
-from suite import FAILED, PASSED, Result, kafka_home  # noqa: E402
+from suite import FAILED, PASSED, SKIPPED, Result, kafka_home, kill_running  # noqa: E402
 
 SUITES = {suite.name: suite for suite in (Librdkafka, KafkaPython)}
 BROKERS = {"kafka": (brokers.Kafka, "Apache Kafka 4.3.1"), "thalweg": (brokers.Thalweg, "Thalweg")}
@@ -58,8 +59,13 @@ def run_groups(suite, groups, broker, options, output):
     """All groups, a few at once; then those that failed once more, each alone, for a machine under load makes timeouts."""
     results = {}
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for group_results in pool.map(lambda g: run_group(suite, g, broker, options, output, 1), groups):
-            results.update(group_results)
+        try:
+            for group_results in pool.map(lambda g: run_group(suite, g, broker, options, output, 1), groups):
+                results.update(group_results)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            kill_running()
+            raise
     for group in groups:
         if options.again and any(results[test].state == FAILED for test in group.tests):
             results.update(run_group(suite, group, broker, options, output, 2))
@@ -81,8 +87,8 @@ def run_group(suite, group, broker, options, output, attempt):
 
 def pass_list(suite, broker_name, results, seconds):
     """The pass list of one broker as text."""
-    count = {state: sum(r.state == state for r in results.values()) for state in ("passed", "failed", "skipped")}
-    lines = [f"{suite.name} {suite.version} against {BROKERS[broker_name][1]}: " + ", ".join(f"{n} {s}" for s, n in count.items()) + f", {seconds:.0f} s"]
+    counts = ", ".join(f"{sum(r.state == state for r in results.values())} {state}" for state in (PASSED, FAILED, SKIPPED))
+    lines = [f"{suite.name} {suite.version} against {BROKERS[broker_name][1]}: {counts}, {seconds:.0f} s"]
     for test, result in results.items():
         again = ", at the second attempt" if result.attempts > 1 else ""
         lines.append(f"  {result.state:8} {test}{again}{': ' + result.why if result.why else ''}")
@@ -116,7 +122,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="tests/suites", description=__doc__)
     parser.add_argument("--against", choices=["both", "kafka", "thalweg"], required=True)
     parser.add_argument("--jobs", type=int, default=3, help="tests at once (3); they wait more than they compute")
-    parser.add_argument("--timeout", type=int, default=600, help="seconds that one process may take (600)")
+    parser.add_argument("--timeout", type=int, default=1200, help="seconds that one process may take (1200)")
     parser.add_argument("--once", dest="again", action="store_false", help="do not run failed tests a second time")
     parser.add_argument("--output", type=pathlib.Path, default=brokers.REPOSITORY / "target" / "suites", help="where lists and logs go")
     parser.add_argument("words", nargs="*", help=f"a suite ({', '.join(SUITES)}), or parts of tests' names; nothing: all")
@@ -128,6 +134,8 @@ def arguments():
 
 def main():
     options = arguments()
+    # Whoever stops the runner stops its brokers and tests too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.output.mkdir(parents=True, exist_ok=True)
     home = brokers.work_directory("kafka-home")
     report, bad = [], 0

@@ -58,6 +58,17 @@ KAFKA_AUTHORIZER = {
 }
 
 
+# The processes under way, so that a runner that is told to stop takes them with it.
+RUNNING = set()
+
+
+def kill_running():
+    """Ends what is under way; its tests count as failed."""
+    for process in list(RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def run_process(command, directory, environment, timeout):
     """Runs a command to its end, at most `timeout` seconds, output to `directory`/output.log.
 
@@ -69,11 +80,13 @@ def run_process(command, directory, environment, timeout):
         process = subprocess.Popen(
             command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
+        RUNNING.add(process)
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             code = None
         finally:
+            RUNNING.discard(process)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -87,6 +87,16 @@ fn compressed(codec: u8, plain: &[u8]) -> Vec<u8> {
     compress(to, &Bytes::copy_from_slice(plain)).to_vec()
 }
 
+fn bad(listed: &[(i32, Fault)], accepted: (i64, i64)) -> PartitionError {
+    let untimely = listed.iter().any(|(_, fault)| matches!(fault, Fault::Timestamp(_)));
+    PartitionError::BadRecords(Box::new(BadRecords {
+        listed: listed.to_vec(),
+        count: listed.len(),
+        untimely,
+        accepted,
+    }))
+}
+
 #[test]
 fn a_right_batch_is_left_as_it_is() {
     let mut good = two([NOW.0, NOW.0 + 5]);
@@ -122,12 +132,29 @@ fn timestamps_outside_the_limits_are_refused_and_none_is_exempt() {
     let mut limits = settings();
     assert_eq!(validate_records(&mut two([NOW.0, NOW.0 + 3_600_000]), &limits, NOW), Ok(()));
     let late = validate_records(&mut two([NOW.0, NOW.0 + 3_600_001]), &limits, NOW);
-    assert_eq!(late, Err(PartitionError::InvalidTimestamp));
+    let expected = bad(&[(1, Fault::Timestamp(NOW.0 + 3_600_001))], (i64::MIN, NOW.0 + 3_600_000));
+    assert_eq!(late, Err(expected));
     limits.timestamp_before_max_ms = Some(1000);
     assert_eq!(validate_records(&mut two([NOW.0 - 1000, NOW.0]), &limits, NOW), Ok(()));
     let early = validate_records(&mut two([NOW.0 - 1001, NOW.0]), &limits, NOW);
-    assert_eq!(early, Err(PartitionError::InvalidTimestamp));
+    let expected = bad(&[(0, Fault::Timestamp(NOW.0 - 1001))], (NOW.0 - 1000, NOW.0 + 3_600_000));
+    assert_eq!(early, Err(expected));
     assert_eq!(validate_records(&mut two([-1, -1]), &limits, NOW), Ok(()));
+}
+
+#[test]
+fn every_bad_record_is_named_up_to_a_bound() {
+    let compacted = PartitionSettings { compact: true, ..settings() };
+    let null = |delta| Record { delta, timestamp: NOW.0, key: None };
+    let late = Record { delta: 2, timestamp: NOW.0 + 3_600_001, key: None };
+    let body = records(&[null(0), record(1, NOW.0 + 3_600_001), late, record(3, NOW.0)], NOW.0);
+    let outcome = validate_records(&mut batch(0, 4, NOW.0, NOW.0 + 3_600_001, body), &compacted, NOW);
+    let faults = [(0, Fault::NullKey), (1, Fault::Timestamp(NOW.0 + 3_600_001)), (2, Fault::NullKey)];
+    assert_eq!(outcome, Err(bad(&faults, (i64::MIN, NOW.0 + 3_600_000))), "a record without a key is told once");
+    let many: Vec<Record> = (0..1000).map(null).collect();
+    let outcome = validate_records(&mut batch(0, 1000, NOW.0, NOW.0, records(&many, NOW.0)), &compacted, NOW);
+    let Err(PartitionError::BadRecords(bad)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((bad.listed.len(), bad.count, bad.untimely), (MOST_LISTED, 1000, false));
 }
 
 #[test]
@@ -156,14 +183,16 @@ fn compressed_batches_are_opened_where_a_rule_needs_it() {
         let opened = open(whole, &compacted, NOW).expect("a key");
         assert_eq!((opened.head.max_timestamp(), opened.verify_crc()), (NOW.0, Ok(())), "codec {codec}");
         let null = batch(codec, 1, NOW.0, NOW.0, compressed(codec, &body(None)));
-        assert!(matches!(open(null, &compacted, NOW), Err(PartitionError::InvalidRecord(_))), "codec {codec}");
+        let expected = bad(&[(0, Fault::NullKey)], (i64::MIN, NOW.0 + 3_600_000));
+        assert_eq!(open(null, &compacted, NOW).err(), Some(expected), "codec {codec}");
         let junk = batch(codec, 1, NOW.0, NOW.0, b"no codec's bytes, I hope".to_vec());
         assert!(open(junk, &compacted, NOW).is_err(), "codec {codec}");
         let early = PartitionSettings { timestamp_before_max_ms: Some(10), ..settings() };
         let old = batch(codec, 1, NOW.0, NOW.0, compressed(codec, &body(Some(b"k"))));
         assert!(must_open(&old.head, &early));
         assert!(open(old.clone(), &early, Wall(NOW.0 + 10)).is_ok());
-        assert_eq!(open(old, &early, Wall(NOW.0 + 11)).err(), Some(PartitionError::InvalidTimestamp));
+        let expected = bad(&[(0, Fault::Timestamp(NOW.0))], (NOW.0 + 1, NOW.0 + 3_600_011));
+        assert_eq!(open(old, &early, Wall(NOW.0 + 11)).err(), Some(expected));
     }
     let mut unknown = batch(5, 1, NOW.0, NOW.0, Vec::new());
     assert_eq!(validate_records(&mut unknown, &settings(), NOW), Err(PartitionError::UnsupportedCompression));

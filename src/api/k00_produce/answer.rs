@@ -14,8 +14,8 @@ use thalweg_record::ShardId;
 use thalweg_shards::msg::{Appended, PartitionError, Reply};
 
 use super::{
-    super::{Call, Close, ErrorTally, Response, errors, errors::ToKafka},
-    check::Refused,
+    super::{Call, Close, ErrorTally, Response, errors},
+    refused::Refused,
     send::{Fate, Sent, SentTopic},
 };
 
@@ -71,12 +71,12 @@ fn of_topic(
 ) -> TopicProduceResponse {
     let partitions = topic.partitions.iter().map(|partition| {
         let answer = match &partition.fate {
-            Fate::Refused(refused) => failed(refused),
+            Fate::Refused(refused) => refused.answer(),
             // A shard that dropped the request has said nothing of it: it is stopping.
             Fate::Asked(shard, at) => match results.get(shard).and_then(|of_shard| of_shard.get(*at)) {
                 Some(Ok(appended)) => succeeded(appended),
-                Some(Err(error)) => failed(&refusal(call, &topic, error)),
-                None => failed(&ResponseError::NotLeaderOrFollower.into()),
+                Some(Err(error)) => refusal(call, &topic, partition.index, error).answer(),
+                None => Refused::from(ResponseError::NotLeaderOrFollower).answer(),
             },
         };
         let answer = answer.with_index(partition.index);
@@ -100,35 +100,14 @@ fn succeeded(appended: &Appended) -> PartitionProduceResponse {
         .with_log_start_offset(appended.log_start.0)
 }
 
-fn failed(refused: &Refused) -> PartitionProduceResponse {
-    PartitionProduceResponse::default()
-        .with_error_code(refused.error.code())
-        .with_base_offset(-1)
-        .with_log_append_time_ms(-1)
-        .with_log_start_offset(-1)
-        .with_error_message(refused.why.map(StrBytes::from_static_str))
-}
-
 /// A partition whose topic is gone from the newest snapshot was deleted meanwhile; the shard calls it moved.
-fn refusal(call: &Call, topic: &SentTopic, error: &PartitionError) -> Refused {
+fn refusal(call: &Call, topic: &SentTopic, partition: i32, error: &PartitionError) -> Refused {
     let exists = |id| call.edge.snapshot().topics_by_id.contains_key(&id);
     let deleted = topic.view.as_ref().is_some_and(|view| !exists(view.id));
     match error {
         PartitionError::Moved(_) if deleted && !topic.id.is_nil() => ResponseError::UnknownTopicId.into(),
         PartitionError::Moved(_) if deleted => ResponseError::UnknownTopicOrPartition.into(),
-        other => refused(other),
-    }
-}
-
-/// What a client is told of an error that says all by itself.
-pub(super) fn refused(error: &PartitionError) -> Refused {
-    match error {
-        PartitionError::InvalidRecord(why) => Refused { error: ResponseError::InvalidRecord, why: Some(why) },
-        PartitionError::InvalidTimestamp => {
-            let why = Some("a timestamp is outside message.timestamp.before.max.ms or after.max.ms");
-            Refused { error: ResponseError::InvalidTimestamp, why }
-        }
-        other => other.to_kafka().into(),
+        other => Refused::of(other, topic.view.as_ref().map_or("", |view| &view.name), partition),
     }
 }
 

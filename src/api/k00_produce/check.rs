@@ -4,27 +4,14 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use thalweg_record::{Batch, BatchError};
 
+use super::refused::Refused;
+
 /// Codec id of zstd (KIP-110), which clients may send from Produce 7 on.
 const ZSTD: u8 = 4;
 const ZSTD_SINCE: i16 = 7;
 
-/// Why a partition's part of the request was refused before any shard saw it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Refused {
-    /// Kafka's error.
-    pub error: ResponseError,
-    /// For the client's `error_message`.
-    pub why: Option<&'static str>,
-}
-
-impl From<ResponseError> for Refused {
-    fn from(error: ResponseError) -> Refused {
-        Refused { error, why: None }
-    }
-}
-
 fn invalid(why: &'static str) -> Refused {
-    Refused { error: ResponseError::InvalidRecord, why: Some(why) }
+    Refused::because(ResponseError::InvalidRecord, why)
 }
 
 /// Takes the one batch out of a partition's records. It stays a slice of the frame.
@@ -62,8 +49,5 @@ pub(super) fn one_batch(records: Option<Bytes>, version: i16) -> Result<Batch, R
 
 /// See the module `k00_produce`.
 pub(super) fn transactional() -> Refused {
-    Refused {
-        error: ResponseError::TransactionalIdAuthorizationFailed,
-        why: Some("transactions are not served by this broker"),
-    }
+    Refused::because(ResponseError::TransactionalIdAuthorizationFailed, "transactions are not served by this broker")
 }

@@ -12,6 +12,7 @@
 mod answer;
 mod check;
 mod open;
+mod refused;
 mod send;
 
 pub use open::Opening;

@@ -16,8 +16,7 @@ use thalweg_shards::{
 };
 
 use super::{
-    answer::refused,
-    check::Refused,
+    refused::Refused,
     send::{Placed, Placement},
 };
 use crate::{
@@ -71,8 +70,8 @@ pub(super) async fn open_due(call: &Call, placements: Vec<&mut Placement<'_>>, d
             // Nothing of it went anywhere; the client has given up on it.
             Err(ResponseError::RequestTimedOut.into())
         } else if opened_bytes + placed.most_bytes() > REQUEST_OPENED_BYTES && opened_bytes > 0 {
-            let why = Some("the batches of one request unfold to more than 32 MiB");
-            Err(Refused { error: ResponseError::MessageTooLarge, why })
+            let why = "the batches of one request unfold to more than 32 MiB";
+            Err(Refused::because(ResponseError::MessageTooLarge, why))
         } else {
             one(call, placed, &paid).await
         };
@@ -99,7 +98,7 @@ async fn one(call: &Call, placed: &Placed<'_>, paid: &Arc<Permit>) -> Result<Bat
     let _gone = call.edge.openings.try_send(opening);
     match opened.recv_async().await {
         Ok(Ok(batch)) => Ok(batch),
-        Ok(Err(error)) => Err(refused(&error)),
+        Ok(Err(error)) => Err(Refused::of(&error, &placed.view.name, placed.id.index)),
         Err(_gone) => Err(ResponseError::NotLeaderOrFollower.into()),
     }
 }

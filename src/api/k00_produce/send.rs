@@ -19,8 +19,9 @@ use thalweg_shards::{
 
 use super::{
     super::Call,
-    check::{Refused, one_batch, transactional},
+    check::{one_batch, transactional},
     open::open_due,
+    refused::Refused,
 };
 use crate::cluster::{ClusterSnapshot, TopicView};
 
@@ -165,8 +166,7 @@ fn place<'a>(
     let batch = one_batch(partition.records, version)?;
     let id = PartitionId { topic: view.id, index: partition.index };
     if !seen.insert(id) {
-        let why = Some("a partition appears once in a request");
-        return Err(Refused { error: ResponseError::InvalidRecord, why });
+        return Err(Refused::because(ResponseError::InvalidRecord, "a partition appears once in a request"));
     }
     Ok(Placed { id, view, batch })
 }
