@@ -103,7 +103,8 @@ fn sources() -> Vec<Source> {
 fn collect(dir: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("a directory of the repository") {
         let path = entry.expect("readable").path();
-        if path.is_dir() && !path.ends_with("target") {
+        // The programs in tests/languages are clients in their own right, as their users would write them.
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with("tests/languages") {
             collect(&path, into);
         } else if path.extension().is_some_and(|ext| ext == "rs") {
             into.push(path);
