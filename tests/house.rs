@@ -23,7 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (".", &["thalweg-record", "thalweg-shards", "thalweg-wal", "thalweg-objectstore", "thalweg-objectstore-s3"]),
     ("tests/sim", &["thalweg", "thalweg-record", "thalweg-shards", "thalweg-wal", "thalweg-objectstore"]),
     ("tests/faulty", &["thalweg", "thalweg-record", "thalweg-shards", "thalweg-wal"]),
-    ("perf", &[]),
+    ("perf", &["thalweg-record", "thalweg-shards", "thalweg-wal"]),
 ];
 
 /// Crates of others that only some places may see.

@@ -1,114 +1,169 @@
-//! One connection of the load: a window of requests in flight, answers in order.
+//! `produce`, `consume`, `latency`: one load against a broker that somebody else started.
 
-use std::{
-    collections::VecDeque,
-    io::{Read, Write},
-    net::TcpStream,
-    thread,
-    time::{Duration, Instant},
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::{
+    client::{
+        closed::{self, Closed},
+        open::{self, Open},
+        reader,
+        schedule::Spread,
+        topic::Topic,
+    },
+    figures,
 };
 
-use bytes::Bytes;
-
-use crate::wire;
-
-/// A broker's answers are small; a longer one is not an answer.
-const LONGEST_ANSWER: usize = 1 << 20;
-const TIMEOUT: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// What one connection saw.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Of each request, from its first byte sent to its answer read, in microseconds.
-    pub latencies_us: Vec<u64>,
+/// Which topic of which broker.
+#[derive(Args, Clone, Debug)]
+struct Target {
+    /// Where the broker listens.
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    bootstrap: String,
+    /// The topic; created when it is missing.
+    #[arg(long, default_value = "perf")]
+    topic: String,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: i32,
+    /// Connections, each with a thread of its own.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
+    /// Bytes in the value of one record.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    record_bytes: u32,
 }
 
-/// A connection to the broker.
-#[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
+impl Target {
+    fn topic(&self) -> Result<Topic, String> {
+        Topic::ready(&self.bootstrap, &self.topic, self.partitions)
+    }
 }
 
-impl Connection {
-    /// Connects.
-    ///
-    /// # Errors
-    /// Says in words why that failed, as every function here.
-    pub fn open(bootstrap: &str) -> Result<Connection, String> {
-        let stream = TcpStream::connect(bootstrap).map_err(|e| format!("cannot connect to {bootstrap}: {e}"))?;
-        let options =
-            [stream.set_nodelay(true), stream.set_read_timeout(Some(TIMEOUT)), stream.set_write_timeout(Some(TIMEOUT))];
-        options.into_iter().collect::<Result<Vec<()>, _>>().map_err(|e| e.to_string())?;
-        Ok(Connection { stream })
-    }
+/// Options of `produce`.
+#[derive(Args, Clone, Debug)]
+pub struct Produce {
+    #[command(flatten)]
+    target: Target,
+    /// Requests in flight on each connection.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    in_flight: u16,
+    /// Bytes of values in one batch.
+    #[arg(long, default_value_t = 64 << 10)]
+    batch_bytes: u32,
+    /// Batches in one request, each for another partition.
+    #[arg(long, default_value_t = 1)]
+    batches_per_request: u32,
+    /// GiB of values to send, over all connections.
+    #[arg(long, default_value_t = 1.0)]
+    gigabytes: f64,
+}
 
-    /// Creates the topic unless it is there.
-    pub fn create_topic(&mut self, topic: &str, partitions: i32) -> Result<(), String> {
-        let mut frame = wire::create_topic_frame(topic, partitions)?;
-        self.send(&mut frame, 0)?;
-        wire::check_created(self.answer(0)?)
-    }
+/// Options of `consume`.
+#[derive(Args, Clone, Debug)]
+pub struct Consume {
+    #[command(flatten)]
+    target: Target,
+}
 
-    /// Sends one batch to every partition, again until it is taken: some brokers open a new topic's partitions late.
-    pub fn wait_until_open(&mut self, frames: &[Vec<u8>]) -> Result<(), String> {
-        let deadline = Instant::now() + TIMEOUT;
-        for frame in frames {
-            let mut frame = frame.clone();
-            loop {
-                self.send(&mut frame, 0)?;
-                match wire::produced(self.answer(0)?)? {
-                    0 => break,
-                    code if wire::NOT_OPEN.contains(&code) && Instant::now() < deadline => thread::sleep(PAUSE),
-                    code => return Err(format!("the broker refused a batch with error {code}")),
-                }
-            }
-        }
-        Ok(())
-    }
+/// Options of `latency`.
+#[derive(Args, Clone, Debug)]
+pub struct Latency {
+    #[command(flatten)]
+    target: Target,
+    /// The load on offer, in MB of values per second.
+    #[arg(long, default_value_t = 20.0)]
+    megabytes_per_s: f64,
+    /// How long.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// How long a record waits for company, in milliseconds.
+    #[arg(long, default_value_t = 1.0)]
+    linger_ms: f64,
+    /// Spread what is due over all partitions, as records with keys are.
+    #[arg(long)]
+    keys: bool,
+}
 
-    /// Sends `requests` requests, the frames in turn, at most `in_flight` at once.
-    pub fn produce(&mut self, frames: &[Vec<u8>], requests: u64, in_flight: usize) -> Result<Outcome, String> {
-        let mut frames: Vec<Vec<u8>> = frames.to_vec();
-        let mut waiting: VecDeque<(i32, Instant)> = VecDeque::new();
-        let mut latencies_us = Vec::new();
-        let mut sent = 0;
-        while sent < requests || !waiting.is_empty() {
-            if sent < requests && waiting.len() < in_flight {
-                let correlation = (sent & 0x7fff_ffff) as i32;
-                let at = (sent % frames.len() as u64) as usize;
-                waiting.push_back((correlation, Instant::now()));
-                self.send(&mut frames[at], correlation)?;
-                sent += 1;
-            } else if let Some((correlation, began)) = waiting.pop_front() {
-                match wire::produced(self.answer(correlation)?)? {
-                    0 => {}
-                    code => return Err(format!("the broker refused a batch with error {code}")),
-                }
-                latencies_us.push(began.elapsed().as_micros() as u64);
-            }
-        }
-        Ok(Outcome { latencies_us })
-    }
+/// Sends the load and says how fast it went.
+///
+/// # Errors
+/// When the broker cannot be reached or refuses.
+pub fn produce(options: &Produce) -> Result<(), String> {
+    let sent = closed::produce(
+        &options.target.topic()?,
+        Closed {
+            connections: options.target.connections,
+            in_flight: usize::from(options.in_flight),
+            record_bytes: options.target.record_bytes,
+            batch_bytes: options.batch_bytes,
+            batches_per_request: options.batches_per_request,
+            bytes: (options.gigabytes * figures::GIB) as u64,
+            at_most: Duration::from_secs(86_400),
+        },
+    )?;
+    println!(
+        "{:.0} MB/s, {:.0} records/s in {:.2} s, {} requests refused and sent again; requests: {}",
+        sent.bytes as f64 / 1e6 / sent.seconds,
+        sent.records as f64 / sent.seconds,
+        sent.seconds,
+        sent.refused,
+        in_words(&figures::Latency::of(&sent.latency_us)),
+    );
+    Ok(())
+}
 
-    fn send(&mut self, frame: &mut [u8], correlation: i32) -> Result<(), String> {
-        frame[wire::CORRELATION_AT..wire::CORRELATION_AT + 4].copy_from_slice(&correlation.to_be_bytes());
-        self.stream.write_all(frame).map_err(|e| format!("the connection broke while sending: {e}"))
-    }
+/// Reads the topic from the start and says how fast that went.
+///
+/// # Errors
+/// When the broker cannot be reached, refuses, or an offset is missing.
+pub fn consume(options: &Consume) -> Result<(), String> {
+    let target = &options.target;
+    let topic = Topic::existing(&target.bootstrap, &target.topic, target.partitions);
+    let read = reader::catch_up(&topic, target.connections)?;
+    println!(
+        "{:.0} MB/s if values have {} bytes, {:.0} records/s: {} records in {:.2} s",
+        (read.records * u64::from(target.record_bytes)) as f64 / 1e6 / read.seconds,
+        target.record_bytes,
+        read.records as f64 / read.seconds,
+        read.records,
+        read.seconds,
+    );
+    Ok(())
+}
 
-    fn answer(&mut self, correlation: i32) -> Result<Bytes, String> {
-        let broken = |e: std::io::Error| format!("the connection broke while waiting for an answer: {e}");
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length).map_err(broken)?;
-        let length = u32::from_be_bytes(length) as usize;
-        if !(4..=LONGEST_ANSWER).contains(&length) {
-            return Err(format!("an answer of {length} bytes"));
-        }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer).map_err(broken)?;
-        if answer[..4] != correlation.to_be_bytes() {
-            return Err("answers are out of order".to_owned());
-        }
-        Ok(answer.into())
-    }
+/// Offers the load and says how long records took.
+///
+/// # Errors
+/// When the broker cannot be reached or refuses.
+pub fn latency(options: &Latency) -> Result<(), String> {
+    let topic = options.target.topic()?;
+    let load = Open {
+        records_per_s: options.megabytes_per_s * 1e6 / f64::from(options.target.record_bytes),
+        record_bytes: options.target.record_bytes,
+        batch_bytes: 64 << 10,
+        linger: Duration::from_secs_f64(options.linger_ms / 1000.0),
+        spread: if options.keys { Spread::Keyed } else { Spread::Sticky },
+        producers: options.target.connections,
+        seconds: options.seconds,
+        places: false,
+    };
+    let paced = open::produce(&topic, load, open::start_clock())?;
+    println!(
+        "{} of {} records acknowledged in {:.2} s, {} refused, {} not sent in time; records: {}; the client was late by: {}",
+        paced.records,
+        paced.due,
+        paced.seconds,
+        paced.refused,
+        paced.unsent,
+        in_words(&figures::Latency::of(&paced.latency_us)),
+        in_words(&figures::Latency::of(&paced.lateness_us)),
+    );
+    Ok(())
+}
+
+fn in_words(latency: &figures::Latency) -> String {
+    let us = |q| latency.quantile_us(q);
+    format!("p50 {} us, p99 {} us, p99.9 {} us, max {} us", us(0.5), us(0.99), us(0.999), us(1.0))
 }

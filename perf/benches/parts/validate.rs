@@ -1,0 +1,39 @@
+//! What a shard checks of a client's batch: its CRC, and every record of an uncompressed one.
+
+use divan::{Bencher, black_box, counter::BytesCount};
+use thalweg_record::{Batch, Wall};
+use thalweg_shards::{batch::validate_records, msg::PartitionSettings};
+
+use crate::sample::{SHAPES, Shape};
+
+/// Kafka's defaults.
+pub const SETTINGS: PartitionSettings = PartitionSettings {
+    max_message_bytes: 1_048_588,
+    retention_ms: Some(604_800_000),
+    retention_bytes: None,
+    delete: true,
+    compact: false,
+    timestamp_before_max_ms: None,
+    timestamp_after_max_ms: Some(3_600_000),
+};
+
+fn now(batch: &Batch) -> Wall {
+    Wall(batch.head.max_timestamp())
+}
+
+#[divan::bench(args = SHAPES)]
+fn crc(bencher: Bencher<'_, '_>, shape: Shape) {
+    let batch = shape.batch();
+    bencher
+        .counter(BytesCount::new(batch.size_bytes()))
+        .bench_local(|| black_box(&batch).verify_crc().expect("its CRC is right"));
+}
+
+#[divan::bench(args = SHAPES)]
+fn records(bencher: Bencher<'_, '_>, shape: Shape) {
+    let mut batch = shape.batch();
+    let now = now(&batch);
+    bencher
+        .counter(BytesCount::new(batch.size_bytes()))
+        .bench_local(|| validate_records(black_box(&mut batch), &SETTINGS, now).expect("its records are right"));
+}

@@ -1,0 +1,16 @@
+//! Measuring Thalweg: beside Apache Kafka (`compare`), its write-ahead log beside fio (`wal`), any broker under one load
+//! (`produce`, `consume`, `latency`). docs/performance.md says what each figure means and how it is kept fair.
+//!
+//! Everything lives on plain threads, but for the log under measurement, which runs on a shard's executor as it does in
+//! the broker.
+#![allow(clippy::disallowed_methods, reason = "a measurement lives on clocks, threads and files")]
+
+pub mod broker;
+pub mod client;
+pub mod compare;
+pub mod figures;
+pub mod load;
+pub mod machine;
+pub mod report;
+pub mod scenario;
+pub mod wal;
