@@ -103,7 +103,7 @@ def kafka_home(directory):
     scripts = {
         "kafka-run-class.sh": "",
         "kafka-topics.sh": "org.apache.kafka.tools.TopicCommand",
-        "kafka-acls.sh": "kafka.admin.AclCommand",
+        "kafka-acls.sh": "org.apache.kafka.tools.AclCommand",
         "kafka-configs.sh": "kafka.admin.ConfigCommand",
     }
     for name, main in scripts.items():
