@@ -15,6 +15,7 @@ use thalweg_shards::{
         Acks, AppendRequest, ConnId, Control, FetchFrom, Isolation, Origin, PartitionChange, PartitionSpec, Records,
         Reply, Request, TakeRequest,
     },
+    pace::DevicePace,
     runtime::{
         Queue,
         seeded::{Ended, Node, World},
@@ -72,6 +73,7 @@ impl Fixture {
             store: store.0,
             cold: cold.0,
             ownership: ownership.0,
+            pace: Arc::new(DevicePace::new(0, 0)),
             failed: failed.0,
             meters: Rc::new(ShardMeters::new(SHARD)),
         };
@@ -185,7 +187,7 @@ fn spec(partition: PartitionId) -> PartitionSpec {
 
 fn check_appended(answers: Vec<Answer>) {
     for answer in answers {
-        let Reply::Append(results) = answer.reply else { panic!("another answer: {:?}", answer.reply) };
+        let Reply::Append { results, .. } = answer.reply else { panic!("another answer: {:?}", answer.reply) };
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 }

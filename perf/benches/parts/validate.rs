@@ -15,6 +15,8 @@ pub const SETTINGS: PartitionSettings = PartitionSettings {
     compact: false,
     timestamp_before_max_ms: None,
     timestamp_after_max_ms: Some(3_600_000),
+    log_append_time: false,
+    compression: None,
 };
 
 fn now(batch: &Batch) -> Wall {
