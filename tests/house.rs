@@ -21,6 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("objectstore/s3", &["thalweg-objectstore", "thalweg-record"]),
     ("shards", &["thalweg-record", "thalweg-wal", "thalweg-objectstore"]),
     (".", &["thalweg-record", "thalweg-shards", "thalweg-wal", "thalweg-objectstore", "thalweg-objectstore-s3"]),
+    ("tests/rig", &["thalweg-record"]),
     ("tests/sim", &["thalweg", "thalweg-record", "thalweg-shards", "thalweg-wal", "thalweg-objectstore"]),
     ("tests/faulty", &["thalweg", "thalweg-record", "thalweg-shards", "thalweg-wal"]),
     ("perf", &["thalweg-record", "thalweg-shards", "thalweg-wal"]),

@@ -17,7 +17,7 @@ use crate::{
     partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
     ring_read::RingRead,
-    runtime::Queue,
+    runtime::{Queue, Runtime},
     shard::Shard,
 };
 
@@ -57,6 +57,7 @@ impl Shard {
                 Ok(self.look_up(partition, query))
             })
             .collect();
+        let runtime = self.ports.runtime.clone();
         if !lookups.iter().any(|l| matches!(l, Ok(Lookup::Search(_)))) {
             let found =
                 lookups.into_iter().map(|l| l.map(|l| if let Lookup::Found(f) = l { f } else { NONE })).collect();
@@ -69,7 +70,7 @@ impl Shard {
                 found.push(match lookup {
                     Err(error) => Err(error),
                     Ok(Lookup::Found(offset)) => Ok(offset),
-                    Ok(Lookup::Search(search)) => run(*search, &cold, &events).await,
+                    Ok(Lookup::Search(search)) => run(*search, &cold, &events, &*runtime).await,
                 });
             }
             reply.send(Reply::Offsets(found));
@@ -134,6 +135,7 @@ async fn run(
     search: Search,
     cold: &Sender<ColdRequest>,
     events: &Sender<Event>,
+    runtime: &dyn Runtime,
 ) -> Result<FoundOffset, PartitionError> {
     if !search.objects.is_empty()
         && let Some(at) = in_objects(&search, cold).await.map_err(|_| PartitionError::Storage)?
@@ -147,6 +149,8 @@ async fn run(
         if let Some(at) = first_record_at(&bytes, search.time, search.from) {
             return Ok(found(at));
         }
+        // A batch may unfold to many megabytes, and heads may lie sixteen times.
+        runtime.breathe().await;
     }
     Ok(NONE)
 }

@@ -22,8 +22,11 @@ pub type Pending = LocalBoxFuture<'static, Result<Handled, Close>>;
 /// How a key is served.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// Starts when every earlier request of its connection has finished.
+    /// Starts when the answers to all earlier requests of its connection are written.
     Alone(fn(Call, Bytes) -> Handled),
+    /// Likewise; it changes nothing, or nothing more when it is asked again: an answer that finds no room is made again
+    /// later instead of being kept.
+    Asking(fn(Call, Bytes) -> Handled),
     /// Produce: the outer future hands the work to the shards in order; the connection may start the next request of the
     /// same key when it resolves. The inner one waits for the answer.
     Ordered(fn(Call, Bytes) -> Pending),
@@ -50,6 +53,11 @@ impl Api {
         Api { key, min, max, served_from: min, handler: Handler::Alone(handler) }
     }
 
+    /// A key whose requests each run alone on their connection, and may be run again.
+    pub const fn asking(key: ApiKey, min: i16, max: i16, handler: fn(Call, Bytes) -> Handled) -> Api {
+        Api { key, min, max, served_from: min, handler: Handler::Asking(handler) }
+    }
+
     /// Whether `version` is served.
     pub fn serves(&self, version: i16) -> bool {
         (self.served_from..=self.max).contains(&version)
@@ -57,6 +65,7 @@ impl Api {
 }
 
 /// One request.
+#[derive(Clone)]
 pub struct Call {
     /// The executor's edge.
     pub edge: Rc<Edge>,
@@ -80,9 +89,24 @@ impl Call {
     }
 
     /// Encodes an answer in the request's version.
-    pub fn respond<T: Encodable + ErrorCodes>(&self, answer: &T) -> Response {
+    ///
+    /// # Errors
+    /// As [`Response::encode`].
+    pub fn respond<T: Encodable + ErrorCodes>(&self, answer: &T) -> Result<Response, Close> {
         Response::encode(answer, self.version)
     }
+}
+
+/// Longest text that tells a client what is wrong: it may quote what the client sent.
+const MESSAGE_BYTES: usize = 1000;
+
+/// A text that tells a client what is wrong, cut where it is longer than anybody reads.
+pub fn message(text: &str) -> StrBytes {
+    let mut end = text.len().min(MESSAGE_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    StrBytes::from_string(text[..end].to_owned())
 }
 
 /// An answer's body, encoded: what a handler made, without length and response header.
@@ -102,13 +126,13 @@ pub struct Response {
 impl Response {
     /// A body that one message of the protocol crate makes.
     ///
-    /// # Panics
-    /// When the message cannot be encoded in `version`: our own answer breaks the schema.
-    pub fn encode<T: Encodable + ErrorCodes>(answer: &T, version: i16) -> Response {
-        let size = answer.compute_size(version).expect("our own answer fits the schema");
-        let mut body = BytesMut::with_capacity(size);
-        answer.encode(&mut body, version).expect("our own answer fits the schema");
-        Response { pieces: vec![body.freeze()], errors: ErrorTally::of(answer), ..Response::default() }
+    /// # Errors
+    /// [`Close`] when the answer does not fit `version`, such as a text that is too long for it.
+    pub fn encode<T: Encodable + ErrorCodes>(answer: &T, version: i16) -> Result<Response, Close> {
+        let unfit = |error| Close::new(format!("the answer does not fit version {version}: {error}"));
+        let mut body = BytesMut::with_capacity(answer.compute_size(version).map_err(unfit)?);
+        answer.encode(&mut body, version).map_err(unfit)?;
+        Ok(Response::from_pieces(vec![body.freeze()], ErrorTally::of(answer)))
     }
 
     /// A body of pieces encoded already, with the error codes in it.
@@ -131,6 +155,11 @@ impl Response {
     pub fn then_pause(mut self, pause: Duration) -> Response {
         self.pause = pause;
         self
+    }
+
+    /// Whether room for it is accounted for already.
+    pub fn holds_room(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Length of the body in bytes.

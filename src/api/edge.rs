@@ -106,7 +106,7 @@ impl Edge {
         Edge {
             stop: RefCell::new(Some(stop)),
             stopping,
-            admission: Admission::new(&limits, shards.len()),
+            admission: Admission::new(&limits, shards.len(), Rc::clone(&runtime)),
             meters: EdgeMeters::new(home),
             fetch_sessions: RefCell::new(Sessions::new(
                 home,

@@ -164,7 +164,7 @@ impl FakeBroker {
             received: self.world.mono(),
         };
         let handled = match api.handler {
-            Handler::Alone(handler) => handler(call, body),
+            Handler::Alone(handler) | Handler::Asking(handler) => handler(call, body),
             Handler::Ordered(handler) => Box::pin(async move { handler(call, body).await?.await }),
         };
         let answer = Rc::new(RefCell::new(None));

@@ -25,7 +25,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: ListOffsetsRequest = call.decode(body)?;
         let answer = list(&call, request).await;
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 

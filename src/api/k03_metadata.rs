@@ -21,7 +21,7 @@ use super::{Api, Call, Handled, Stopping, control, errors, errors::ToKafka};
 use crate::cluster::{ClusterSnapshot, ControlError, ControlRequest, CreateTopic, TopicView};
 
 /// How k3 is served.
-pub const API: Api = Api::new(ApiKey::Metadata, 0, 13, handle);
+pub const API: Api = Api::asking(ApiKey::Metadata, 0, 13, handle);
 
 /// Everything that may be done to a topic, a bit for each code of Kafka's AclOperation: READ, WRITE, CREATE, DELETE,
 /// ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS. There is no authorizer: all of it is allowed.
@@ -47,7 +47,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
             Some(wanted) if request.allow_auto_topic_creation => create_missing(&call, wanted).await?,
             _ => BTreeMap::new(),
         };
-        Ok(call.respond(&answer(&call, &request, wanted, &failed)))
+        call.respond(&answer(&call, &request, wanted, &failed))
     })
 }
 

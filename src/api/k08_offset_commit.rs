@@ -65,7 +65,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
         for (told, result) in open.zip(&results) {
             told.error_code = code(result);
         }
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 

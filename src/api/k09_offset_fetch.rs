@@ -1,26 +1,29 @@
 //! OffsetFetch (k9, KIP-88, KIP-447, KIP-709, KIP-848): committed offsets. A group that does not exist has none: offset -1
 //! without an error.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use kafka_protocol::messages::{
-    ApiKey, OffsetFetchRequest, OffsetFetchResponse,
-    offset_fetch_response::{
-        OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
-        OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+use kafka_protocol::{
+    ResponseError,
+    messages::{
+        ApiKey, OffsetFetchRequest, OffsetFetchResponse,
+        offset_fetch_response::{
+            OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+            OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+        },
     },
 };
 
 use super::{
-    Api, Call, Handled, Response,
+    Api, Call, Close, Handled, Response,
     errors::{NONE, ToKafka},
     group_lane::{ask, text, wire},
 };
 use crate::coordinator::group::{CommittedOffset, GroupAnswer, GroupError, GroupEvent, TopicOffsets};
 
 /// How k9 is served.
-pub const API: Api = Api::new(ApiKey::OffsetFetch, 1, 9, handle);
+pub const API: Api = Api::asking(ApiKey::OffsetFetch, 1, 9, handle);
 
 /// First version with several groups.
 const MANY_GROUPS: i16 = 8;
@@ -32,8 +35,8 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: OffsetFetchRequest = call.decode(body)?;
         match call.version {
-            MANY_GROUPS.. => Ok(many(&call, request).await),
-            _ => Ok(one(&call, request).await),
+            MANY_GROUPS.. => many(&call, request).await,
+            _ => one(&call, request).await,
         }
     })
 }
@@ -45,15 +48,20 @@ async fn fetch(call: &Call, group: &str, wanted: Wanted) -> Result<Found, GroupE
     }
 }
 
-async fn many(call: &Call, request: OffsetFetchRequest) -> Response {
+async fn many(call: &Call, request: OffsetFetchRequest) -> Result<Response, Close> {
     let mut answer = OffsetFetchResponse::default();
+    let mut seen = BTreeSet::new();
     for group in request.groups {
         let wanted: Wanted =
             group.topics.map(|topics| topics.into_iter().map(|t| (text(&t.name), t.partition_indexes)).collect());
         let mut told = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-        match fetch(call, &group.group_id, wanted).await {
-            Ok(found) => told.topics = found.into_iter().map(topic_of_many).collect(),
-            Err(why) => told.error_code = why.code(),
+        // Asked for again and again, a group would be told again and again: a small request, a giant answer.
+        match seen.insert(group.group_id.clone()) {
+            false => told.error_code = ResponseError::InvalidRequest.code(),
+            true => match fetch(call, &group.group_id, wanted).await {
+                Ok(found) => told.topics = found.into_iter().map(topic_of_many).collect(),
+                Err(why) => told.error_code = why.code(),
+            },
         }
         answer.groups.push(told);
     }
@@ -76,7 +84,7 @@ fn topic_of_many((name, parts): TopicOffsets) -> OffsetFetchResponseTopics {
         .with_partitions(parts.into_iter().map(part).collect())
 }
 
-async fn one(call: &Call, request: OffsetFetchRequest) -> Response {
+async fn one(call: &Call, request: OffsetFetchRequest) -> Result<Response, Close> {
     let wanted: Wanted =
         request.topics.map(|topics| topics.into_iter().map(|t| (text(&t.name), t.partition_indexes)).collect());
     let mut answer = OffsetFetchResponse::default();

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// How k10 is served.
-pub const API: Api = Api::new(ApiKey::FindCoordinator, 0, 6, handle);
+pub const API: Api = Api::asking(ApiKey::FindCoordinator, 0, 6, handle);
 
 /// First version with several keys.
 const MANY_KEYS: i16 = 4;
@@ -36,7 +36,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
             found.push(coordinator(&call, key, error));
         }
         if call.version >= MANY_KEYS {
-            return Ok(call.respond(&FindCoordinatorResponse::default().with_coordinators(found)));
+            return call.respond(&FindCoordinatorResponse::default().with_coordinators(found));
         }
         let only = found.pop().expect("one key, one answer");
         let answer = FindCoordinatorResponse::default()
@@ -45,7 +45,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
             .with_node_id(only.node_id)
             .with_host(only.host)
             .with_port(only.port);
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 

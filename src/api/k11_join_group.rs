@@ -14,6 +14,9 @@ use super::{
 };
 use crate::coordinator::group::{GroupAnswer, GroupError, GroupEvent, JoinRequest, Joined};
 
+/// The most of a client's name that its member id repeats.
+const MEMBER_ID_PREFIX_BYTES: usize = 1024;
+
 /// How k11 is served.
 pub const API: Api = Api::new(ApiKey::JoinGroup, 0, 9, handle);
 
@@ -38,8 +41,18 @@ fn handle(call: Call, body: Bytes) -> Handled {
             }
             Err(why) => refused(&call, request.member_id, &why),
         };
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
+}
+
+/// What a member's id begins with. A name of any length would not fit into answers with lengths of 16 bits once the rest of
+/// the id is added.
+fn prefix_of(name: &str) -> &str {
+    let mut end = name.len().min(MEMBER_ID_PREFIX_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
 }
 
 fn join(call: &Call, request: &JoinGroupRequest) -> JoinRequest {
@@ -47,7 +60,7 @@ fn join(call: &Call, request: &JoinGroupRequest) -> JoinRequest {
     let instance = text_or_none(request.group_instance_id.as_ref());
     let random = [call.edge.runtime.random(), call.edge.runtime.random()];
     let uuid = uuid::Builder::from_random_bytes(bytes_of(random)).into_uuid();
-    let prefix = instance.as_ref().unwrap_or(&client_id);
+    let prefix = prefix_of(instance.as_ref().unwrap_or(&client_id));
     let rebalance_timeout_ms = match call.version {
         REBALANCE_TIMEOUT.. => request.rebalance_timeout_ms,
         _ => request.session_timeout_ms,

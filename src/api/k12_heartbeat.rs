@@ -26,7 +26,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
             Err(GroupError::LoadInProgress) => NONE,
             result => code(&result),
         };
-        Ok(call.respond(&HeartbeatResponse::default().with_error_code(error_code)))
+        call.respond(&HeartbeatResponse::default().with_error_code(error_code))
     })
 }
 

@@ -34,7 +34,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
             Ok(_) => Err(GroupError::CoordinatorNotAvailable),
             Err(why) => Err(why),
         };
-        Ok(call.respond(&answer(call.version, &members, results)))
+        call.respond(&answer(call.version, &members, results))
     })
 }
 

@@ -35,6 +35,6 @@ fn handle(call: Call, body: Bytes) -> Handled {
             Ok(_) => answer.with_error_code(GroupError::CoordinatorNotAvailable.code()),
             Err(why) => answer.with_error_code(why.code()),
         };
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }

@@ -1,9 +1,14 @@
 //! DescribeGroups (k15, KIP-345, KIP-430, KIP-1043): state and members of classic groups.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use kafka_protocol::messages::{
-    ApiKey, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
-    describe_groups_response::{DescribedGroup as DescribedGroupWire, DescribedGroupMember},
+use kafka_protocol::{
+    ResponseError,
+    messages::{
+        ApiKey, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
+        describe_groups_response::{DescribedGroup as DescribedGroupWire, DescribedGroupMember},
+    },
 };
 
 use super::{
@@ -14,7 +19,7 @@ use super::{
 use crate::coordinator::group::{DescribedGroup, DescribedMember, GroupAnswer, GroupError, GroupEvent, GroupState};
 
 /// How k15 is served.
-pub const API: Api = Api::new(ApiKey::DescribeGroups, 0, 6, handle);
+pub const API: Api = Api::asking(ApiKey::DescribeGroups, 0, 6, handle);
 
 /// First version that says that a group does not exist; before, it is a dead one.
 const GROUP_ID_NOT_FOUND: i16 = 6;
@@ -28,7 +33,13 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let request: DescribeGroupsRequest = call.decode(body)?;
         let operations = if request.include_authorized_operations { ALL_OPERATIONS } else { NO_OPERATIONS };
         let mut answer = DescribeGroupsResponse::default();
+        let mut seen = BTreeSet::new();
         for id in request.groups {
+            // Described again and again, a group of many members would make a giant answer to a small request.
+            if !seen.insert(id.clone()) {
+                answer.groups.push(refused(id, &ResponseError::InvalidRequest));
+                continue;
+            }
             let described = match ask(&call, &id, GroupEvent::Describe).await {
                 Ok(GroupAnswer::Described(group)) => found(id, *group).with_authorized_operations(operations),
                 Ok(_) => refused(id, &GroupError::CoordinatorNotAvailable),
@@ -37,7 +48,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
             };
             answer.groups.push(described);
         }
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 
@@ -72,7 +83,7 @@ fn missing(id: GroupId, version: i16) -> DescribedGroupWire {
     group.with_group_id(id)
 }
 
-fn refused(id: GroupId, why: &GroupError) -> DescribedGroupWire {
+fn refused(id: GroupId, why: &impl ToKafka) -> DescribedGroupWire {
     DescribedGroupWire::default().with_group_id(id).with_error_message(None).with_error_code(why.code())
 }
 

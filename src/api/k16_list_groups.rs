@@ -14,7 +14,7 @@ use super::{
 use crate::coordinator::group::ListedGroup;
 
 /// How k16 is served.
-pub const API: Api = Api::new(ApiKey::ListGroups, 0, 5, handle);
+pub const API: Api = Api::asking(ApiKey::ListGroups, 0, 5, handle);
 
 /// First version with states.
 const STATES: i16 = 4;
@@ -37,7 +37,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
             }
             Err(why) => answer.with_error_code(why.code()),
         };
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 

@@ -10,7 +10,7 @@ use kafka_protocol::{
 use super::{Api, Call, Close, Handled, Response, errors, table};
 
 /// How k18 is served.
-pub const API: Api = Api::new(ApiKey::ApiVersions, 0, 4, handle);
+pub const API: Api = Api::asking(ApiKey::ApiVersions, 0, 4, handle);
 
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move { answer(&call, body) })
@@ -21,11 +21,11 @@ fn answer(call: &Call, body: Bytes) -> Result<Response, Close> {
     if call.version >= 3 {
         let (name, version) = (request.client_software_name, request.client_software_version);
         if !is_software_word(&name) || !is_software_word(&version) {
-            return Ok(Response::encode(&offered(ResponseError::InvalidRequest.code()), call.version));
+            return Response::encode(&offered(ResponseError::InvalidRequest.code()), call.version);
         }
         *call.caller.software.borrow_mut() = Some((owned(&name), owned(&version)));
     }
-    Ok(Response::encode(&offered(errors::NONE), call.version))
+    Response::encode(&offered(errors::NONE), call.version)
 }
 
 /// A copy that does not keep the receive chunk alive.
@@ -35,7 +35,10 @@ fn owned(word: &StrBytes) -> StrBytes {
 
 /// The answer to a version of k18 that is not served: a v0 body with the list, so that the client tries again with a
 /// version of the list.
-pub fn unsupported_version() -> Response {
+///
+/// # Errors
+/// As [`Response::encode`].
+pub fn unsupported_version() -> Result<Response, Close> {
     Response::encode(&offered(ResponseError::UnsupportedVersion.code()), 0)
 }
 

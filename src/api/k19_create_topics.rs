@@ -18,7 +18,7 @@ use kafka_protocol::{
 use thalweg_record::NodeId;
 use uuid::Uuid;
 
-use super::{Api, Call, Handled, Stopping, control, described, errors::ToKafka, k03_metadata::is_internal};
+use super::{Api, Call, Handled, Stopping, control, described, errors::ToKafka, k03_metadata::is_internal, message};
 use crate::{
     cluster::{ControlRequest, CreateTopic, CreatedTopic},
     config::{Config, FactorCheck},
@@ -33,10 +33,15 @@ type Refusal = (ResponseError, String);
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: CreateTopicsRequest = call.decode(body)?;
+        // The answer is many times the request, and cannot be made again: its room is taken first.
+        let room = call.edge.admission.response(request.topics.len() * ANSWER_BYTES).await;
         let answer = create(&call, &request).await?;
-        Ok(call.respond(&answer))
+        Ok(call.respond(&answer)?.holding(room))
     })
 }
+
+/// What the answer says of one topic, its settings included from version 5 on.
+const ANSWER_BYTES: usize = 2048;
 
 async fn create(call: &Call, request: &CreateTopicsRequest) -> Result<CreateTopicsResponse, Stopping> {
     let config = &call.edge.config;
@@ -158,7 +163,7 @@ fn refuse<T>(error: ResponseError, why: impl Into<String>) -> Result<T, Refusal>
 }
 
 fn failure(result: CreatableTopicResult, error: ResponseError, why: String) -> CreatableTopicResult {
-    result.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(why)))
+    result.with_error_code(error.code()).with_error_message(Some(message(&why)))
 }
 
 /// From version 5 on a client is told count, factor and settings, which must not be null.

@@ -14,7 +14,7 @@ use kafka_protocol::{
 use thalweg_record::TopicId;
 use uuid::Uuid;
 
-use super::{Api, Call, Handled, Stopping, control, errors::ToKafka};
+use super::{Api, Call, Handled, Stopping, control, errors::ToKafka, message};
 use crate::cluster::{ClusterSnapshot, ControlRequest};
 
 /// How k20 is served.
@@ -27,7 +27,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DeleteTopicsRequest = call.decode(body)?;
         let answer = delete(&call, request).await?;
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 
@@ -59,7 +59,7 @@ async fn delete(call: &Call, request: DeleteTopicsRequest) -> Result<DeleteTopic
         match outcome {
             Ok(()) => result,
             Err((error, why)) => {
-                let message = (call.version >= 5).then(|| StrBytes::from_string(why));
+                let message = (call.version >= 5).then(|| message(&why));
                 result.with_error_code(error.code()).with_error_message(message)
             }
         }

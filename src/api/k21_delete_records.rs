@@ -24,7 +24,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DeleteRecordsRequest = call.decode(body)?;
         let answer = delete(&call, request).await;
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 

@@ -26,7 +26,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
             // A producer that asks to raise its epoch (KIP-360) gets a fresh id as well: that, too, is new.
             None => answer.with_producer_id(ProducerId(call.edge.next_producer_id().await?)).with_producer_epoch(0),
         };
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 

@@ -23,7 +23,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: OffsetForLeaderEpochRequest = call.decode(body)?;
         let answer = ends(&call, request).await;
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 

@@ -1,25 +1,30 @@
 //! DescribeConfigs (k32, KIP-133, KIP-226, KIP-569): settings of topics and of this broker, and where they come from.
 
-use bytes::Bytes;
+use std::collections::BTreeSet;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     ResponseError,
     messages::{
-        ApiKey, DescribeConfigsRequest, DescribeConfigsResponse,
+        ApiKey, DescribeConfigsRequest,
         describe_configs_request::DescribeConfigsResource,
         describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym},
     },
-    protocol::StrBytes,
+    protocol::{Encodable, StrBytes},
 };
 
 use super::{
-    Api, Call, Handled,
+    Api, Call, Close, ErrorTally, Handled, Response,
     described::{self, Described},
     k03_metadata::unknown,
+    message,
 };
 
 /// How k32 is served.
-pub const API: Api = Api::new(ApiKey::DescribeConfigs, 1, 4, handle);
+pub const API: Api = Api::asking(ApiKey::DescribeConfigs, 1, 4, handle);
 
+/// First version with compact lengths and tagged fields.
+const FLEXIBLE: i16 = 4;
 /// Kafka's type of a topic as a resource.
 pub(super) const TOPIC: i8 = 2;
 /// Kafka's type of a broker as a resource.
@@ -28,9 +33,47 @@ pub(super) const BROKER: i8 = 4;
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeConfigsRequest = call.decode(body)?;
-        let results = request.resources.iter().map(|resource| describe(&call, &request, resource));
-        Ok(call.respond(&DescribeConfigsResponse::default().with_results(results.collect())))
+        let mut body = BytesMut::new();
+        put_head(&mut body, call.version, request.resources.len());
+        let (mut seen, mut errors) = (BTreeSet::new(), ErrorTally::default());
+        for resource in &request.resources {
+            // Told again and again, one resource would make a giant answer to a small request.
+            let result = match seen.insert((resource.resource_type, &resource.resource_name)) {
+                true => describe(&call, &request, resource),
+                false => refused(resource, ResponseError::InvalidRequest, "The resource is in the request twice."),
+            };
+            // One by one: all of a large cluster's settings as structs would take many times the answer's size.
+            let unfit = |error| Close::new(format!("the settings do not fit version {}: {error}", call.version));
+            errors.add(result.error_code);
+            result.encode(&mut body, call.version).map_err(unfit)?;
+        }
+        if call.version >= FLEXIBLE {
+            body.put_u8(0);
+        }
+        Ok(Response::from_pieces(vec![body.freeze()], errors))
     })
+}
+
+/// What comes before the results: no throttling, and their number.
+fn put_head(body: &mut BytesMut, version: i16, results: usize) {
+    body.put_i32(0);
+    let mut count = results as u32 + 1;
+    if version < FLEXIBLE {
+        return body.put_i32(results as i32);
+    }
+    while count >= 0x80 {
+        body.put_u8(count as u8 | 0x80);
+        count >>= 7;
+    }
+    body.put_u8(count as u8);
+}
+
+fn refused(resource: &DescribeConfigsResource, error: ResponseError, why: &str) -> DescribeConfigsResult {
+    DescribeConfigsResult::default()
+        .with_resource_type(resource.resource_type)
+        .with_resource_name(resource.resource_name.clone())
+        .with_error_code(error.code())
+        .with_error_message(Some(message(why)))
 }
 
 fn describe(
@@ -38,14 +81,9 @@ fn describe(
     request: &DescribeConfigsRequest,
     resource: &DescribeConfigsResource,
 ) -> DescribeConfigsResult {
-    let result = DescribeConfigsResult::default()
-        .with_resource_type(resource.resource_type)
-        .with_resource_name(resource.resource_name.clone());
     let settings = match settings(call, resource) {
         Ok(settings) => settings,
-        Err((error, why)) => {
-            return result.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(why)));
-        }
+        Err((error, why)) => return refused(resource, error, &why),
     };
     let wanted = |setting: &Described| match &resource.configuration_keys {
         Some(keys) if !keys.is_empty() => keys.iter().any(|key| key.as_str() == setting.name),
@@ -54,7 +92,11 @@ fn describe(
     // Nothing of the broker changes while it runs.
     let read_only = resource.resource_type == BROKER;
     let told = settings.into_iter().filter(wanted).map(|setting| tell(request, setting, read_only));
-    result.with_error_message(None).with_configs(told.collect())
+    DescribeConfigsResult::default()
+        .with_resource_type(resource.resource_type)
+        .with_resource_name(resource.resource_name.clone())
+        .with_error_message(None)
+        .with_configs(told.collect())
 }
 
 fn settings(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Described>, (ResponseError, String)> {
@@ -100,6 +142,8 @@ fn tell(request: &DescribeConfigsRequest, setting: Described, read_only: bool) -
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::messages::DescribeConfigsResponse;
+
     use super::*;
     use crate::{api::fake::FakeBroker, config::SETTINGS};
 
@@ -113,6 +157,18 @@ mod tests {
             .with_resource_type(kind)
             .with_resource_name(StrBytes::from_string(name.to_owned()))
             .with_configuration_keys(keys.map(|keys| keys.iter().map(|key| StrBytes::from_static_str(key)).collect()))
+    }
+
+    #[test]
+    fn many_resources_are_told_and_none_twice() {
+        let broker = FakeBroker::new(1, &[("logs", 1)]);
+        let mut resources: Vec<_> = (0..200).map(|n| resource(TOPIC, &format!("t{n}"), None)).collect();
+        resources.extend([resource(TOPIC, "logs", None), resource(TOPIC, "logs", None)]);
+        for version in 1..=4 {
+            let results = ask(&broker, version, &DescribeConfigsRequest::default().with_resources(resources.clone()));
+            let codes: Vec<i16> = results[198..].iter().map(|result| result.error_code).collect();
+            assert_eq!((results.len(), codes), (202, vec![3, 3, 0, 42]), "version {version}");
+        }
     }
 
     #[test]

@@ -7,12 +7,12 @@ use kafka_protocol::{
         AlterConfigsRequest, AlterConfigsResponse, ApiKey, alter_configs_request::AlterConfigsResource,
         alter_configs_response::AlterConfigsResourceResponse,
     },
-    protocol::StrBytes,
 };
 
 use super::{
     Api, Call, Handled,
     k44_incremental_alter_configs::{Refusal, alter, duplicate, repeated},
+    message,
 };
 use crate::cluster::ConfigOp;
 
@@ -36,12 +36,10 @@ fn handle(call: Call, body: Bytes) -> Handled {
                 .with_resource_name(resource.resource_name.clone());
             responses.push(match outcome {
                 Ok(()) => response.with_error_message(None),
-                Err((error, why)) => {
-                    response.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(why)))
-                }
+                Err((error, why)) => response.with_error_code(error.code()).with_error_message(Some(message(&why))),
             });
         }
-        Ok(call.respond(&AlterConfigsResponse::default().with_responses(responses)))
+        call.respond(&AlterConfigsResponse::default().with_responses(responses))
     })
 }
 

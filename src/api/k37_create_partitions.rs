@@ -9,10 +9,9 @@ use kafka_protocol::{
         ApiKey, CreatePartitionsRequest, CreatePartitionsResponse, create_partitions_request::CreatePartitionsTopic,
         create_partitions_response::CreatePartitionsTopicResult,
     },
-    protocol::StrBytes,
 };
 
-use super::{Api, Call, Handled, Stopping, control, errors::ToKafka, k19_create_topics::check_replicas};
+use super::{Api, Call, Handled, Stopping, control, errors::ToKafka, k19_create_topics::check_replicas, message};
 use crate::cluster::{ClusterSnapshot, ControlRequest};
 
 /// How k37 is served.
@@ -25,7 +24,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: CreatePartitionsRequest = call.decode(body)?;
         let answer = raise(&call, &request).await?;
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 
@@ -60,9 +59,7 @@ async fn raise(call: &Call, request: &CreatePartitionsRequest) -> Result<CreateP
         let result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
         match outcome {
             Ok(()) => result,
-            Err((error, why)) => {
-                result.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(why)))
-            }
+            Err((error, why)) => result.with_error_code(error.code()).with_error_message(Some(message(&why))),
         }
     });
     Ok(CreatePartitionsResponse::default().with_results(answers.collect()))

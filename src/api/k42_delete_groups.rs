@@ -23,6 +23,6 @@ fn handle(call: Call, body: Bytes) -> Handled {
             let told = DeletableGroupResult::default().with_group_id(id).with_error_code(code(&result));
             answer.results.push(told);
         }
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }

@@ -10,7 +10,6 @@ use kafka_protocol::{
         incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
         incremental_alter_configs_response::AlterConfigsResourceResponse,
     },
-    protocol::StrBytes,
 };
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     errors::ToKafka,
     k03_metadata::unknown,
     k32_describe_configs::{BROKER, TOPIC},
+    message,
 };
 use crate::cluster::{ConfigOp, ControlRequest};
 
@@ -44,12 +44,10 @@ fn handle(call: Call, body: Bytes) -> Handled {
                 .with_resource_name(resource.resource_name.clone());
             responses.push(match outcome {
                 Ok(()) => response.with_error_message(None),
-                Err((error, why)) => {
-                    response.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(why)))
-                }
+                Err((error, why)) => response.with_error_code(error.code()).with_error_message(Some(message(&why))),
             });
         }
-        Ok(call.respond(&IncrementalAlterConfigsResponse::default().with_responses(responses)))
+        call.respond(&IncrementalAlterConfigsResponse::default().with_responses(responses))
     })
 }
 
@@ -111,6 +109,8 @@ fn op(config: &AlterableConfig) -> Result<ConfigOp, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::protocol::StrBytes;
+
     use super::*;
     use crate::{api::fake::FakeBroker, cluster::ControlError};
 

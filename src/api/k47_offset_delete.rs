@@ -43,15 +43,15 @@ fn handle(call: Call, body: Bytes) -> Handled {
         }
         let results = match ask(&call, &request.group_id, GroupEvent::DeleteOffsets(partitions)).await {
             Ok(GroupAnswer::OffsetsDeleted(results)) => results,
-            Ok(_) => return Ok(call.respond(&refused(&GroupError::CoordinatorNotAvailable))),
-            Err(why) => return Ok(call.respond(&refused(&why))),
+            Ok(_) => return call.respond(&refused(&GroupError::CoordinatorNotAvailable)),
+            Err(why) => return call.respond(&refused(&why)),
         };
         // Only the partitions that are not refused yet were asked about, in this order.
         let open = answer.topics.iter_mut().flat_map(|t| &mut t.partitions).filter(|p| p.error_code == 0);
         for (told, result) in open.zip(&results) {
             told.error_code = code(result);
         }
-        Ok(call.respond(&answer))
+        call.respond(&answer)
     })
 }
 

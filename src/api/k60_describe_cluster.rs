@@ -13,7 +13,7 @@ use kafka_protocol::{
 use super::{Api, Call, Handled, k03_metadata::CLUSTER_OPERATIONS};
 
 /// How k60 is served.
-pub const API: Api = Api::new(ApiKey::DescribeCluster, 0, 2, handle);
+pub const API: Api = Api::asking(ApiKey::DescribeCluster, 0, 2, handle);
 
 /// Endpoint types of the request.
 const BROKERS: i8 = 1;
@@ -22,7 +22,7 @@ const CONTROLLERS: i8 = 2;
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeClusterRequest = call.decode(body)?;
-        Ok(call.respond(&describe(&call, &request)))
+        call.respond(&describe(&call, &request))
     })
 }
 

@@ -23,7 +23,7 @@ use super::{
 use crate::cluster::{ClusterSnapshot, TopicView};
 
 /// How k75 is served.
-pub const API: Api = Api::new(ApiKey::DescribeTopicPartitions, 0, 0, handle);
+pub const API: Api = Api::asking(ApiKey::DescribeTopicPartitions, 0, 0, handle);
 
 /// Partitions in one answer at most (Kafka's `max.request.partition.size.limit`).
 const LIMIT: i32 = 2000;
@@ -31,7 +31,7 @@ const LIMIT: i32 = 2000;
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeTopicPartitionsRequest = call.decode(body)?;
-        Ok(call.respond(&describe(&call.edge.snapshot(), &request)))
+        call.respond(&describe(&call.edge.snapshot(), &request))
     })
 }
 

@@ -42,7 +42,7 @@ mod k60_describe_cluster;
 mod k75_describe_topic_partitions;
 pub mod table;
 
-pub use call::{Api, Call, Close, Handled, Handler, Pending, Response};
+pub use call::{Api, Call, Close, Handled, Handler, Pending, Response, message};
 pub use edge::{Caller, Edge, EdgeParts, Stopping};
 pub use error_codes::{ErrorCodes, ErrorTally};
 pub use k00_produce::Opening;

@@ -31,9 +31,9 @@ pub(super) fn collision<'a>(name: &str, names: &'a BTreeMap<Arc<str>, TopicId>) 
     if !name.contains(['.', '_']) {
         return None;
     }
-    let folded = |n: &str| n.replace('.', "_");
-    let wanted = folded(name);
-    names.keys().map(|other| &**other).find(|other| *other != name && folded(other) == wanted)
+    let folded = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    let same = |other: &str| other.len() == name.len() && other.bytes().map(folded).eq(name.bytes().map(folded));
+    names.keys().map(|other| &**other).find(|other| *other != name && same(other))
 }
 
 #[cfg(test)]

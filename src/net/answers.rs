@@ -49,7 +49,7 @@ impl<W: AsyncWrite + Unpin> AnswerWriter<W> {
         mut response: Response,
         ticket: Ticket,
     ) -> io::Result<()> {
-        put_response_head(&mut self.gathered, key, version, correlation, response.len());
+        put_response_head(&mut self.gathered, key, version, correlation, response.len())?;
         let pieces = std::mem::take(&mut response.pieces);
         self.held.push((ticket, response));
         for piece in pieces {
@@ -80,17 +80,18 @@ impl<W: AsyncWrite + Unpin> AnswerWriter<W> {
     }
 
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.flow.sending(Some(self.runtime.mono()));
         while !bytes.is_empty() {
-            let now = self.runtime.mono();
-            self.flow.active.set(now);
-            self.flow.writing.set(Some(now));
             let written = poll_fn(|cx| Pin::new(&mut self.writer).poll_write(cx, bytes)).await?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            let now = self.runtime.mono();
+            self.flow.active.set(now);
+            self.flow.sent(now, written);
             bytes = &bytes[written..];
         }
-        self.flow.writing.set(None);
+        self.flow.sending(None);
         Ok(())
     }
 }

@@ -12,14 +12,16 @@ use super::Undecodable;
 
 /// What one struct of an array may take in memory: the largest of the crate's, its map of tagged fields included.
 const STRUCT_BYTES: usize = 256;
-/// What one plain element of an array may take.
-const ELEMENT_BYTES: usize = 40;
+/// What one plain element of an array may take, and what is told of it in the answer.
+const ELEMENT_BYTES: usize = 256;
 /// What one unknown tagged field may take, its share of a map's node included.
 const TAGGED_BYTES: usize = 128;
 /// Memory that a body of any size may ask for.
 const FREE_BYTES: usize = 1 << 20;
 /// Memory per byte of body beyond that.
-const PER_BODY_BYTE: usize = 16;
+const PER_BODY_BYTE: usize = 64;
+/// The longest text, as in Kafka: texts of versions with compact lengths must fit into the answers of the others.
+const LONGEST_TEXT: usize = i16::MAX as usize;
 /// Memory that no body may exceed.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -126,6 +128,9 @@ impl<'a> Walk<'a> {
             Kind::Fixed(len) => self.skip(*len).map(drop),
             Kind::Str => {
                 let len = self.length(2)?;
+                if len > LONGEST_TEXT {
+                    return Err(refused("a text is longer than 32767 bytes"));
+                }
                 self.skip(len).map(drop)
             }
             Kind::Bytes => {

@@ -74,6 +74,12 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// Length of the chunk that is taken for `len` bytes.
+    pub fn len_for(len: usize) -> usize {
+        let class = class_of(len);
+        if class >= CLASSES { len } else { CHUNK_LEN << class }
+    }
+
     /// Appends `bytes`.
     ///
     /// # Panics

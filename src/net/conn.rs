@@ -17,15 +17,17 @@ use super::{
     bounds,
     chunk::ChunkPool,
     flow::{Flow, Ticket},
-    frame::{FrameError, FrameReader},
+    frame::{FrameError, FrameReader, footprint, is_large},
     header::{RequestHead, response_head_len},
 };
 use crate::api::{Call, Caller, Close, Edge, Handled, Handler, Response, table, unsupported_version};
 
 /// Bytes read without a pause; then other tasks and I/O have their turn.
 const BREATHE_BYTES: usize = 256 << 10;
-/// A frame that arrives more slowly closes its connection.
+/// A frame that arrives more slowly closes its connection: half-open and dripping clients must not hold its memory.
 const SLOWEST_BYTES_PER_SECOND: usize = 64 << 10;
+/// Answers up to this size are bounded by the number of connections alone: each has one that waits.
+const SMALL_ANSWER_BYTES: usize = 4 << 10;
 /// How long a stopping broker waits for what a connection has in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,9 @@ pub enum Ended {
     /// A frame arrives too slowly.
     #[error("a frame arrives too slowly")]
     Slow,
+    /// Others wait for the room that it holds, and it does not move.
+    #[error("it holds room that others wait for, and stands still")]
+    InTheWay,
     /// The broker is stopping.
     #[error("the broker is stopping")]
     Stopping,
@@ -70,7 +75,8 @@ struct Asked {
     frame: Bytes,
     received: Mono,
     ticket: Ticket,
-    permit: Permit,
+    /// A large frame has one before it is read; a small one gets it when its turn comes.
+    permit: Option<Permit>,
 }
 
 /// A request whose answer is due.
@@ -107,10 +113,12 @@ where
     let _gone = Gone(Rc::clone(&edge), Rc::clone(&caller));
     let (input, output) = split(stream);
     let flow = Flow::new(edge.limits.connection_bytes, edge.runtime.mono());
-    let frames = FrameReader::new(input, pool, edge.limits.request_max_bytes);
+    let frames = FrameReader::new(input, pool, edge.limits.request_max_bytes, Rc::clone(&flow));
     let answers = AnswerWriter::new(output, Rc::clone(&flow), Rc::clone(&edge.runtime));
     let (asked, to_dispatch) = flume::unbounded();
     let (due, to_write) = flume::unbounded();
+    let place = Rc::clone(&edge);
+    let _watched = place.admission.pressure.watch(Rc::clone(&flow));
     let connection = Connection { edge, caller, flow };
     let reading = connection.read(frames, asked);
     let dispatching = connection.dispatch(to_dispatch, due);
@@ -130,28 +138,30 @@ impl Connection {
         self.edge.runtime.mono()
     }
 
-    /// How long a frame may take: half-open and dripping clients must not hold its memory.
-    fn frame_time(&self, length: usize) -> Duration {
-        self.edge.limits.stall + Duration::from_secs((length / SLOWEST_BYTES_PER_SECOND) as u64)
-    }
-
     async fn read<R>(&self, mut frames: FrameReader<R>, asked: flume::Sender<Asked>) -> Result<Infallible, Ended>
     where
         R: AsyncRead + Unpin,
     {
         let mut since_breath = 0;
         loop {
-            let Some(length) = frames.length().await? else {
+            if !frames.begins().await? {
                 // acks=0 and a close at once: what was read whole is still appended.
                 self.flow.handed_over().await;
                 return Err(Ended::Eof);
+            }
+            self.flow.receiving(Some(self.now()));
+            let length = frames.length().await?;
+            self.unhurried(self.flow.room(length, || self.caller.opening.get())).await;
+            self.unhurried(self.unmuted()).await;
+            let permit = match is_large(length) {
+                true => {
+                    frames.earnest().await?;
+                    Some(self.unhurried(self.edge.admission.request(footprint(length))).await)
+                }
+                false => None,
             };
-            self.flow.room(length, || self.caller.opening.get()).await;
-            self.unmuted().await;
-            let permit = self.edge.admission.request(length).await;
-            self.flow.frame_due.set(Some(self.now().plus(self.frame_time(length))));
             let mut frame = frames.body(length).await?;
-            self.flow.frame_due.set(None);
+            self.flow.receiving(None);
             let received = self.now();
             self.flow.active.set(received);
             let head = RequestHead::take_fixed(&mut frame)?;
@@ -172,6 +182,14 @@ impl Connection {
         }
     }
 
+    /// Waits for room: meanwhile it is us who do not read.
+    async fn unhurried<T>(&self, room: impl Future<Output = T>) -> T {
+        self.flow.receiving(None);
+        let room = room.await;
+        self.flow.receiving(Some(self.now()));
+        room
+    }
+
     async fn dispatch(&self, asked: flume::Receiver<Asked>, due: flume::Sender<Due>) -> Result<Infallible, Ended> {
         loop {
             let next = asked.recv_async().await.map_err(|_| Ended::Eof)?;
@@ -185,16 +203,21 @@ impl Connection {
     async fn start(&self, asked: Asked) -> Result<Due, Ended> {
         let Asked { mut head, mut frame, received, mut ticket, permit } = asked;
         let (version, correlation) = (head.version, head.correlation);
-        let due =
-            |key, version, ticket, answer| Due { key, version, correlation, received, ticket, _permit: permit, answer };
         let not_served = Ended::NotServed(head.key, version);
         let Some(api) = table::find(head.key) else { return Err(not_served) };
+        let permit = match permit {
+            Some(permit) => permit,
+            None => self.edge.admission.request(footprint(ticket.bytes())).await,
+        };
+        let due =
+            |key, version, ticket, answer| Due { key, version, correlation, received, ticket, _permit: permit, answer };
         if !api.serves(version) {
             if api.key != ApiKey::ApiVersions {
                 return Err(not_served);
             }
             self.flow.quiet().await;
-            return Ok(due(api.key, 0, ticket, ready(unsupported_version())));
+            ticket.start(self.now());
+            return Ok(due(api.key, 0, ticket, ready(unsupported_version()?)));
         }
         head.take_rest(api.key, &mut frame)?;
         let decoded_bytes = bounds::check(head.key, version, &frame)?;
@@ -204,18 +227,50 @@ impl Connection {
         match api.handler {
             Handler::Alone(handle) => {
                 self.flow.quiet().await;
-                ticket.start();
-                let response = handle(call, frame).await?;
-                ticket.finish();
+                ticket.start(self.now());
+                let response = self.admitted(handle(call, frame).await?).await;
+                ticket.handled();
+                Ok(due(api.key, version, ticket, ready(response)))
+            }
+            Handler::Asking(handle) => {
+                self.flow.quiet().await;
+                ticket.start(self.now());
+                let response = self.asked(handle, call, frame).await?;
+                ticket.handled();
                 Ok(due(api.key, version, ticket, ready(response)))
             }
             Handler::Ordered(handle) => {
-                ticket.start();
+                ticket.start(self.now());
                 let answer = handle(call, frame).await?;
                 ticket.hand_over();
                 Ok(due(api.key, version, ticket, answer))
             }
         }
+    }
+
+    /// An answer that has its room, and keeps it until it is written.
+    async fn admitted(&self, response: Response) -> Response {
+        if response.holds_room() || response.len() <= SMALL_ANSWER_BYTES {
+            return response;
+        }
+        let room = self.edge.admission.response(response.len()).await;
+        response.holding(room)
+    }
+
+    /// Asks something that changes nothing. An answer for which there is no room is not kept: when there is, it is made
+    /// again.
+    async fn asked(&self, handle: fn(Call, Bytes) -> Handled, call: Call, frame: Bytes) -> Result<Response, Close> {
+        let response = handle(call.clone(), frame.clone()).await?;
+        let bytes = response.len();
+        if bytes <= SMALL_ANSWER_BYTES {
+            return Ok(response);
+        }
+        if let Some(room) = self.edge.admission.try_response(bytes) {
+            return Ok(response.holding(room));
+        }
+        drop(response);
+        let room = self.edge.admission.response(bytes).await;
+        Ok(handle(call, frame).await?.holding(room))
     }
 
     async fn write<W>(&self, mut answers: AnswerWriter<W>, due: flume::Receiver<Due>) -> Result<Infallible, Ended>
@@ -238,7 +293,6 @@ impl Connection {
                 }
             };
             let response = outcome?;
-            next.ticket.finish();
             self.count(&next, &response);
             let pause = response.pause;
             if !response.silent {
@@ -264,22 +318,29 @@ impl Connection {
         meters.seconds.record(self.now().since(due.received).as_secs_f64());
     }
 
-    /// Ends the connection when it is idle, sends a frame too slowly, or does not take its answers.
+    /// Ends the connection when it is idle, sends a frame too slowly, does not take its answers, or stands in the way.
     async fn watch(&self) -> Result<Infallible, Ended> {
-        let (idle, stall) = (self.edge.limits.idle, self.edge.limits.stall);
+        let (flow, idle, stall) = (&self.flow, self.edge.limits.idle, self.edge.limits.stall);
         loop {
             let now = self.now();
-            if self.flow.writing.get().is_some_and(|since| now.since(since) >= stall) {
+            if flow.is_condemned() {
+                return Err(Ended::InTheWay);
+            }
+            let answer_due = flow.untouched_since().map(|since| since.plus(stall));
+            if answer_due.is_some_and(|due| now >= due) {
                 return Err(Ended::Stalled);
             }
-            if self.flow.frame_due.get().is_some_and(|due| now >= due) {
+            let frame_due = flow.frame_due(stall, SLOWEST_BYTES_PER_SECOND);
+            if frame_due.is_some_and(|due| now >= due) {
                 return Err(Ended::Slow);
             }
-            if now.since(self.flow.active.get()) >= idle {
+            let idle_at = flow.active.get().plus(idle);
+            if now >= idle_at {
                 return Err(Ended::Idle);
             }
-            let next = self.flow.active.get().plus(idle).min(now.plus(stall / 2));
-            self.edge.runtime.sleep_until(next).await;
+            let dues = [answer_due, frame_due, Some(idle_at)].into_iter().flatten();
+            let next = dues.fold(now.plus(stall / 2), Mono::min);
+            future::or(self.edge.runtime.sleep_until(next), flow.condemned()).await;
         }
     }
 

@@ -1,20 +1,25 @@
 //! Frames: a 4-byte big-endian length and that many bytes.
 //!
-//! A length is checked before anything is allocated for it. A connection that waits for its next frame holds no chunk.
-//! Frames over 64 KiB are read exactly, with the next length in the same receive, so that nothing of the next frame has
-//! to be moved; smaller ones come several per receive.
+//! A length is checked before anything is allocated for it. A connection that waits holds no chunk, only the bytes that
+//! came. Frames over 64 KiB are read exactly, with the next length in the same receive, so that nothing of the next frame
+//! has to be moved; smaller ones come several per receive.
 
-use std::{io, pin::Pin, task::Poll};
+use std::{io, pin::Pin, rc::Rc, task::Poll};
 
 use bytes::Bytes;
 use futures_lite::AsyncRead;
 
-use super::chunk::{CHUNK_LEN, Chunk, ChunkPool};
+use super::{
+    chunk::{CHUNK_LEN, Chunk, ChunkPool},
+    flow::Flow,
+};
 
 /// Bytes of a frame's length.
 pub const LENGTH_LEN: usize = 4;
 /// Shortest request: key, version and correlation id.
 const SHORTEST: i32 = 8;
+/// What a request takes beside its bytes.
+const REQUEST_OVERHEAD: usize = 512;
 
 /// Why no frame can be had.
 #[derive(Debug, thiserror::Error)]
@@ -30,52 +35,77 @@ pub enum FrameError {
     Io(#[from] io::Error),
 }
 
+/// Whether a frame gets a chunk of its own.
+pub fn is_large(length: usize) -> bool {
+    LENGTH_LEN + length > CHUNK_LEN
+}
+
+/// Memory that a frame takes: its own when it is small and copied, else the chunk that it lies in.
+pub fn footprint(length: usize) -> usize {
+    match length {
+        _ if is_large(length) => Chunk::len_for(LENGTH_LEN + length),
+        _ if length >= CHUNK_LEN / 4 => CHUNK_LEN,
+        _ => length + REQUEST_OVERHEAD,
+    }
+}
+
 /// Cuts frames off a stream.
 pub struct FrameReader<R> {
     reader: R,
     pool: ChunkPool,
     max_bytes: u32,
+    flow: Rc<Flow>,
     ready: Bytes,
     ready_chunk_len: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    /// Frames of at most `max_bytes` from `reader`.
-    pub fn new(reader: R, pool: ChunkPool, max_bytes: u32) -> FrameReader<R> {
-        FrameReader { reader, pool, max_bytes, ready: Bytes::new(), ready_chunk_len: 0 }
+    /// Frames of at most `max_bytes` from `reader`; what is read is told to `flow`.
+    pub fn new(reader: R, pool: ChunkPool, max_bytes: u32, flow: Rc<Flow>) -> FrameReader<R> {
+        FrameReader { reader, pool, max_bytes, flow, ready: Bytes::new(), ready_chunk_len: 0 }
     }
 
-    /// Waits for the length of the next frame, and leaves it in the stream; `None` when the stream ends before it.
+    /// Waits for the first byte of the next frame; `false` when the stream ends before it.
+    ///
+    /// # Errors
+    /// [`FrameError::Io`]; the stream is of no use afterwards.
+    pub async fn begins(&mut self) -> Result<bool, FrameError> {
+        Ok(!self.ready.is_empty() || self.more().await?)
+    }
+
+    /// Waits for the length of the frame that has begun, and leaves it in the stream.
     ///
     /// # Errors
     /// [`FrameError`]; the stream is of no use afterwards.
-    pub async fn length(&mut self) -> Result<Option<usize>, FrameError> {
-        if self.ready.len() < LENGTH_LEN {
-            let Some(mut chunk) = self.first_bytes().await? else {
-                return if self.ready.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
-            };
-            while chunk.len() < LENGTH_LEN {
-                self.fill(&mut chunk, CHUNK_LEN).await?;
-            }
-            self.freeze(chunk);
-        }
+    pub async fn length(&mut self) -> Result<usize, FrameError> {
+        self.gather(LENGTH_LEN).await?;
         let mut raw = [0; LENGTH_LEN];
         raw.copy_from_slice(&self.ready[..LENGTH_LEN]);
         let length = i32::from_be_bytes(raw);
         if length < SHORTEST || length as u32 > self.max_bytes {
             return Err(FrameError::Length(length, self.max_bytes));
         }
-        Ok(Some(length as usize))
+        Ok(length as usize)
     }
 
-    /// Waits for the frame whose `length` was just told, and takes it off.
+    /// Waits for the first 64 KiB of a large frame: whoever claims much must have sent something.
+    ///
+    /// # Errors
+    /// [`FrameError`]; the stream is of no use afterwards.
+    pub async fn earnest(&mut self) -> Result<(), FrameError> {
+        self.gather(CHUNK_LEN).await
+    }
+
+    /// Waits for the frame whose `length` was told, and takes it off.
     ///
     /// # Errors
     /// [`FrameError`]; the stream is of no use afterwards.
     pub async fn body(&mut self, length: usize) -> Result<Bytes, FrameError> {
         let total = LENGTH_LEN + length;
-        if self.ready.len() < total {
-            let limit = if total <= CHUNK_LEN { CHUNK_LEN } else { total + LENGTH_LEN };
+        if !is_large(length) {
+            self.gather(total).await?;
+        } else if self.ready.len() < total {
+            let limit = total + LENGTH_LEN;
             let mut chunk = self.pool.take(limit);
             chunk.extend(&self.ready);
             self.ready = Bytes::new();
@@ -89,27 +119,48 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if body.len() < self.ready_chunk_len / 4 { Ok(Bytes::copy_from_slice(&body)) } else { Ok(body) }
     }
 
+    /// Waits until the next `bytes` are there, which fit into one small chunk.
+    async fn gather(&mut self, bytes: usize) -> Result<(), FrameError> {
+        while self.ready.len() < bytes {
+            if !self.more().await? {
+                return Err(FrameError::Truncated);
+            }
+        }
+        Ok(())
+    }
+
     fn freeze(&mut self, chunk: Chunk) {
         self.ready_chunk_len = chunk.as_ref().len();
         self.ready = chunk.freeze();
     }
 
-    /// A chunk that begins with what is left over, as soon as the stream has more; `None` at its end.
-    async fn first_bytes(&mut self) -> Result<Option<Chunk>, FrameError> {
-        std::future::poll_fn(|cx| {
+    /// Reads what the stream has, behind what is left over; `false` at its end. While there is nothing, the chunk goes back
+    /// to its pool.
+    async fn more(&mut self) -> Result<bool, FrameError> {
+        let chunk = std::future::poll_fn(|cx| {
             let mut chunk = self.pool.take(CHUNK_LEN);
             chunk.extend(&self.ready);
             match Pin::new(&mut self.reader).poll_read(cx, chunk.room(CHUNK_LEN)) {
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => {
+                    if self.ready.len() < self.ready_chunk_len / 4 {
+                        self.ready = Bytes::copy_from_slice(&self.ready);
+                        self.ready_chunk_len = self.ready.len();
+                    }
+                    Poll::Pending
+                }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(FrameError::Io(error))),
                 Poll::Ready(Ok(0)) => Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(count)) => {
+                    self.flow.received(count);
                     chunk.advance(count);
                     Poll::Ready(Ok(Some(chunk)))
                 }
             }
         })
-        .await
+        .await?;
+        let more = chunk.is_some();
+        chunk.into_iter().for_each(|chunk| self.freeze(chunk));
+        Ok(more)
     }
 
     async fn fill(&mut self, chunk: &mut Chunk, limit: usize) -> Result<(), FrameError> {
@@ -117,6 +168,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if read == 0 {
             return Err(FrameError::Truncated);
         }
+        self.flow.received(read);
         chunk.advance(read);
         Ok(())
     }
@@ -126,8 +178,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 mod tests {
     use std::task::Context;
 
-    use futures_lite::future::block_on;
+    use futures_lite::future::{block_on, poll_once};
     use proptest::prelude::*;
+    use thalweg_record::Mono;
 
     use super::*;
 
@@ -156,7 +209,11 @@ mod tests {
     }
 
     fn reader(bytes: Vec<u8>, steps: Vec<usize>) -> FrameReader<Steps> {
-        FrameReader::new(Steps { bytes, at: 0, steps, turn: 0 }, ChunkPool::default(), 1 << 20)
+        over(Steps { bytes, at: 0, steps, turn: 0 }, ChunkPool::default())
+    }
+
+    fn over(stream: Steps, pool: ChunkPool) -> FrameReader<Steps> {
+        FrameReader::new(stream, pool, 1 << 20, Flow::new(1 << 20, Mono(0)))
     }
 
     fn wire(lengths: &[usize]) -> Vec<u8> {
@@ -169,10 +226,14 @@ mod tests {
     }
 
     async fn next<R: AsyncRead + Unpin>(frames: &mut FrameReader<R>) -> Result<Option<Bytes>, FrameError> {
-        match frames.length().await? {
-            Some(length) => frames.body(length).await.map(Some),
-            None => Ok(None),
+        if !frames.begins().await? {
+            return Ok(None);
         }
+        let length = frames.length().await?;
+        if is_large(length) {
+            frames.earnest().await?;
+        }
+        frames.body(length).await.map(Some)
     }
 
     proptest! {
@@ -216,10 +277,22 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_holds_no_more_than_what_came() {
+        let pool = ChunkPool::default();
+        // A whole frame and the beginning of another, then nothing.
+        let stream = Steps { bytes: [wire(&[20_000]), vec![0, 0]].concat(), at: 0, steps: vec![1 << 20, 0], turn: 0 };
+        let mut frames = over(stream, pool.clone());
+        let whole = block_on(next(&mut frames)).expect("whole").expect("a frame");
+        drop(whole);
+        assert!(block_on(poll_once(frames.length())).is_none(), "two bytes are no length");
+        assert_eq!((frames.ready.len(), pool.free_bytes()), (2, 2 * CHUNK_LEN), "both chunks are back");
+    }
+
+    #[test]
     fn a_small_frame_does_not_pin_its_chunk() {
         let pool = ChunkPool::default();
         let stream = Steps { bytes: wire(&[100]), at: 0, steps: vec![1 << 20], turn: 0 };
-        let mut frames = FrameReader::new(stream, pool.clone(), 1 << 20);
+        let mut frames = over(stream, pool.clone());
         let small = block_on(next(&mut frames)).expect("whole").expect("a frame");
         drop(frames);
         assert_eq!((small.len(), pool.free_bytes()), (100, CHUNK_LEN));

@@ -1,5 +1,7 @@
 //! The request header, versions 1 and 2, and what precedes an answer's body.
 
+use std::io;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{messages::ApiKey, protocol::StrBytes};
 
@@ -83,15 +85,23 @@ fn unsigned_varint(frame: &mut Bytes) -> Result<u32, Undecodable> {
 /// Writes an answer's length and header in front of a body of `body_len` bytes. ApiVersions always has header version 0,
 /// so that a client that knows nothing yet can read it.
 ///
-/// # Panics
-/// When the answer is longer than 2 GiB: a fetch is bounded far below.
-pub fn put_response_head(out: &mut BytesMut, key: ApiKey, version: i16, correlation: i32, body_len: usize) {
+/// # Errors
+/// When the answer is longer than 2 GiB, which no frame can be.
+pub fn put_response_head(
+    out: &mut BytesMut,
+    key: ApiKey,
+    version: i16,
+    correlation: i32,
+    body_len: usize,
+) -> io::Result<()> {
     let length = response_head_len(key, version) + body_len;
-    out.put_i32(i32::try_from(length).expect("answers are far below 2 GiB"));
+    let length = i32::try_from(length).map_err(|_| io::Error::other(format!("an answer of {length} bytes")))?;
+    out.put_i32(length);
     out.put_i32(correlation);
     if is_tagged(key, version) {
         out.put_u8(0);
     }
+    Ok(())
 }
 
 /// Length of an answer's header, without the length in front of it.

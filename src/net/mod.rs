@@ -13,6 +13,7 @@ mod frame;
 mod header;
 mod limits;
 mod listen;
+mod pressure;
 
 pub use admit::{Admission, Permit};
 pub use chunk::ChunkPool;

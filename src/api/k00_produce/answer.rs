@@ -50,7 +50,7 @@ pub(super) async fn answer(call: Call, sent: Sent) -> Result<Response, Close> {
     if leader_asked && call.version >= LEADERS_SINCE {
         response = response.with_node_endpoints(vec![endpoint(&call)]);
     }
-    Ok(call.respond(&response).then_pause(pause))
+    Ok(call.respond(&response)?.then_pause(pause))
 }
 
 /// What comes of acks=0: nothing is sent, so that errors are counted here.

@@ -34,6 +34,8 @@ pub struct Stash {
     lane: (Sender<Answer>, Receiver<Answer>),
     next_slot: u64,
     due: BTreeMap<(u64, u32), Key>,
+    /// How often a key is in `due`: a request may name one partition many times.
+    due_keys: BTreeMap<Key, usize>,
     read: BTreeMap<Key, Result<Taken, PartitionError>>,
     /// The partition that got nothing last time although it had something.
     pub(super) starved: Option<PartitionId>,
@@ -41,17 +43,17 @@ pub struct Stash {
 
 impl Default for Stash {
     fn default() -> Stash {
-        Stash { lane: flume::unbounded(), next_slot: 0, due: BTreeMap::new(), read: BTreeMap::new(), starved: None }
+        let (due, due_keys, read) = Default::default();
+        Stash { lane: flume::unbounded(), next_slot: 0, due, due_keys, read, starved: None }
     }
 }
 
 impl Stash {
     /// Takes in what came since the last fetch, and forgets what this one does not want.
     pub(super) fn keep(&mut self, wanted: &BTreeSet<Key>) {
-        while let Ok(answer) = self.lane.1.try_recv() {
-            self.take_in(answer);
-        }
+        self.take_in_all();
         self.due.retain(|_, key| wanted.contains(key));
+        self.due_keys.retain(|key, _| wanted.contains(key));
         self.read.retain(|key, _| wanted.contains(key));
     }
 
@@ -64,11 +66,12 @@ impl Stash {
     /// Part `place` of the take in `slot` will come late.
     pub(super) fn expect(&mut self, slot: u64, place: u32, key: Key) {
         self.due.insert((slot, place), key);
+        *self.due_keys.entry(key).or_insert(0) += 1;
     }
 
     /// Whether `key` is being read.
     pub(super) fn is_due(&self, key: &Key) -> bool {
-        self.due.values().any(|due| due == key)
+        self.due_keys.contains_key(key)
     }
 
     /// What was read for `key`, left in place.
@@ -87,6 +90,13 @@ impl Stash {
         self.take_in(answer)
     }
 
+    /// Takes in what came already, but for what is no late part.
+    pub(super) fn take_in_all(&mut self) {
+        while let Ok(answer) = self.lane.1.try_recv() {
+            self.take_in(answer);
+        }
+    }
+
     /// Whether nothing is kept or awaited.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
@@ -98,6 +108,11 @@ impl Stash {
             return Some(answer);
         };
         let key = self.due.remove(&(answer.slot, place))?;
+        let left = self.due_keys.get_mut(&key).expect("a key that is due is counted");
+        *left -= 1;
+        if *left == 0 {
+            self.due_keys.remove(&key);
+        }
         match &result {
             // Its first batch is larger than what it was allotted: it must come first next time.
             Ok(Taken { records: Records::Ready(pieces), .. }) if pieces.is_empty() => {

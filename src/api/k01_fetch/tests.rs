@@ -458,12 +458,12 @@ fn the_budget_is_global_and_the_starved_come_first_next_time() {
 fn answers_in_flight_share_a_budget_but_one_batch_always_passes() {
     let c = cluster();
     let free = c.0.edge.admission.response_bytes_free();
-    let hog = c.0.edge.admission.try_response(free - 150).expect("room");
+    let hog = c.0.edge.admission.try_response(free - 100_000).expect("room");
     let asked = c.fetch(12, &request(&[0, 1]));
-    let (_, _, _e) = c.probed(0, vec![found(1000)]);
-    let (_, _, _o) = c.probed(1, vec![found(1000)]);
+    let (_, _, _e) = c.probed(0, vec![found(1_000_000)]);
+    let (_, _, _o) = c.probed(1, vec![found(1_000_000)]);
     let even = c.take(0);
-    assert_eq!(even.parts[0].max_bytes, 150);
+    assert_eq!(even.parts[0].max_bytes, 100_000 - 2 * 64, "what is left, but for what is around the records");
     even.reply.send(Reply::Take(vec![ready(150)]));
     assert_eq!(c.take(1).parts[0].max_bytes, 0);
     drop(hog);

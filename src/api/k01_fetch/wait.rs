@@ -30,6 +30,8 @@ use crate::{
 /// Bytes that one fetch may have read from the ring or the object store at once: a bound of what a connection keeps for
 /// its next fetch.
 pub(super) const SLOW_BYTES: u64 = 8 << 20;
+/// What an answer holds of each partition beside its records.
+const PART_BYTES: usize = 64;
 
 /// On what terms the client fetches.
 #[derive(Clone, Copy, Debug)]
@@ -188,12 +190,14 @@ impl<'a> Fetch<'a> {
     /// scarce, but never less than one batch.
     async fn admit(&self) -> (Allotment, Permit) {
         let admission = &self.edge.admission;
+        let around = self.parts.len() * PART_BYTES;
         let allotment = self.allot(self.terms.max_bytes);
-        if let Some(permit) = admission.try_response(allotment.total() as usize) {
+        if let Some(permit) = admission.try_response(allotment.total() as usize + around) {
             return (allotment, permit);
         }
-        let allotment = self.allot(self.terms.max_bytes.min(admission.response_bytes_free() as u64));
-        let permit = admission.response(allotment.total() as usize).await;
+        let free = admission.response_bytes_free().saturating_sub(around) as u64;
+        let allotment = self.allot(self.terms.max_bytes.min(free));
+        let permit = admission.response(allotment.total() as usize + around).await;
         (allotment, permit)
     }
 
@@ -278,6 +282,8 @@ impl<'a> Fetch<'a> {
             if until(edge, self.terms.deadline, self.stash.receive()).await.is_none() {
                 return;
             }
+            // Late parts come one by one, but often together.
+            self.stash.take_in_all();
             due.retain(|place| {
                 let key = &self.keys[*place];
                 let Some(read) = self.stash.peek(key) else { return self.stash.is_due(key) };

@@ -117,6 +117,10 @@ impl TopicConfig {
     /// client.
     pub(super) fn check(&self, value: &str) -> Result<String, String> {
         let wrong = |why: String| format!("Invalid value {value} for configuration {}: {why}", self.name);
+        // DescribeConfigs tells it with a length of 16 bits.
+        if value.len() > i16::MAX as usize {
+            return Err(format!("Invalid value for configuration {}: longer than {} bytes", self.name, i16::MAX));
+        }
         let text = match self.kind {
             Kind::Boolean => value.trim().to_ascii_lowercase(),
             Kind::List => value.split(',').map(str::trim).collect::<Vec<_>>().join(","),
