@@ -8,9 +8,9 @@ harness made them, each with the prefix before its name), and its last line of o
 from dataclasses import dataclass, field
 
 import sample
-import wire
+import batches
 
-CODECS = wire.CODECS
+CODECS = batches.CODECS
 
 TOPICS = {
     "admin": {},

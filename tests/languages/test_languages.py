@@ -4,12 +4,12 @@ import json
 import subprocess
 import time
 
+import batches
 import confluent_kafka as ck
 import pytest
 import sample
 import scenarios
 import use_confluent
-import wire
 from clients import CLIENTS
 from confluent_kafka.admin import NewTopic
 
@@ -22,18 +22,30 @@ def administrator(broker):
     return use_confluent.administrator(broker.bootstrap)
 
 
-def create(administrator, topics):
+def create(broker, administrator, topics):
+    """Creates topics, and waits until all of their partitions answer; in Kafka that is a moment later."""
     if not topics:
         return
     made = administrator.create_topics([NewTopic(name, count, 1, config=config) for name, (count, config) in topics.items()])
     for future in made.values():
         future.result(30)
+    looker = use_confluent.consumer(broker.bootstrap)
+    partitions = [ck.TopicPartition(name, p) for name, (count, _config) in topics.items() for p in range(count)]
+    deadline = time.monotonic() + 30
+    while partitions:
+        try:
+            looker.get_watermark_offsets(partitions[-1], 10)
+            partitions.pop()
+        except ck.KafkaException as error:
+            assert time.monotonic() < deadline, error
+            time.sleep(0.05)
+    looker.close()
 
 
 @pytest.fixture(scope="module")
 def reference(broker, administrator):
     """The topics `reference-CODEC`: every field there is, from the newest librdkafka."""
-    create(administrator, {f"reference-{codec}": (1, {}) for codec in scenarios.CODECS})
+    create(broker, administrator, {f"reference-{codec}": (1, {}) for codec in scenarios.CODECS})
     for codec in scenarios.CODECS:
         producer = use_confluent.producer(broker.bootstrap, compression_type=codec, linger_ms=100)
         use_confluent.send(producer, f"reference-{codec}", use_confluent.samples(range(scenarios.REFERENCE_RECORDS), 1, EPOCH_MS))
@@ -55,7 +67,7 @@ def check_stored(broker, client, scenario):
     if scenario == "codecs":
         for codec in client.codecs:
             topic = f"{prefix}-codecs-{codec}"
-            stored = [batch for partition in range(3) for batch in wire.batches(bootstrap, topic, partition)]
+            stored = [batch for partition in range(3) for batch in batches.read(bootstrap, topic, partition)]
             # Some clients send a batch plain that compression would make larger.
             assert codec in {batch.codec for batch in stored} <= {codec, "none"}
             read = use_confluent.read_all(bootstrap, topic, 3)
@@ -64,7 +76,7 @@ def check_stored(broker, client, scenario):
         producers = set()
         for partition in range(3):
             sequence = 0
-            for batch in wire.batches(bootstrap, f"{prefix}-idempotence", partition):
+            for batch in batches.read(bootstrap, f"{prefix}-idempotence", partition):
                 assert batch.base_sequence == sequence == batch.base_offset, batch
                 sequence += batch.count
                 producers.add(batch.producer_id)
@@ -85,7 +97,7 @@ def test_client(broker, administrator, reference, client, scenario):
     wanted = scenarios.expected(client, scenario, EPOCH_MS)
     if wanted is None:
         pytest.skip(client.lacks[scenario, ""])
-    create(administrator, {f"{client.label}-{name}": topic for name, topic in scenarios.TOPICS[scenario].items()})
+    create(broker, administrator, {f"{client.label}-{name}": topic for name, topic in scenarios.TOPICS[scenario].items()})
     saw = scenarios.normal(client, run(client, scenario, broker))
     assert sorted(saw) == sorted(wanted)
     for key, content in wanted.items():

@@ -35,7 +35,7 @@ def _fetch(connection, topic, partition, offset):
     body = struct.pack(">iiiib", -1, 500, 1, 64 << 20, 0) + struct.pack(">ii", 0, -1)
     body += struct.pack(">i", 1) + _text(topic) + struct.pack(">i", 1) + struct.pack(">iiqqi", partition, -1, offset, -1, 64 << 20)
     body += struct.pack(">i", 0)
-    request = struct.pack(">hhi", 1, 10, 7) + _text("wire") + body
+    request = struct.pack(">hhi", 1, 10, 7) + _text("batches") + body
     connection.sendall(struct.pack(">i", len(request)) + request)
     answer = _exactly(connection, struct.unpack(">i", _exactly(connection, 4))[0])
     # Correlation id, throttle time, error, session; one topic with its name; one partition.
@@ -48,7 +48,7 @@ def _fetch(connection, topic, partition, offset):
     return high_watermark, answer[at + 4 : at + 4 + length]
 
 
-def batches(bootstrap, topic, partition):
+def read(bootstrap, topic, partition):
     """All batches of a partition, in order."""
     host, port = bootstrap.rsplit(":", 1)
     found, offset = [], 0
