@@ -12,6 +12,10 @@ const TOPIC: i8 = 1;
 const STATIC_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
 
+/// Settings of the broker whose default Kafka keeps under a coarser name (log.retention.hours, log.roll.hours): they are no
+/// synonym before somebody sets them.
+const WITHOUT_DEFAULT: &[&str] = &["log.flush.interval.ms", "log.retention.ms", "log.roll.jitter.ms", "log.roll.ms"];
+
 /// One setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Described {
@@ -44,7 +48,11 @@ pub fn topic(config: &Config, overrides: &BTreeMap<String, String>) -> Vec<Descr
             synonyms.insert(0, (setting.name.to_owned(), value.clone(), TOPIC));
         }
         let documentation = entry.map_or("", |entry| entry.setting.doc);
-        described(setting.name, setting.kind, documentation, synonyms)
+        let mut told = described(setting.name, setting.kind, documentation, synonyms);
+        if setting.synonym.is_none_or(|name| WITHOUT_DEFAULT.contains(&name)) {
+            told.synonyms.retain(|(_, _, source)| *source != DEFAULT);
+        }
+        told
     };
     TOPIC_CONFIGS.iter().map(one).collect()
 }
@@ -98,16 +106,14 @@ mod tests {
         assert_eq!((retention.value.as_str(), retention.source, retention.config_type), ("5000", TOPIC, 5));
         let chain: Vec<_> =
             retention.synonyms.iter().map(|(name, value, source)| (&**name, &**value, *source)).collect();
-        let expected = [
-            ("retention.ms", "5000", TOPIC),
-            ("log.retention.ms", "9000", STATIC_BROKER),
-            ("log.retention.ms", "604800000", DEFAULT),
-        ];
-        assert_eq!(chain, expected);
+        assert_eq!(chain, [("retention.ms", "5000", TOPIC), ("log.retention.ms", "9000", STATIC_BROKER)]);
         let inherited = find(&topic(&config, &BTreeMap::new()), "retention.ms").clone();
         assert_eq!((inherited.value.as_str(), inherited.source), ("9000", STATIC_BROKER));
         let size = find(&own, "max.message.bytes").clone();
         assert_eq!((size.value.as_str(), size.source), ("1048588", DEFAULT));
+        assert_eq!(size.synonyms, [("message.max.bytes".to_owned(), "1048588".to_owned(), DEFAULT)]);
+        let throttled = find(&own, "leader.replication.throttled.replicas").clone();
+        assert_eq!((throttled.source, throttled.synonyms), (DEFAULT, vec![]), "the broker has no such setting");
         let policy = find(&own, "cleanup.policy").clone();
         assert_eq!((policy.value.as_str(), policy.source, policy.config_type), ("delete", DEFAULT, 7));
         assert_eq!(own.len(), TOPIC_CONFIGS.len());

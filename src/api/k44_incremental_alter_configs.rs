@@ -72,7 +72,7 @@ pub(super) async fn alter(
 ) -> Result<Result<(), Refusal>, Stopping> {
     match kind {
         TOPIC if !call.edge.snapshot().topics.contains_key(name) => {
-            return Ok(Err((unknown(name), "This server does not host this topic.".to_owned())));
+            return Ok(Err((unknown(name), format!("The topic '{}' does not exist.", name.escape_default()))));
         }
         TOPIC => {}
         BROKER => {

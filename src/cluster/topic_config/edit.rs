@@ -28,19 +28,17 @@ pub fn edited(
 ) -> Result<BTreeMap<String, String>, String> {
     let mut edited = overrides.clone();
     for op in ops {
-        let (ConfigOp::Set(name, _) | ConfigOp::Delete(name) | ConfigOp::Append(name, _) | ConfigOp::Subtract(name, _)) =
-            op;
-        let config = known(name)?;
-        let value = match op {
-            ConfigOp::Delete(_) => {
+        let (name, value) = match op {
+            // As in Kafka, what is not known can be taken away too.
+            ConfigOp::Delete(name) => {
                 edited.remove(name);
                 continue;
             }
-            ConfigOp::Set(_, value) => value.clone(),
-            ConfigOp::Append(_, value) => list(config, &edited, value, true)?,
-            ConfigOp::Subtract(_, value) => list(config, &edited, value, false)?,
+            ConfigOp::Set(name, value) => (name, value.clone()),
+            ConfigOp::Append(name, value) => (name, list(known(name)?, &edited, value, true)?),
+            ConfigOp::Subtract(name, value) => (name, list(known(name)?, &edited, value, false)?),
         };
-        edited.insert(name.clone(), check_value(config, &value, defaults)?);
+        edited.insert(name.clone(), check_value(known(name)?, &value, defaults)?);
     }
     Ok(edited)
 }
@@ -126,7 +124,7 @@ mod tests {
     fn a_bad_operation_refuses_all() {
         assert!(edit(&[ConfigOp::Append("retention.ms".into(), "7".into())]).is_err());
         assert!(edit(&[ConfigOp::Subtract("cleanup.policy".into(), "compact".into())]).is_err(), "nothing is left");
-        assert!(edit(&[ConfigOp::Delete("no.such".into())]).is_err());
+        assert_eq!(edit(&[ConfigOp::Delete("no.such".into())]), edit(&[]), "what is not there can be taken away");
         assert!(edit(&[ConfigOp::Set("retention.ms".into(), "x".into())]).is_err());
     }
 }
