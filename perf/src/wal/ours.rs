@@ -178,11 +178,14 @@ struct Done {
     buf: IoBuf,
 }
 
+/// How one write ended.
+type Ending = Result<Done, Failed>;
+
 /// Writes under way, each in a task of its own, as in a shard.
 struct Writes {
     runtime: Rc<dyn Runtime>,
     device: Rc<dyn Device>,
-    ended: (flume::Sender<Result<Done, Failed>>, flume::Receiver<Result<Done, Failed>>),
+    ended: (flume::Sender<Ending>, flume::Receiver<Ending>),
     under_way: usize,
 }
 
