@@ -7,7 +7,7 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use thalweg_record::{Batch, Mono, Offset, PartitionId};
-use thalweg_wal::{GroupId, Lsn};
+use thalweg_wal::{GroupId, IoBuf, Lsn};
 
 use crate::{
     batch::validate_records,
@@ -206,13 +206,31 @@ impl Shard {
         let (parts, tally) = (std::mem::take(&mut self.open_group.parts), std::mem::take(&mut self.open_group.tally));
         self.sealed.push_back(SealedGroup { end, sealed_at: self.now, bytes: buf.len() as u64, parts, tally });
         self.last_write = self.now;
+        self.write_device(Queue::Hot, "wal-write", at, buf, move |result, buf| Event::Written {
+            id,
+            start,
+            result,
+            group: buf.freeze(),
+        });
+    }
+
+    /// Writes to the slice in a task that nobody drops, at the expense of the device's limits; `ended` is what the shard is
+    /// told then.
+    pub(crate) fn write_device(
+        &self,
+        queue: Queue,
+        name: &'static str,
+        at: u64,
+        buf: IoBuf,
+        ended: impl FnOnce(io::Result<()>, IoBuf) -> Event + 'static,
+    ) {
         self.ports.pace.spend(self.now, buf.len() as u64);
         let (done, events) = (self.ports.device.write(at, buf), self.events.clone());
         let task = async move {
             let (result, buf) = done.await;
-            let _gone = events.try_send(Event::Written { id, start, result, group: buf.freeze() });
+            let _gone = events.try_send(ended(result, buf));
         };
-        self.ports.runtime.spawn(Queue::Hot, "wal-write", Box::pin(task));
+        self.ports.runtime.spawn(queue, name, Box::pin(task));
     }
 
     /// Step 5: a group is durable (or not): exposes the contiguous durable prefix.
@@ -295,13 +313,7 @@ impl Shard {
             return;
         }
         let Some(write) = self.log.zero_ahead(ZERO_CHUNK_BYTES) else { return };
-        self.ports.pace.spend(self.now, write.buf.len() as u64);
-        let (done, events) = (self.ports.device.write(write.at, write.buf), self.events.clone());
-        let task = async move {
-            let (result, _buf) = done.await;
-            let _gone = events.try_send(Event::Zeroed(result));
-        };
-        self.ports.runtime.spawn(Queue::Upload, "wal-zero", Box::pin(task));
+        self.write_device(Queue::Upload, "wal-zero", write.at, write.buf, |result, _| Event::Zeroed(result));
     }
 
     /// After a burst, a marker group carries the durable LSN past the last group, so that damage to it is known as such.

@@ -420,6 +420,21 @@ pub struct PartitionSettings {
     pub compression: Option<Compression>,
 }
 
+impl PartitionSettings {
+    /// Kafka's defaults.
+    pub const KAFKA_DEFAULTS: PartitionSettings = PartitionSettings {
+        max_message_bytes: 1_048_588,
+        retention_ms: Some(604_800_000),
+        retention_bytes: None,
+        delete: true,
+        compact: false,
+        timestamp_before_max_ms: None,
+        timestamp_after_max_ms: Some(3_600_000),
+        log_append_time: false,
+        compression: None,
+    };
+}
+
 /// State of one idempotent producer (KIP-98), as it is persisted with commits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProducerEntry {

@@ -63,13 +63,8 @@ pub fn topic(name: &str, partitions: i32) -> Arc<TopicView> {
     let effective = PartitionSettings {
         max_message_bytes: 1 << 20,
         retention_ms: None,
-        retention_bytes: None,
-        delete: true,
-        compact: false,
-        timestamp_before_max_ms: None,
         timestamp_after_max_ms: None,
-        log_append_time: false,
-        compression: None,
+        ..PartitionSettings::KAFKA_DEFAULTS
     };
     Arc::new(TopicView {
         name: name.into(),

@@ -98,6 +98,17 @@ POISONED = (
 )
 
 
+def goes_on(broker, load, acknowledged):
+    """On a sound device everything acknowledged is there, and the paused load goes on to its end."""
+    broker.flags = []
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    load.resume()
+    load.wait_for(1_000, 60)
+    check_everything(broker.bootstrap, load.finish())
+    broker.stop()
+
+
 @pytest.mark.parametrize("fault, sync", [("eio-write=300", "dsync"), ("eio-flush=300", "fdatasync"), ("eio-superblock=12", "dsync")])
 def test_an_io_error_stops_the_broker_after_a_last_upload(faulty, fault, sync):
     broker = faulty(SETTINGS | {"wal.sync": sync}, "--device-fault", fault)
@@ -111,13 +122,7 @@ def test_an_io_error_stops_the_broker_after_a_last_upload(faulty, fault, sync):
     assert sum(acknowledged) > 1_000
     # All that was durable is uploaded: the log is not needed, nor is it for the producer's state.
     broker.remove_wal()
-    broker.flags = []
-    broker.start()
-    check_everything(broker.bootstrap, acknowledged)
-    load.resume()
-    load.wait_for(1_000, 60)
-    check_everything(broker.bootstrap, load.finish())
-    broker.stop()
+    goes_on(broker, load, acknowledged)
 
 
 def test_an_io_error_while_the_store_is_away_leaves_everything_in_the_log(faulty, s3):
@@ -132,14 +137,8 @@ def test_an_io_error_while_the_store_is_away_leaves_everything_in_the_log(faulty
     load.pause()
     acknowledged = list(load.acknowledged)
     s3.faults.set("ok")
-    broker.flags = []
     broker.settings["shards"] = 3
-    broker.start()
-    check_everything(broker.bootstrap, acknowledged)
-    load.resume()
-    load.wait_for(1_000, 60)
-    check_everything(broker.bootstrap, load.finish())
-    broker.stop()
+    goes_on(broker, load, acknowledged)
 
 
 def test_an_io_error_during_the_stop_is_told_too(faulty):
@@ -164,13 +163,7 @@ def test_a_torn_write_at_death(faulty, group):
     assert broker.ended() == -9
     load.pause()
     acknowledged = list(load.acknowledged)
-    broker.flags = []
-    broker.start()
-    check_everything(broker.bootstrap, acknowledged)
-    load.resume()
-    load.wait_for(1_000, 60)
-    check_everything(broker.bootstrap, load.finish())
-    broker.stop()
+    goes_on(broker, load, acknowledged)
 
 
 def test_a_stalled_disk_delays_and_loses_nothing(faulty):

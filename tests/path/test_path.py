@@ -10,9 +10,9 @@ import pathlib
 import shutil
 import subprocess
 import time
-import urllib.request
 
 import brokers
+import metrics
 import pytest
 import stores
 
@@ -177,15 +177,10 @@ def test_whole_path_with_s3(pytestconfig, texts, monkeypatch):
 
 
 def metric(broker, name, **labels):
-    """The sum of a metric over the series that have these labels."""
-    total, found = 0.0, False
-    with urllib.request.urlopen(f"http://{broker.http}/metrics", timeout=10) as answer:
-        for line in answer.read().decode().splitlines():
-            series, _, number = line.rpartition(" ")
-            if series.split("{")[0] == name and all(f'{key}="{text}"' in series for key, text in labels.items()):
-                total, found = total + float(number), True
-    assert found, f"no metric {name} {labels}"
-    return total
+    """The sum of a metric over the series that have these labels; there is one."""
+    series = {key: value for key, value in metrics.read(broker).items() if key[0] == name and labels.items() <= set(key[1])}
+    assert series, f"no metric {name} {labels}"
+    return metrics.total(series, name)
 
 
 @pytest.mark.timeout(1800)

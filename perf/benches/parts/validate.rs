@@ -7,17 +7,7 @@ use thalweg_shards::{batch::validate_records, msg::PartitionSettings};
 use crate::sample::{SHAPES, Shape};
 
 /// Kafka's defaults.
-pub const SETTINGS: PartitionSettings = PartitionSettings {
-    max_message_bytes: 1_048_588,
-    retention_ms: Some(604_800_000),
-    retention_bytes: None,
-    delete: true,
-    compact: false,
-    timestamp_before_max_ms: None,
-    timestamp_after_max_ms: Some(3_600_000),
-    log_append_time: false,
-    compression: None,
-};
+pub const SETTINGS: PartitionSettings = PartitionSettings::KAFKA_DEFAULTS;
 
 fn now(batch: &Batch) -> Wall {
     Wall(batch.head.max_timestamp())

@@ -207,11 +207,12 @@ impl BatchHead {
     /// Changes fields behind the CRC, and mends the CRC, which was right so far. That of a long body is not computed again:
     /// the CRC is linear, so the heads' difference moved over the body is the difference of the whole.
     pub fn amend(&mut self, body: &[u8], change: impl FnOnce(&mut BatchHead)) {
-        let before = crc32c::crc32c(&self.0[CRC_FROM..]);
-        change(self);
         if body.len() < LONG_BODY {
+            change(self);
             return self.set_crc(self.compute_crc(body));
         }
+        let before = crc32c::crc32c(&self.0[CRC_FROM..]);
+        change(self);
         let after = crc32c::crc32c(&self.0[CRC_FROM..]);
         self.set_crc(self.crc() ^ crc32c::crc32c_combine(before ^ after, 0, body.len()));
     }

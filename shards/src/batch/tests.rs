@@ -7,17 +7,7 @@ use super::*;
 const NOW: Wall = Wall(1_000_000_000);
 
 fn settings() -> PartitionSettings {
-    PartitionSettings {
-        max_message_bytes: 1 << 20,
-        retention_ms: None,
-        retention_bytes: None,
-        delete: true,
-        compact: false,
-        timestamp_before_max_ms: None,
-        timestamp_after_max_ms: Some(3_600_000),
-        log_append_time: false,
-        compression: None,
-    }
+    PartitionSettings { max_message_bytes: 1 << 20, retention_ms: None, ..PartitionSettings::KAFKA_DEFAULTS }
 }
 
 fn varint(value: i64, out: &mut Vec<u8>) {

@@ -44,12 +44,8 @@ mod tests {
             max_message_bytes: 1,
             retention_ms,
             retention_bytes,
-            delete: true,
-            compact: false,
-            timestamp_before_max_ms: None,
             timestamp_after_max_ms: None,
-            log_append_time: false,
-            compression: None,
+            ..PartitionSettings::KAFKA_DEFAULTS
         }
     }
 

@@ -265,13 +265,8 @@ mod tests {
             settings: PartitionSettings {
                 max_message_bytes: 1_000_000,
                 retention_ms: None,
-                retention_bytes: None,
-                delete: true,
-                compact: false,
-                timestamp_before_max_ms: None,
                 timestamp_after_max_ms: None,
-                log_append_time: false,
-                compression: None,
+                ..PartitionSettings::KAFKA_DEFAULTS
             },
             log_start: Offset(0),
             committed: vec![],

@@ -223,13 +223,7 @@ impl Shard {
 
     /// Hands a superblock to the device.
     pub(crate) fn write_superblock(&mut self, write: thalweg_wal::SuperblockWrite) {
-        self.ports.pace.spend(self.now, write.buf.len() as u64);
-        let (done, events) = (self.ports.device.write(write.at, write.buf), self.events.clone());
-        let task = async move {
-            let (result, _buf) = done.await;
-            let _gone = events.try_send(Event::Superblock(result));
-        };
-        self.ports.runtime.spawn(Queue::Hot, "superblock", Box::pin(task));
+        self.write_device(Queue::Hot, "superblock", write.at, write.buf, |result, _| Event::Superblock(result));
     }
 
     /// Below this LSN neither memory nor the ring holds a batch.

@@ -90,17 +90,7 @@ pub(in crate::cluster) mod tests {
 
     /// Kafka's defaults.
     pub(in crate::cluster) fn defaults() -> BrokerDefaults {
-        let settings = PartitionSettings {
-            max_message_bytes: 1_048_588,
-            retention_ms: Some(604_800_000),
-            retention_bytes: None,
-            delete: true,
-            compact: false,
-            timestamp_before_max_ms: None,
-            timestamp_after_max_ms: Some(3_600_000),
-            log_append_time: false,
-            compression: None,
-        };
+        let settings = PartitionSettings::KAFKA_DEFAULTS;
         let compression_levels = CompressionLevels { gzip: -1, lz4: 9, zstd: 3 };
         BrokerDefaults {
             num_partitions: 1,

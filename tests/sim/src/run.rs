@@ -358,12 +358,8 @@ fn settings(n: usize) -> PartitionSettings {
         max_message_bytes: 16_000,
         retention_ms: None,
         retention_bytes: (n == PARTITIONS - 1).then_some(20_000),
-        delete: true,
-        compact: false,
-        timestamp_before_max_ms: None,
         timestamp_after_max_ms: None,
-        log_append_time: false,
-        compression: None,
+        ..PartitionSettings::KAFKA_DEFAULTS
     }
 }
 
