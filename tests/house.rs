@@ -58,6 +58,9 @@ const EDGES: &[&str] = &[
 /// The one other reason for an exception: a hash map's content that is sorted before anybody sees it.
 const SORTED: &str = "sorted before anything leaves";
 
+/// Syntax that the toolchain of `rust-version` does not know; a newer compiler takes it without a word.
+const TOO_NEW: &[&str] = &["&& let "];
+
 /// Words that say nothing about what a module is for.
 const EMPTY_WORDS: &[&str] = &["util", "utils", "helper", "helpers", "manager", "common", "misc", "stuff"];
 
@@ -306,6 +309,22 @@ fn names_say_something() {
         for part in source.path.trim_end_matches(".rs").split(['/', '_']) {
             if EMPTY_WORDS.contains(&part) {
                 findings.push(format!("{}: '{part}' says nothing", source.path));
+            }
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn the_oldest_toolchain_understands_it() {
+    let mut findings = Vec::new();
+    for source in sources().iter().filter(|s| s.path != "tests/house.rs") {
+        let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
+        for (number, line) in lines.iter().enumerate() {
+            let binds = ["if let ", "while let ", "} else if let "].iter().any(|word| line.starts_with(word));
+            let goes_on = lines.get(number + 1).is_some_and(|next| next.starts_with("&& "));
+            if TOO_NEW.iter().any(|word| line.contains(word)) || (binds && goes_on) {
+                findings.push(format!("{}:{}: a chain of `let`, which needs Rust 1.88", source.path, number + 1));
             }
         }
     }

@@ -260,10 +260,8 @@ impl Shard {
 
     /// Step 6: a partition's batches become visible, and parked fetches learn of it.
     fn expose(&mut self, id: PartitionId, end: Offset) {
-        if let Some(partition) = self.partitions.get_mut(&id)
-            && end > partition.high_watermark
-            && end <= partition.next
-        {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        if end > partition.high_watermark && end <= partition.next {
             partition.promote(end);
             self.watches.wake(id);
         }
@@ -319,11 +317,10 @@ impl Shard {
     /// After a burst, a marker group carries the durable LSN past the last group, so that damage to it is known as such.
     pub(crate) fn confirm_last_group(&mut self) {
         let resting = self.sealed.is_empty() && self.now.since(self.last_write) >= CONFIRM_AFTER;
-        if resting
-            && !self.poisoned
-            && self.log.staged_bytes() == 0
-            && let Some(write) = self.log.marker(self.now)
-        {
+        if !resting || self.poisoned || self.log.staged_bytes() != 0 {
+            return;
+        }
+        if let Some(write) = self.log.marker(self.now) {
             self.submit(write);
         }
     }

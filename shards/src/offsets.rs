@@ -109,9 +109,8 @@ impl Shard {
             partition.objects.reaching(time, from, CANDIDATES).into_iter().filter(|o| o.base < ring_from).collect();
         let mut batches = Vec::new();
         let mut next = ring_from;
-        while batches.len() < CANDIDATES
-            && let Some(entry) = partition.ring.first_at_time(time, next, end)
-        {
+        while batches.len() < CANDIDATES {
+            let Some(entry) = partition.ring.first_at_time(time, next, end) else { break };
             next = entry.last.next();
             batches.push(*entry);
         }
@@ -137,10 +136,10 @@ async fn run(
     events: &Sender<Event>,
     runtime: &dyn Runtime,
 ) -> Result<FoundOffset, PartitionError> {
-    if !search.objects.is_empty()
-        && let Some(at) = in_objects(&search, cold).await.map_err(|_| PartitionError::Storage)?
-    {
-        return Ok(found(at));
+    if !search.objects.is_empty() {
+        if let Some(at) = in_objects(&search, cold).await.map_err(|_| PartitionError::Storage)? {
+            return Ok(found(at));
+        }
     }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
     let mut read = in_ring(missing, events).await?.into_iter();

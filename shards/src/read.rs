@@ -125,8 +125,10 @@ impl Shard {
         for (at, source, owed) in slow {
             self.take_late(conn, at, parts[at as usize], source, owed, &reply);
         }
-        if !pending && let Ok(reply) = Rc::try_unwrap(reply) {
-            reply.forget();
+        if !pending {
+            if let Ok(reply) = Rc::try_unwrap(reply) {
+                reply.forget();
+            }
         }
     }
 

@@ -234,10 +234,10 @@ impl Shard {
                 if let Poll::Ready(Some(event)) = Pin::new(&mut events).poll_next(cx) {
                     return Poll::Ready(Woken::Event(event));
                 }
-                if open && let Poll::Ready(Some(request)) = Pin::new(&mut data).poll_next(cx) {
-                    return Poll::Ready(Woken::Request(request));
+                match open.then(|| Pin::new(&mut data).poll_next(cx)) {
+                    Some(Poll::Ready(Some(request))) => Poll::Ready(Woken::Request(request)),
+                    _ => Poll::Pending,
                 }
-                Poll::Pending
             })
             .await;
             if matches!(woken, Woken::Closed) || self.turn(woken) {
@@ -254,12 +254,11 @@ impl Shard {
     /// The last act: marks an empty slice as closed, and says what stays in it.
     async fn finish(mut self) {
         let left = self.unresolved_bytes();
-        if left == 0
-            && !self.poisoned
-            && let Some(write) = self.log.close()
-            && let (Err(error), _) = self.ports.device.write(write.at, write.buf).await
-        {
-            tracing::warn!(shard = self.config.id.0, %error, "the closed WAL slice could not be marked as such");
+        let mark = if left == 0 && !self.poisoned { self.log.close() } else { None };
+        if let Some(write) = mark {
+            if let (Err(error), _) = self.ports.device.write(write.at, write.buf).await {
+                tracing::warn!(shard = self.config.id.0, %error, "the closed WAL slice could not be marked as such");
+            }
         }
         if let Some(stop) = self.stopping {
             let _gone = stop.done.try_send(left);
@@ -410,9 +409,7 @@ impl Shard {
                 }
             }
             PartitionChange::Delete(id) => {
-                if let Some(partition) = self.partitions.remove(&id)
-                    && partition.internal
-                {
+                if let Some(partition) = self.partitions.remove(&id).filter(|p| p.internal) {
                     let sealed = Ownership::Sealed { partition: id, epoch: partition.epoch };
                     let _gone = self.ports.ownership.try_send(sealed);
                 }

@@ -78,9 +78,7 @@ impl Lags {
     /// The lines for `/metrics`; without values while the broker starts or stops.
     pub async fn render(&self) -> Arc<str> {
         let mut newest = self.0.newest.lock().await;
-        if let Some((at, text)) = &*newest
-            && at.elapsed() < FRESH
-        {
+        if let Some((_, text)) = newest.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return text.clone();
         }
         let gathered = match self.0.lanes.get() {

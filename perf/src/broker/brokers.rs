@@ -115,7 +115,10 @@ fn remove_leftovers(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let dead = name.strip_prefix("brokers-").is_some_and(|pid| !Path::new("/proc").join(pid).exists());
-        if dead && let Err(why) = fs::remove_dir_all(entry.path()) {
+        if !dead {
+            continue;
+        }
+        if let Err(why) = fs::remove_dir_all(entry.path()) {
             eprintln!("{} is left over and cannot be removed: {why}", entry.path().display());
         }
     }

@@ -3,11 +3,7 @@
 //! Each pattern is measured three ways, one after the other: the device port alone, the log on it, and fio. All write the
 //! same file, which has been written once before, so that nobody pays for fresh extents.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, io::ErrorKind, path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
@@ -138,10 +134,9 @@ struct File(PathBuf);
 
 impl Drop for File {
     fn drop(&mut self) {
-        if Path::new(&self.0).exists()
-            && let Err(why) = fs::remove_file(&self.0)
-        {
-            eprintln!("{} is left over: {why}", self.0.display());
+        match fs::remove_file(&self.0) {
+            Err(why) if why.kind() != ErrorKind::NotFound => eprintln!("{} is left over: {why}", self.0.display()),
+            _ => {}
         }
     }
 }

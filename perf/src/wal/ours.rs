@@ -50,9 +50,8 @@ pub(super) fn device(path: &Path, pattern: Pattern, time: Duration) -> Result<Wr
         let (began, mut next, mut bytes) = (runtime.mono(), 0, 0);
         let until = began.plus(time);
         loop {
-            while runtime.mono() < until
-                && let Some(buf) = spare.pop()
-            {
+            while runtime.mono() < until {
+                let Some(buf) = spare.pop() else { break };
                 writes.start(Tag::Group(next), (next % places) * u64::from(pattern.group_bytes), buf);
                 next += 1;
             }

@@ -84,10 +84,10 @@ async fn upload(job: &Job, objects: Vec<JobObject>) -> Result<(), UploadFailure>
     for (n, object) in objects.into_iter().enumerate() {
         commits.push(write(job, ObjectId(first.0 + n as u64), object).await?);
     }
-    if let Some(before) = &job.before
-        && !before.recv_async().await.unwrap_or(false)
-    {
-        return Err(UploadFailure::Retry("the upload before this one failed".into()));
+    if let Some(before) = &job.before {
+        if !before.recv_async().await.unwrap_or(false) {
+            return Err(UploadFailure::Retry("the upload before this one failed".into()));
+        }
     }
     commit(job, commits).await
 }
