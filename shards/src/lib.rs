@@ -29,3 +29,4 @@ pub mod store;
 mod tail_cache;
 pub mod upload;
 mod watches;
+mod woken;

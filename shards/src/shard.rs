@@ -8,15 +8,12 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, VecDeque},
-    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
 use flume::Sender;
-use futures_lite::Stream;
 use thalweg_record::{Mono, ShardId, Wall};
 use thalweg_wal::{Device, Log, Lsn};
 
@@ -38,6 +35,7 @@ use crate::{
     tail_cache::TailCache,
     upload::Uploader,
     watches::Watches,
+    woken::{Woken, first_message},
 };
 
 /// At most this many requests in a turn.
@@ -136,14 +134,6 @@ struct Stopping {
     done: Sender<u64>,
 }
 
-/// What woke the shard.
-enum Woken {
-    Control(Control),
-    Event(Event),
-    Request(Request),
-    Closed,
-}
-
 impl Shard {
     /// A shard on an opened log. Partitions follow through [`Control::Apply`] or [`Shard::adopt`].
     pub fn new(config: ShardConfig, ports: ShardPorts, log: Log) -> Shard {
@@ -221,25 +211,9 @@ impl Shard {
     pub async fn run(mut self) {
         let ticking = Rc::new(Cell::new(true));
         self.start_ticking(ticking.clone());
-        let (mut control, mut data) =
-            (self.ports.inbox.control.clone().into_stream(), self.ports.inbox.data.clone().into_stream());
-        let mut events = self.events_in.clone().into_stream();
         loop {
-            // Control, then completions, then requests; and no requests while too much is in flight.
-            let open = self.accepts_requests();
-            let woken = std::future::poll_fn(|cx| {
-                if let Poll::Ready(message) = Pin::new(&mut control).poll_next(cx) {
-                    return Poll::Ready(message.map_or(Woken::Closed, Woken::Control));
-                }
-                if let Poll::Ready(Some(event)) = Pin::new(&mut events).poll_next(cx) {
-                    return Poll::Ready(Woken::Event(event));
-                }
-                match open.then(|| Pin::new(&mut data).poll_next(cx)) {
-                    Some(Poll::Ready(Some(request))) => Poll::Ready(Woken::Request(request)),
-                    _ => Poll::Pending,
-                }
-            })
-            .await;
+            let (inbox, open) = (&self.ports.inbox, self.accepts_requests());
+            let woken = first_message(&inbox.control, &self.events_in, open.then_some(&inbox.data)).await;
             if matches!(woken, Woken::Closed) || self.turn(woken) {
                 break;
             }
