@@ -211,6 +211,7 @@ impl Shard {
     pub async fn run(mut self) {
         let ticking = Rc::new(Cell::new(true));
         self.start_ticking(ticking.clone());
+        self.show_figures();
         loop {
             let (inbox, open) = (&self.ports.inbox, self.accepts_requests());
             let woken = first_message(&inbox.control, &self.events_in, open.then_some(&inbox.data)).await;
