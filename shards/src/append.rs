@@ -13,7 +13,7 @@ use crate::{
     batch::validate_records,
     event::Event,
     mailbox::ReplyTo,
-    msg::{Acks, AppendRequest, Appended, Origin, PartitionError, Reply},
+    msg::{AppendRequest, Appended, Origin, PartitionError, Reply},
     pressure::throttle,
     runtime::Queue,
     shard::Shard,
@@ -82,7 +82,7 @@ enum Staged {
 impl Shard {
     /// Step 1: takes a request; each partition meets its own fate.
     pub(crate) fn append(&mut self, request: AppendRequest) {
-        let AppendRequest { origin, acks, deadline, batches, reply } = request;
+        let AppendRequest { origin, deadline, batches, reply } = request;
         let mut wait = false;
         let mut results = Vec::with_capacity(batches.len());
         for (partition, batch) in batches {
@@ -95,7 +95,7 @@ impl Shard {
                 Err(error) => Err(error),
             });
         }
-        if !wait || acks == Acks::None {
+        if !wait {
             let throttle = self.throttle();
             reply.send(Reply::Append { results, throttle });
         } else {

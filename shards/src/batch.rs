@@ -3,7 +3,7 @@
 //! [`validate_records`] runs in a shard's turn: it walks an uncompressed batch to its end (lengths, dense offset deltas,
 //! count, timestamps; the greatest timestamp is what the records say, as in Kafka) and trusts the head of a compressed
 //! one. Where a rule needs the records of a compressed batch (null keys of compacted topics, a finite
-//! message.timestamp.before.max.ms), or the topic stores another codec, [`must_open`] says so, and [`open`] does it on a
+//! message.timestamp.before.max.ms, a head out of time), or the topic stores another codec, [`must_open`] says so, and [`open`] does it on a
 //! thread of its own, before the shard sees the batch. Records are never re-encoded: the section behind the head is the
 //! same bytes under every codec.
 
@@ -78,9 +78,11 @@ pub fn validate_records(batch: &mut Batch, settings: &PartitionSettings, now: Wa
 }
 
 /// Whether a client's batch must go through [`open`] before it goes to its shard.
-pub fn must_open(head: &BatchHead, settings: &PartitionSettings) -> bool {
+pub fn must_open(head: &BatchHead, settings: &PartitionSettings, now: Wall) -> bool {
     let early = settings.timestamp_before_max_ms.is_some() && !settings.log_append_time;
-    let records_matter = head.codec() != 0 && (settings.compact || early);
+    // A head that says that a record lies outside does not say which: the client is told.
+    let untimely = !Limits::of(settings, now).accept(head.max_timestamp());
+    let records_matter = head.codec() != 0 && (settings.compact || early || untimely);
     records_matter || settings.compression.is_some_and(|to| to.codec() != head.codec())
 }
 

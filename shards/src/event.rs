@@ -8,7 +8,7 @@ use bytes::Bytes;
 use thalweg_record::{Offset, PartitionId};
 use thalweg_wal::{GroupId, Lsn};
 
-use crate::{meta::CommittedObject, msg::PartitionError, ring_read::RingRead};
+use crate::{meta::CommittedObject, msg::PartitionError, offsets::LookUp, ring_read::RingRead};
 
 /// A completion.
 pub enum Event {
@@ -31,6 +31,8 @@ pub enum Event {
     Zeroed(io::Result<()>),
     /// A task of this shard needs batches of the ring.
     ReadRing(RingRead),
+    /// A look-up of an offset begins anew: the ring was trimmed under it.
+    LookUp(LookUp),
     /// A ring read ended and freed its part of the budget.
     RingReadEnded {
         /// The lowest LSN it read.

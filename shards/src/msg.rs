@@ -111,15 +111,6 @@ pub enum PartitionError {
     PolicyViolation,
 }
 
-/// How many acknowledgements a produce waits for. One replica: `All` and `Leader` are the same.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Acks {
-    /// acks=0: answered when staged; clients get no response anyway.
-    None,
-    /// acks=1 or all: answered when durable.
-    Durable,
-}
-
 /// Who appends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -134,8 +125,6 @@ pub enum Origin {
 pub struct AppendRequest {
     /// Who appends.
     pub origin: Origin,
-    /// When to answer.
-    pub acks: Acks,
     /// When to answer [`PartitionError::TimedOut`] in place of waiting on.
     pub deadline: Mono,
     /// Exactly one batch per partition; a partition appears once.

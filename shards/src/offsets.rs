@@ -3,7 +3,7 @@
 //! Special values are answered in the turn. A time is looked up in a task of the cold queue: first in the objects that
 //! reach it, then in the ring. Heads may lie about their greatest timestamp, so a miss inside a batch goes on to the next.
 
-use std::rc::Rc;
+use std::{io, rc::Rc};
 
 use bytes::Bytes;
 use flume::Sender;
@@ -27,6 +27,9 @@ const CANDIDATES: usize = 16;
 /// The connection under which look-ups queue among cold readers.
 const LOOKUPS: ConnId = ConnId(u64::MAX);
 
+/// How often a look-up is made before it fails, when the ring is trimmed under it each time.
+const TRIES: usize = 5;
+
 /// A look-up that needs the records themselves.
 struct Search {
     partition: PartitionId,
@@ -45,37 +48,55 @@ enum Lookup {
     Search(Box<Search>),
 }
 
+/// A look-up that begins anew, and whom to tell what the partition is like now.
+pub(crate) struct LookUp {
+    partition: PartitionId,
+    query: OffsetQuery,
+    tell: Sender<Result<Lookup, PartitionError>>,
+}
+
 impl Shard {
     /// Answers a look-up, at once when nothing has to be read.
     pub(crate) fn offsets(&mut self, request: OffsetsRequest) {
         let OffsetsRequest { parts, reply, .. } = request;
-        let lookups: Vec<Result<Lookup, PartitionError>> = parts
-            .into_iter()
-            .map(|(id, query, current)| {
-                let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
-                partition.check_epoch(current)?;
-                Ok(self.look_up(partition, query))
-            })
-            .collect();
+        let lookups: Vec<(OffsetQuery, Result<Lookup, PartitionError>)> =
+            parts.into_iter().map(|(id, query, current)| (query, self.look_up_at(id, query, current))).collect();
         let runtime = self.ports.runtime.clone();
-        if !lookups.iter().any(|l| matches!(l, Ok(Lookup::Search(_)))) {
+        if !lookups.iter().any(|(_, l)| matches!(l, Ok(Lookup::Search(_)))) {
             let found =
-                lookups.into_iter().map(|l| l.map(|l| if let Lookup::Found(f) = l { f } else { NONE })).collect();
+                lookups.into_iter().map(|(_, l)| l.map(|l| if let Lookup::Found(f) = l { f } else { NONE })).collect();
             return reply.send(Reply::Offsets(found));
         }
         let (cold, events) = (self.ports.cold.clone(), self.events.clone());
         let task = async move {
             let mut found = Vec::with_capacity(lookups.len());
-            for lookup in lookups {
+            for (query, lookup) in lookups {
                 found.push(match lookup {
                     Err(error) => Err(error),
                     Ok(Lookup::Found(offset)) => Ok(offset),
-                    Ok(Lookup::Search(search)) => run(*search, &cold, &events, &*runtime).await,
+                    Ok(Lookup::Search(search)) => look_for(query, search, &cold, &events, &*runtime).await,
                 });
             }
             reply.send(Reply::Offsets(found));
         };
         self.ports.runtime.spawn(Queue::Cold, "offsets", Box::pin(task));
+    }
+
+    /// Tells a look-up under way what the partition is like now.
+    pub(crate) fn look_up_again(&self, again: LookUp) {
+        let LookUp { partition, query, tell } = again;
+        let _gone = tell.try_send(self.look_up_at(partition, query, None));
+    }
+
+    fn look_up_at(
+        &self,
+        id: PartitionId,
+        query: OffsetQuery,
+        current: Option<LeaderEpoch>,
+    ) -> Result<Lookup, PartitionError> {
+        let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+        partition.check_epoch(current)?;
+        Ok(self.look_up(partition, query))
     }
 
     fn look_up(&self, partition: &Partition, query: OffsetQuery) -> Lookup {
@@ -130,41 +151,71 @@ fn found(at: FoundTime) -> FoundOffset {
     FoundOffset { offset: Some(offset), timestamp: Some(timestamp), leader_epoch }
 }
 
+/// Searches, and begins anew when the ring was trimmed under it: what it had is in objects then.
+async fn look_for(
+    query: OffsetQuery,
+    mut search: Box<Search>,
+    cold: &Sender<ColdRequest>,
+    events: &Sender<Event>,
+    runtime: &dyn Runtime,
+) -> Result<FoundOffset, PartitionError> {
+    for _ in 0..TRIES {
+        let partition = search.partition;
+        if let Some(found) = run(*search, cold, events, runtime).await? {
+            return Ok(found);
+        }
+        let (tell, told) = flume::bounded(1);
+        let _gone = events.try_send(Event::LookUp(LookUp { partition, query, tell }));
+        match told.recv_async().await.unwrap_or(Err(PartitionError::Unavailable))? {
+            Lookup::Found(found) => return Ok(found),
+            Lookup::Search(anew) => search = anew,
+        }
+    }
+    Err(PartitionError::Storage)
+}
+
+/// One search; `None` when the ring was trimmed under it.
 async fn run(
     search: Search,
     cold: &Sender<ColdRequest>,
     events: &Sender<Event>,
     runtime: &dyn Runtime,
-) -> Result<FoundOffset, PartitionError> {
+) -> Result<Option<FoundOffset>, PartitionError> {
     if !search.objects.is_empty() {
         if let Some(at) = in_objects(&search, cold).await.map_err(|_| PartitionError::Storage)? {
-            return Ok(found(at));
+            return Ok(Some(found(at)));
         }
     }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
-    let mut read = in_ring(missing, events).await?.into_iter();
+    let Some(read) = in_ring(missing, events).await? else { return Ok(None) };
+    let mut read = read.into_iter();
     for (_, bytes) in search.batches {
         let bytes = bytes.or_else(|| read.next()).ok_or(PartitionError::Storage)?;
         if let Some(at) = first_record_at(&bytes, search.time, search.from) {
-            return Ok(found(at));
+            return Ok(Some(found(at)));
         }
         // A batch may unfold to many megabytes, and heads may lie sixteen times.
         runtime.breathe().await;
     }
-    Ok(NONE)
+    Ok(Some(NONE))
 }
 
-/// Reads `batches` through the shard, which keeps the budget of ring reads and holds the trim point below them.
-async fn in_ring(batches: Vec<RingEntry>, events: &Sender<Event>) -> Result<Vec<Bytes>, PartitionError> {
+/// Reads `batches` through the shard, which keeps the budget of ring reads and holds the trim point below them; `None` when
+/// it had passed them already.
+async fn in_ring(batches: Vec<RingEntry>, events: &Sender<Event>) -> Result<Option<Vec<Bytes>>, PartitionError> {
     if batches.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let (tell, told) = flume::bounded(1);
     let done = Box::new(move |result| {
         let _gone = tell.try_send(result);
     });
     let _gone = events.try_send(Event::ReadRing(RingRead::new(batches, done)));
-    told.recv_async().await.ok().and_then(Result::ok).ok_or(PartitionError::Storage)
+    match told.recv_async().await {
+        Ok(Ok(batches)) => Ok(Some(batches)),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        _ => Err(PartitionError::Storage),
+    }
 }
 
 async fn in_objects(search: &Search, cold: &Sender<ColdRequest>) -> Result<Option<FoundTime>, ColdError> {

@@ -342,6 +342,7 @@ impl Shard {
                 self.zero_ahead();
             }
             Event::ReadRing(read) => self.read_ring(read),
+            Event::LookUp(again) => self.look_up_again(again),
             Event::RingReadEnded { lsn, bytes } => self.ring_read_ended(lsn, bytes),
             Event::Committed { objects } => self.committed(objects),
             Event::UploadEnded { job, result } => self.upload_ended(job, result),

@@ -12,8 +12,8 @@ use thalweg_shards::{
     mailbox::{Answer, ReplyTo, ShardLane, shard_lanes},
     meters::ShardMeters,
     msg::{
-        Acks, AppendRequest, ConnId, Control, FetchFrom, Isolation, Origin, PartitionChange, PartitionSpec, Records,
-        Reply, Request, TakeRequest,
+        AppendRequest, ConnId, Control, FetchFrom, Isolation, Origin, PartitionChange, PartitionSpec, Records, Reply,
+        Request, TakeRequest,
     },
     pace::DevicePace,
     runtime::{
@@ -122,7 +122,6 @@ impl Fixture {
         let request = |n: usize| {
             Request::Append(Box::new(AppendRequest {
                 origin: Origin::Client,
-                acks: Acks::Durable,
                 deadline,
                 batches: vec![(self.partition(n as i32 % PARTITIONS), batch.clone())],
                 reply: ReplyTo::new(lane.clone(), n as u64),

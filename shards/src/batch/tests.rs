@@ -169,7 +169,7 @@ fn compressed_batches_are_opened_where_a_rule_needs_it() {
     let compacted = PartitionSettings { compact: true, ..settings() };
     for codec in 1..=4 {
         let whole = batch(codec, 1, NOW.0, NOW.0 + 3, compressed(codec, &body(Some(b"k"))));
-        assert!(must_open(&whole.head, &compacted) && !must_open(&whole.head, &settings()), "codec {codec}");
+        assert!(must_open(&whole.head, &compacted, NOW) && !must_open(&whole.head, &settings(), NOW), "codec {codec}");
         let opened = open(whole, &compacted, NOW).expect("a key");
         assert_eq!((opened.head.max_timestamp(), opened.verify_crc()), (NOW.0, Ok(())), "codec {codec}");
         let null = batch(codec, 1, NOW.0, NOW.0, compressed(codec, &body(None)));
@@ -179,10 +179,18 @@ fn compressed_batches_are_opened_where_a_rule_needs_it() {
         assert!(open(junk, &compacted, NOW).is_err(), "codec {codec}");
         let early = PartitionSettings { timestamp_before_max_ms: Some(10), ..settings() };
         let old = batch(codec, 1, NOW.0, NOW.0, compressed(codec, &body(Some(b"k"))));
-        assert!(must_open(&old.head, &early));
+        assert!(must_open(&old.head, &early, NOW));
         assert!(open(old.clone(), &early, Wall(NOW.0 + 10)).is_ok());
         let expected = bad(&[(0, Fault::Timestamp(NOW.0))], (NOW.0 + 1, NOW.0 + 3_600_011));
         assert_eq!(open(old, &early, Wall(NOW.0 + 11)).err(), Some(expected));
+        // Of a batch whose head is out of time, its records say which of them, or that the head lied.
+        let liar = batch(codec, 1, NOW.0, NOW.0 + 3_600_001, compressed(codec, &body(Some(b"k"))));
+        assert!(must_open(&liar.head, &settings(), NOW));
+        assert!(!must_open(&liar.head, &PartitionSettings { log_append_time: true, ..settings() }, NOW));
+        assert_eq!(open(liar, &settings(), NOW).expect("in time").head.max_timestamp(), NOW.0);
+        let late = batch(codec, 1, NOW.0 + 3_600_001, NOW.0 + 3_600_001, compressed(codec, &body(Some(b"k"))));
+        let expected = bad(&[(0, Fault::Timestamp(NOW.0 + 3_600_001))], (i64::MIN, NOW.0 + 3_600_000));
+        assert_eq!(open(late, &settings(), NOW).err(), Some(expected));
     }
     let mut unknown = batch(5, 1, NOW.0, NOW.0, Vec::new());
     assert_eq!(validate_records(&mut unknown, &settings(), NOW), Err(PartitionError::UnsupportedCompression));
@@ -203,7 +211,7 @@ fn recompression_keeps_the_bytes_of_the_records() {
         ] {
             let stored = PartitionSettings { compression: Some(to), ..settings() };
             let sent = batch(from, 2, NOW.0, NOW.0 + 5, compressed(from, &section));
-            assert_eq!(must_open(&sent.head, &stored), from != to.codec());
+            assert_eq!(must_open(&sent.head, &stored, NOW), from != to.codec());
             let mut kept = open(sent.clone(), &stored, NOW).expect("sound");
             assert_eq!(decompress(to.codec(), &kept.body, 1 << 20).as_deref(), Ok(&section[..]), "{from} to {to:?}");
             assert_eq!((kept.head.codec(), kept.verify_crc()), (to.codec(), Ok(())));

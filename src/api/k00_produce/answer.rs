@@ -14,7 +14,7 @@ use thalweg_record::ShardId;
 use thalweg_shards::msg::{Appended, PartitionError, Reply};
 
 use super::{
-    super::{Call, Close, ErrorTally, Response, errors},
+    super::{Call, Close, ErrorTally, Response, errors, gather},
     refused::Refused,
     send::{Fate, Sent, SentTopic},
 };
@@ -40,6 +40,11 @@ pub(super) async fn answer(call: Call, sent: Sent) -> Result<Response, Close> {
         }
     }
     drop(sent.permits);
+    let errors = results.values().flatten().filter_map(|result| result.as_ref().err());
+    if let Some(revision) = gather::newest_move(errors) {
+        // The shard knew of a deletion before this executor: its snapshot says what became of the topic.
+        gather::catch_up(&call.edge, revision).await;
+    }
     let mut leader_asked = false;
     let topics = sent.topics.into_iter().map(|topic| of_topic(&call, topic, &results, &mut leader_asked));
     let mut response = ProduceResponse::default().with_responses(topics.collect());

@@ -55,7 +55,8 @@ impl Opening {
 /// Opens those batches of a request whose topics ask for it, one after the other. The permit lasts as long as what they grew
 /// to.
 pub(super) async fn open_due(call: &Call, placements: Vec<&mut Placement<'_>>, deadline: Mono) -> Option<Arc<Permit>> {
-    let due = |placement: &&mut Placement<'_>| placement.as_ref().is_ok_and(Placed::is_due);
+    let now = call.edge.runtime.wall();
+    let due = |placement: &&mut Placement<'_>| placement.as_ref().is_ok_and(|placed| placed.is_due(now));
     let due: Vec<&mut Placement<'_>> = placements.into_iter().filter(due).collect();
     if due.is_empty() {
         return None;
@@ -104,8 +105,8 @@ async fn one(call: &Call, placed: &Placed<'_>, paid: &Arc<Permit>) -> Result<Bat
 }
 
 impl Placed<'_> {
-    fn is_due(&self) -> bool {
-        must_open(&self.batch.head, &self.view.settings.effective)
+    fn is_due(&self, now: Wall) -> bool {
+        must_open(&self.batch.head, &self.view.settings.effective, now)
     }
 
     /// The most that is kept of it after it was opened.

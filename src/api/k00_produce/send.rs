@@ -14,7 +14,7 @@ use kafka_protocol::{
 use thalweg_record::{Batch, Mono, PartitionId, ShardId, TopicId};
 use thalweg_shards::{
     mailbox::{Answer, ReplyTo},
-    msg::{Acks, AppendRequest, Origin, Request},
+    msg::{AppendRequest, Origin, Request},
 };
 
 use super::{
@@ -29,6 +29,8 @@ use crate::cluster::{ClusterSnapshot, TopicView};
 const IDS_SINCE: i16 = 13;
 /// Shortest deadline: with one replica, what `timeout_ms` waits for is one device write.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long a device may take over records that nobody waits for (acks=0) before their connection is closed.
+const SILENT_TIMEOUT_MS: i32 = 30_000;
 
 /// A topic of the request, with the fate of each of its partitions.
 pub(super) struct SentTopic {
@@ -91,7 +93,8 @@ pub(super) async fn send(call: &Call, request: ProduceRequest) -> Sent {
     let snapshot = call.edge.snapshot();
     let refused = whole_request(&request);
     let silent = request.acks == 0;
-    let (acks, deadline) = (if silent { Acks::None } else { Acks::Durable }, deadline(call, request.timeout_ms));
+    // Who waits for no answer has no deadline either; what follows on its connection must see the records, so it ends as all do.
+    let deadline = deadline(call, if silent { SILENT_TIMEOUT_MS } else { request.timeout_ms });
     let mut seen = AHashSet::new();
     let sort_out = |topic| sort_out(topic, call.version, &snapshot, refused.as_ref(), &mut seen);
     let mut placed: Vec<PlacedTopic<'_>> = request.topic_data.into_iter().map(sort_out).collect();
@@ -108,7 +111,7 @@ pub(super) async fn send(call: &Call, request: ProduceRequest) -> Sent {
     }
     for (shard, batches) in shares {
         let reply = ReplyTo::new(lane.clone(), u64::from(shard.0));
-        let append = AppendRequest { origin: Origin::Client, acks, deadline, batches, reply };
+        let append = AppendRequest { origin: Origin::Client, deadline, batches, reply };
         call.edge.shard(shard).send(Request::Append(Box::new(append)));
     }
     Sent { topics, answers, asked, silent, permits, _opened: opened }

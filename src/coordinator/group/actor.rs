@@ -15,7 +15,7 @@ use futures_lite::future::or;
 use thalweg_record::{LeaderEpoch, Mono, PartitionId};
 use thalweg_shards::{
     mailbox::{Answer, ReplyTo, ShardLane},
-    msg::{Acks, AppendRequest, Origin, Ownership, Reply, Request},
+    msg::{AppendRequest, Origin, Ownership, Reply, Request},
     runtime::{LocalBoxFuture, Queue, Runtime},
 };
 
@@ -379,7 +379,6 @@ impl GroupActor {
         self.asked.insert(number, Asked { partition, epoch, purpose });
         self.shard.send(Request::Append(Box::new(AppendRequest {
             origin: Origin::Internal,
-            acks: Acks::Durable,
             deadline: self.runtime.mono().plus(self.config.offsets_commit_timeout),
             batches: vec![(partition, batch)],
             reply: ReplyTo::new(self.answers.0.clone(), number),

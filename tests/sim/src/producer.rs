@@ -5,7 +5,7 @@ use std::{collections::VecDeque, rc::Rc, time::Duration};
 use thalweg_record::{Batch, PartitionId};
 use thalweg_shards::{
     mailbox::ReplyTo,
-    msg::{Acks, AppendRequest, Origin, PartitionError, Reply, Request},
+    msg::{AppendRequest, Origin, PartitionError, Reply, Request},
     runtime::seeded::Stream,
 };
 
@@ -71,7 +71,6 @@ impl Producer {
         for (slot, batch) in window.iter().enumerate() {
             scene.send(Request::Append(Box::new(AppendRequest {
                 origin: Origin::Client,
-                acks: Acks::Durable,
                 deadline: scene.runtime.mono().plus(Duration::from_millis(patience)),
                 batches: vec![(self.partition, batch.clone())],
                 reply: ReplyTo::new(lane.clone(), slot as u64),
