@@ -20,9 +20,9 @@ def wire(broker):
         yield connection
 
 
-def create(broker, topic, partitions):
+def create(broker, topic, partitions, **config):
     """Creates a topic and waits until its partitions can be fetched from."""
-    create_topic(broker, topic, partitions)
+    create_topic(broker, topic, partitions, **config)
     deadline = time.monotonic() + 30
     with Connection(broker.bootstrap) as wire:
         while any(part.error for part in wire.fetch([Part(topic, index, 0) for index in range(partitions)]).parts.values()):
@@ -157,6 +157,7 @@ def test_a_fetch_that_waits_for_much_is_answered_soon_after_the_last_append(brok
     chosen = two_shards(broker, wire, topic)
     # The machine may be busy once; a wake-up that is lost or late is so each time.
     took = [time_to_answer(broker, wire, topic, chosen) for _ in range(3)]
+    print(f"answered {[round(1000 * seconds, 1) for seconds in took]} ms after the last append was acknowledged")
     assert min(took) < 0.05, f"answered {took} s after the last append was acknowledged"
 
 
@@ -254,4 +255,25 @@ def test_a_store_slower_than_max_wait_makes_progress_and_holds_nobody_up(monkeyp
             assert answer.parts["t", 0].records == b"", "it cannot have been read yet"
             assert took < 2 * store.faults.SLOW_SECONDS, f"the hot partition waited {1000 * took:.0f} ms, as for a call"
         store.faults.set("ok")
+        broker.stop()
+
+
+@pytest.mark.restarts
+def test_the_brokers_own_limit_of_a_fetch(request):
+    """fetch.max.bytes holds whatever is asked for, over all partitions; but one batch comes always."""
+    kind = brokers.Kafka if request.config.getoption("--broker") == "kafka" else brokers.Thalweg
+    with kind({"fetch.max.bytes": 10_000}) as broker:
+        create(broker, "t", 4)
+        one = batch([b"x" * 3_000])
+        with Connection(broker.bootstrap) as wire:
+            for index in range(4):
+                for _ in range(3):
+                    wire.produce("t", index, one)
+            parts = [Part("t", index, 0) for index in range(4)]
+            for _ in range(3):
+                answer = wire.fetch(parts)
+                assert sum(len(fetched.records) for fetched in answer.parts.values()) == 3 * len(one)
+            large = batch([b"x" * 30_000])
+            at = wire.produce("t", 0, large)
+            assert len(wire.fetch([Part("t", 0, at)]).parts["t", 0].records) == len(large)
         broker.stop()

@@ -40,15 +40,37 @@ def _varint(n):
     return bytes(out + bytes([n]))
 
 
-def batch(values, timestamp=1_700_000_000_000):
+def record(delta, value, key=None, headers=(), time_delta=0):
+    """One record as it lies in a batch, with its length."""
+
+    def sized(data):
+        return _zigzag(-1) if data is None else _zigzag(len(data)) + data
+
+    headers = _zigzag(len(headers)) + b"".join(sized(name) + sized(data) for name, data in headers)
+    data = b"\0" + _zigzag(time_delta) + _zigzag(delta) + sized(key) + sized(value) + headers
+    return _zigzag(len(data)) + data
+
+
+class Producer(NamedTuple):
+    """Who writes a batch, and where it stands in the sequence."""
+
+    id: int = -1
+    epoch: int = -1
+    sequence: int = -1
+
+
+def batch(values, timestamp=1_700_000_000_000, producer=Producer()):
     """One uncompressed record batch of these values, all of one time."""
-    records = bytearray()
-    for delta, value in enumerate(values):
-        record = b"\0" + _zigzag(0) + _zigzag(delta) + _zigzag(-1) + _zigzag(len(value)) + value + _zigzag(0)
-        records += _zigzag(len(record)) + record
-    covered = struct.pack(">hiqqqhii", 0, len(values) - 1, timestamp, timestamp, -1, -1, -1, len(values)) + records
-    after_length = struct.pack(">ibI", -1, 2, crc32c(covered)) + covered
-    return struct.pack(">qi", 0, len(after_length)) + after_length
+    records = b"".join(record(delta, value) for delta, value in enumerate(values))
+    return batch_of(records, len(values), timestamp, timestamp, producer)
+
+
+def batch_of(records, count, first_time, max_time, producer=Producer(), attributes=0, last_delta=None, base=0, magic=2, crc=None):
+    """A record batch around these bytes, whatever they are; the attributes name their codec."""
+    last_delta = count - 1 if last_delta is None else last_delta
+    covered = struct.pack(">hiqqqhii", attributes, last_delta, first_time, max_time, *producer, count) + records
+    after_length = struct.pack(">ibI", -1, magic, crc32c(covered) if crc is None else crc) + covered
+    return struct.pack(">qi", base, len(after_length)) + after_length
 
 
 def batches_in(records):
