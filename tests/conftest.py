@@ -1,5 +1,8 @@
 """Options and the broker of a test run; see docs/testing.md."""
 
+import shutil
+import subprocess
+
 import brokers
 import pytest
 
@@ -45,6 +48,16 @@ def broker(request):
             print(f"--- the end of {chosen.name}'s log ---\n{chosen.fresh_log()[-6000:]}", flush=True)
         if isinstance(chosen, brokers.Broker):
             chosen.stop()
+
+
+@pytest.fixture(scope="session")
+def classes():
+    """The compiled checks of tests/clients/java."""
+    path = brokers.work_directory("java")
+    sources = sorted(str(source) for source in (brokers.REPOSITORY / "tests" / "clients" / "java").glob("*.java"))
+    subprocess.run(["javac", "-Xlint:all", "-Werror", "-cp", f"{brokers.KAFKA_JARS}/*", "-d", path, *sources], check=True)
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture

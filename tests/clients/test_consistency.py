@@ -35,7 +35,7 @@ def delete_one(wire, name):
 
 @pytest.mark.only_thalweg
 def test_a_created_topic_is_there_for_everybody(broker, wire, topic):
-    """Metadata, Produce and Fetch come on other connections, of every shard, in turns; Kafka's brokers learn of it a little later."""
+    """Metadata, Produce and Fetch come on other connections, of every shard; Kafka's brokers learn of it a little later."""
     with contextlib.ExitStack() as stack:
         others = itertools.cycle([stack.enter_context(Connection(broker.bootstrap)) for _ in range(5)])
         one = batch([b"x"])
@@ -64,7 +64,8 @@ def test_new_partitions_are_there_for_everybody(broker, wire, topic):
     with contextlib.ExitStack() as stack:
         others = itertools.cycle([stack.enter_context(Connection(broker.bootstrap)) for _ in range(5)])
         for count in range(2, 22):
-            answer = messages.ask(wire, "CreatePartitions", 3, Topics=[{"Name": topic, "Count": count, "Assignments": None}], TimeoutMs=30_000)
+            wanted = {"Name": topic, "Count": count, "Assignments": None}
+            answer = messages.ask(wire, "CreatePartitions", 3, Topics=[wanted], TimeoutMs=30_000)
             assert answer.Results[0].ErrorCode == 0
             assert len(next(others).topic_id(topic)[1]) == count
             assert next(others).produce(topic, count - 1, batch([b"x"])) == 0

@@ -94,6 +94,16 @@ def test_a_leader_epoch_that_is_not_the_current_one_is_an_error(broker, wire, to
 
 
 @pytest.mark.only_thalweg
+def test_there_are_no_followers(broker, wire, topic):
+    """A fetch of a replica is refused; Kafka takes it for one of its brokers, whichever it is."""
+    create(broker, topic, 1)
+    wire.produce(topic, 0, batch([b"0"]))
+    answer = wire.fetch([Part(topic, 0, 0)], replica=2)
+    told = {answer.error} | {part.error for part in answer.parts.values()}
+    assert 42 in told and not any(part.records for part in answer.parts.values())
+
+
+@pytest.mark.only_thalweg
 def test_a_restart_fences_the_leader_epoch_before_it():
     with brokers.Thalweg() as broker:
         create(broker, "t", 1)

@@ -1,11 +1,13 @@
 """Idempotent producers on the wire (PROTOCOL: Idempotence, k22): what is a repetition, what is out of order, what survives
 kill -9. Runs against any broker."""
 
+import contextlib
 import time
 
 import brokers
 import messages
 import pytest
+import stores
 from test_fetch import create
 from wire import Connection, Producer, batch
 
@@ -122,6 +124,67 @@ def test_the_window_survives(request, topic, end):
             if broker.name == "thalweg":
                 # Kafka, too, remembers five; after kill -9 of the log's last segment.
                 assert [again.send(3 * n, 3) for n in range(3, 7)] == [9, 12, 15, 18]
+
+
+@pytest.mark.only_thalweg
+def test_what_a_full_log_refuses_leaves_no_trace(monkeypatch):
+    """19 means that nothing was appended: the same batch comes again later, and neither sequence nor offsets have a gap."""
+    for name, secret in stores.CREDENTIALS.items():
+        monkeypatch.setenv(name, secret)
+    store = stores.S3()
+    with contextlib.ExitStack() as stack:
+        stack.callback(store.close)
+        settings = {**store.settings("full"), "wal.capacity.bytes": 48 << 20, "shards": 1, "object.upload.interval.ms": 100}
+        broker = stack.enter_context(brokers.Thalweg(settings))
+        create(broker, "t", 2)
+        writer = Writer(stack.enter_context(Connection(broker.bootstrap)), "t")
+        assert [writer.send(n) for n in range(3)] == [0, 1, 2]
+        store.faults.set("error")
+
+        def send(index, data):
+            """Each on a connection of its own: one that produces into a log that is nearly full is made to pause."""
+            with Connection(broker.bootstrap) as wire:
+                return messages.produce(wire, "t", {index: data})[index]
+
+        filler = batch([b"x" * 500_000])
+        while send(1, filler).ErrorCode == 0:
+            pass
+        # What is left of the log is less than the filler; it takes some more that are small.
+        sequence, told = 3, None
+        while told is None or told.ErrorCode == 0:
+            assert told is None or told.BaseOffset == sequence
+            sequence += told is not None
+            small = batch([b"y" * 50_000], producer=Producer(writer.id, 0, sequence))
+            told = send(0, small)
+        assert [told.ErrorCode, send(0, small).ErrorCode] == [19, 19], "and again, not out of order"
+        store.faults.set("ok")
+        deadline = time.monotonic() + 60
+        while (told := send(0, small)).ErrorCode == 19:
+            assert time.monotonic() < deadline, "the log stays full"
+            time.sleep(0.05)
+        assert (told.ErrorCode, told.BaseOffset) == (0, sequence)
+        assert send(0, small).BaseOffset == sequence, "a repetition"
+        assert writer.send(sequence + 1) == sequence + 1
+        broker.stop()
+
+
+@pytest.mark.restarts
+def test_a_producer_that_is_silent_is_forgotten(request):
+    kind = brokers.Kafka if request.config.getoption("--broker") == "kafka" else brokers.Thalweg
+    looks = "log.retention.check.interval.ms" if kind is brokers.Thalweg else "producer.id.expiration.check.interval.ms"
+    settings = {"producer.id.expiration.ms": 1_000, looks: 100}
+    with kind(settings) as broker:
+        create(broker, "t", 1)
+        with Connection(broker.bootstrap) as wire:
+            writer = Writer(wire, "t")
+            assert writer.send(0) == 0
+            # What is out of order is refused until nobody knows of an order.
+            assert writer.send(100) == ("error", OUT_OF_ORDER)
+            deadline = time.monotonic() + 60
+            while (outcome := writer.send(100)) == ("error", OUT_OF_ORDER):
+                assert time.monotonic() < deadline, "it is still known"
+                time.sleep(0.05)
+            assert outcome == 1
 
 
 @pytest.mark.restarts

@@ -1,23 +1,9 @@
 """Apache Kafka's own Java client, and its command-line tools, both of version 4.3.1."""
 
-import pathlib
-import shutil
 import subprocess
 
 import brokers
 import pytest
-
-SOURCES = pathlib.Path(__file__).parent / "java"
-
-
-@pytest.fixture(scope="module")
-def classes():
-    """The compiled checks."""
-    path = brokers.work_directory("java")
-    sources = [str(source) for source in sorted(SOURCES.glob("*.java"))]
-    subprocess.run(["javac", "-Xlint:all", "-Werror", "-cp", f"{brokers.KAFKA_JARS}/*", "-d", path, *sources], check=True)
-    yield path
-    shutil.rmtree(path)
 
 
 def run(command, timeout=300, **more):

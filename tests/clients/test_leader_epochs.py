@@ -1,5 +1,6 @@
 """Leader epochs (PROTOCOL: OffsetForLeaderEpoch k23): history over stops and kills; consumers go on where they were."""
 
+import subprocess
 import time
 
 import brokers
@@ -16,7 +17,8 @@ FENCED, UNKNOWN = 74, 75
 def end_of(wire, topic, epoch, current=-1, index=0, version=4):
     """(error, epoch, end offset) that is told of an epoch."""
     part = {"Partition": index, "CurrentLeaderEpoch": current, "LeaderEpoch": epoch}
-    answer = messages.ask(wire, "OffsetForLeaderEpoch", version, Topics=[{"Topic": topic, "Partitions": [part]}], **{"ReplicaId": -1} if version >= 3 else {})
+    replica = {"ReplicaId": -1} if version >= 3 else {}
+    answer = messages.ask(wire, "OffsetForLeaderEpoch", version, Topics=[{"Topic": topic, "Partitions": [part]}], **replica)
     (told,) = answer.Topics[0].Partitions
     return told.ErrorCode, told.LeaderEpoch, told.EndOffset
 
@@ -86,7 +88,8 @@ def test_a_consumer_goes_on_over_restarts_and_kills(request):
     thalweg = request.config.getoption("--broker") == "thalweg"
     with brokers.Thalweg() if thalweg else brokers.Kafka() as broker:
         create(broker, "t", 1)
-        reader = consumer(broker, "g", auto_offset_reset="error", **{"reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 500})
+        often = {"reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 500}
+        reader = consumer(broker, "g", auto_offset_reset="error", **often)
         reader.assign([ck.TopicPartition("t", 0, 0)])
         end = 0
         for ends in ("kill", "stop", "kill", None) if thalweg else ("stop", None):
@@ -99,6 +102,34 @@ def test_a_consumer_goes_on_over_restarts_and_kills(request):
                 getattr(broker, ends)()
                 broker.start()
         reader.close()
+
+
+@pytest.mark.restarts
+def test_kafkas_own_consumer_goes_on_over_restarts_and_kills(request, classes):
+    """The Java client compares epochs each time the metadata changes, and resets in silence where it is told of no end."""
+    thalweg = request.config.getoption("--broker") == "thalweg"
+    ends = ["kill", "stop", "kill", None] if thalweg else ["stop", None]
+    with brokers.Thalweg() if thalweg else brokers.Kafka() as broker:
+        create(broker, "t", 1)
+        command = brokers.java_command("Checks", broker.bootstrap, "survive", str(40 * len(ends)))
+        command[command.index("-cp") + 1] += f":{classes}"
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as reader:
+            try:
+                end = 0
+                for how in ends:
+                    with Connection(broker.bootstrap) as wire:
+                        for _ in range(20):
+                            assert wire.produce("t", 0, batch([b"%d" % end, b"%d" % (end + 1)])) == end
+                            end += 2
+                    # It ends by itself when something is wrong.
+                    while (line := reader.stdout.readline()) != f"at {end}\n":
+                        assert line, f"it did not get to {end}"
+                    if how:
+                        getattr(broker, how)()
+                        broker.start()
+                assert (reader.stdout.readline(), reader.wait(30)) == ("ok\n", 0)
+            finally:
+                reader.kill()
 
 
 def read_to(reader, end, timeout=60):

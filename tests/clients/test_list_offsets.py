@@ -131,7 +131,8 @@ def test_heads_that_lie_are_passed_over(broker, wire, topic):
 @pytest.mark.only_thalweg
 def test_times_are_found_while_records_move_to_objects():
     """Wherever the records lie, and while they leave the log under the look-up: the same answers, and never an error."""
-    settings = {"object.upload.interval.ms": 20, "object.upload.bytes": 1 << 20, "cache.tail.bytes": 1 << 20, "wal.capacity.bytes": 96 << 20}
+    uploads = {"object.upload.interval.ms": 20, "object.upload.bytes": 1 << 20}
+    settings = {**uploads, "cache.tail.bytes": 1 << 20, "wal.capacity.bytes": 96 << 20}
     with brokers.Thalweg(settings) as broker, contextlib.ExitStack() as stack:
         create(broker, "t", 1)
         wire = stack.enter_context(Connection(broker.bootstrap))

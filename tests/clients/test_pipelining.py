@@ -185,7 +185,10 @@ def test_the_versions_on_offer(broker, wire, version):
 
 @pytest.mark.parametrize(
     "name, version, error",
-    [("a", "1", 0), ("a.b-c9", "1.0-rc.1", 0), ("", "1", 42), ("-a", "1", 42), ("a.", "1", 42), ("a b", "1", 42), ("a", "", 42), ("a", "v_1", 42)],
+    [
+        ("a", "1", 0), ("a.b-c9", "1.0-rc.1", 0), ("", "1", 42), ("-a", "1", 42), ("a.", "1", 42), ("a b", "1", 42), ("a", "", 42),
+        ("a", "v_1", 42),
+    ],  # fmt: skip
 )
 def test_names_of_client_software(broker, wire, name, version, error):
     assert messages.ask(wire, "ApiVersions", 3, ClientSoftwareName=name, ClientSoftwareVersion=version).ErrorCode == error

@@ -1,8 +1,10 @@
-"""Topics as administrators see them on the wire (PROTOCOL: Metadata k3, CreateTopics k19, k20, k37, k75). Runs against any broker."""
+"""Topics as administrators see them on the wire (PROTOCOL: Metadata k3, CreateTopics k19, k20, k37, k75). Runs against any
+broker."""
 
 import re
 import time
 
+import brokers
 import messages
 import pytest
 from test_fetch import create
@@ -200,11 +202,54 @@ def test_factors_of_clusters_are_taken(broker, wire, topic):
         assert [part.ReplicaNodes for part in metadata(wire, [told.Name]).Topics[0].Partitions] == [[1]]
 
 
+@pytest.mark.only_thalweg
+def test_factors_can_be_taken_at_their_word():
+    with brokers.Thalweg({"replication.factor.check": "strict"}) as broker, Connection(broker.bootstrap) as wire:
+        told = creation(wire, *({"Name": f"t{factor}", "ReplicationFactor": factor} for factor in (-1, 1, 2, 3)))
+        assert [one.ErrorCode for one in told] == [0, 0, 38, 38]
+
+
+@pytest.mark.restarts
+def test_who_the_cluster_is_outlives_the_broker(request):
+    kind = brokers.Kafka if request.config.getoption("--broker") == "kafka" else brokers.Thalweg
+    with kind() as broker:
+        told = []
+        for life in range(2):
+            with Connection(broker.bootstrap) as wire:
+                create(broker, f"t{life}", 1)
+                told.append((metadata(wire, []).ClusterId, wire.topic_id("t0")))
+            if life == 0:
+                broker.kill()
+                broker.start()
+        (before, (topic_before, _)), (after, (topic_after, _)) = told
+        assert (before, topic_before) == (after, topic_after)
+
+
+@pytest.mark.only_thalweg
+def test_each_listener_has_its_own_address():
+    """Brokers are told as they are advertised on the listener that is asked."""
+    second, third = brokers.free_ports(2)
+    with brokers.Thalweg() as broker:
+        broker.stop()
+        first = broker.bootstrap
+        broker.settings["listeners"] = f"{first},127.0.0.1:{second}"
+        broker.settings["advertised.listeners"] = f"{first},elsewhere.example:{third}"
+        broker.start()
+        for address, host, port in [(first, "127.0.0.1", broker.kafka_port), (f"127.0.0.1:{second}", "elsewhere.example", third)]:
+            with Connection(address) as wire:
+                (node,) = metadata(wire, []).Brokers
+                assert (node.Host, node.Port) == (host, port)
+                found = messages.ask(wire, "FindCoordinator", 2, Key="g")
+                assert (found.ErrorCode, found.Host, found.Port) == (0, host, port)
+        broker.stop()
+
+
 def test_topics_are_deleted_by_name_and_id(broker, wire, topic):
     for n in range(2):
         create(broker, f"{topic}-{n}", 1)
     topic_id, _ = wire.topic_id(f"{topic}-1")
-    wanted = [{"Name": f"{topic}-0"}, {"Name": None, "TopicId": topic_id}, {"Name": "no-such-topic"}, {"Name": None, "TopicId": NOBODY}]
+    by_name = [{"Name": f"{topic}-0"}, {"Name": "no-such-topic"}]
+    wanted = by_name + [{"Name": None, "TopicId": topic_id}, {"Name": None, "TopicId": NOBODY}]
     answer = messages.ask(wire, "DeleteTopics", 6, Topics=wanted, TimeoutMs=30_000)
     told = {(one.Name, one.TopicId): one.ErrorCode for one in answer.Responses}
     assert sorted(told.values()) == [0, 0, 3, 100]

@@ -47,7 +47,7 @@ def request(key, version, topic, topic_id, fresh):
         configs = [{"Name": "retention.ms", "Value": "5"}]
         return {"Topics": [{"Name": fresh, "NumPartitions": 1, "ReplicationFactor": 1, "Configs": configs}]}
     if key == 20:
-        return {"Topics": [{"Name": fresh}]} if version >= 6 else {"TopicNames": [fresh]}
+        return {"TimeoutMs": 30_000, **({"Topics": [{"Name": fresh}]} if version >= 6 else {"TopicNames": [fresh]})}
     if key == 21:
         return {"Topics": [{"Name": topic, "Partitions": [{"PartitionIndex": 0, "Offset": 0}]}], "TimeoutMs": 30_000}
     if key == 22:

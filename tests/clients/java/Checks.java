@@ -21,6 +21,7 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -57,6 +58,7 @@ public final class Checks {
             case "admin" -> checks.administration();
             case "rebalance" -> checks.rebalance();
             case "fresh-topics" -> checks.freshTopics();
+            case "survive" -> checks.readOnWhileTheBrokerComesAndGoes();
             default -> throw new IllegalArgumentException(arguments[1]);
         }
         System.out.println("ok");
@@ -214,6 +216,27 @@ public final class Checks {
                 throw new AssertionError("a record larger than the topic allows was taken");
             } catch (ExecutionException refused) {
                 require(refused.getCause().getClass().getSimpleName().equals("RecordTooLargeException"), refused.toString());
+            }
+        }
+    }
+
+    /**
+     * Reads `records` numbered records of topic "t" and says how far it has come, while somebody else produces them and ends the broker now and
+     * then. There is no policy for a lost offset: a reset, or a log that seems truncated, is an exception.
+     */
+    private void readOnWhileTheBrokerComesAndGoes() {
+        TopicPartition partition = new TopicPartition("t", 0);
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(null, "auto.offset.reset", "none", "metadata.max.age.ms", "500")) {
+            consumer.assign(Set.of(partition));
+            consumer.seek(partition, 0);
+            for (long next = 0; next < records; ) {
+                ConsumerRecords<byte[], byte[]> some = consumer.poll(POLL);
+                for (ConsumerRecord<byte[], byte[]> record : some) {
+                    require(record.offset() == next, record.offset() + " came in place of " + next);
+                    require(new String(record.value()).equals(Long.toString(next)), "offset " + next + " holds another record");
+                    next++;
+                }
+                if (!some.isEmpty()) System.out.println("at " + next);
             }
         }
     }
