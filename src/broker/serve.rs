@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "makes the WAL's directory on the main thread, before any shard")]
 
 use std::{
+    fs::File,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -24,7 +25,7 @@ use super::{
     core::{self, CoreParts, Go, Milestone},
     openers,
     rehome::rehome,
-    slices::SliceSet,
+    slices::{self, SliceSet},
     stop::drain_shards,
     stores,
 };
@@ -35,7 +36,7 @@ use crate::{
     },
     config::{Config, Endpoint, TimestampType, host},
     coordinator::group::GroupRequest,
-    net::{self, Advertised, Connections},
+    net::{self, Advertised, Claim, Connections},
     telemetry::{self, Exporter, Health, Lags, Stage},
 };
 
@@ -81,7 +82,8 @@ pub fn serve(
         .thread_name("thalweg-tokio")
         .enable_all()
         .build()?;
-    let addresses = addresses(&config)?;
+    let claims = claims(&config)?;
+    let addresses = addresses(&config, &claims);
     let (health, lags) = (Health::new(), Lags::default());
     let http = telemetry(&config, &health, &lags, &tokio)?;
     let store = stores::open(&config.object_store_url, tokio.handle())?;
@@ -106,21 +108,24 @@ pub fn serve(
     failure.or_else(|| failures.try_recv().ok()).map_or(Ok(()), |why| Err(StartError::Failed(why)))
 }
 
+/// Takes the addresses of the listeners, in order, until the broker has ended.
+fn claims(config: &Config) -> Result<Vec<Claim>, StartError> {
+    let take = |endpoint: &Endpoint| endpoint.resolve().and_then(net::claim);
+    config.listeners.iter().map(|e| take(e).map_err(|error| refused("listeners", e, &error))).collect()
+}
+
 /// The addresses to listen on, with what clients of each are told; port 0 is resolved to the port chosen.
-fn addresses(config: &Config) -> Result<Vec<(SocketAddr, Advertised)>, StartError> {
-    let listen = |endpoint: &Endpoint| endpoint.resolve().and_then(net::claim);
-    let pairs = config.listeners.iter().zip(&config.advertised_listeners);
-    pairs
-        .map(|(endpoint, told)| {
-            let address = listen(endpoint).map_err(|e| refused("listeners", endpoint, &e))?;
-            let port = if told.port == 0 { address.port() } else { told.port };
-            Ok((address, Advertised { host: told.host.as_str().into(), port }))
-        })
-        .collect()
+fn addresses(config: &Config, claims: &[Claim]) -> Vec<(SocketAddr, Advertised)> {
+    let tell = |(claim, told): (&Claim, &Endpoint)| {
+        let address = claim.address();
+        let port = if told.port == 0 { address.port() } else { told.port };
+        (address, Advertised { host: told.host.as_str().into(), port })
+    };
+    claims.iter().zip(&config.advertised_listeners).map(tell).collect()
 }
 
 fn refused(key: &'static str, endpoint: &Endpoint, error: &std::io::Error) -> StartError {
-    StartError::Listen { key, address: endpoint.to_string(), why: error.to_string() }
+    StartError::Listen { key, why: host::refusal(endpoint, error) }
 }
 
 fn telemetry(
@@ -159,6 +164,7 @@ struct Running {
     closing: Sender<()>,
     end: Sender<()>,
     _watchdog: Watchdog,
+    _wal_lock: File,
 }
 
 impl Running {
@@ -172,10 +178,15 @@ impl Running {
         failed: Sender<String>,
     ) -> Result<Running, StartError> {
         let shards = config.shards;
+        if !Cluster::present(&config.data_dir) {
+            slices::refuse_strangers(&config.wal_path, None)?;
+        }
         let cluster = Cluster::open(cluster_settings(config, addresses), &*ports.metadata, &*store)?;
         let mut set = SliceSet::of(config, &cluster, ports.slices.clone(), accept_loss);
         let made = std::fs::create_dir_all(&set.dir).and_then(|()| set.dir.canonicalize());
         set.dir = made.map_err(|e| StartError::Wal(format!("{}: {e}", set.dir.display())))?;
+        let wal_lock = slices::lock(&set.dir)?;
+        slices::refuse_strangers(&set.dir, Some((cluster.cluster_uuid(), set.node)))?;
         let specs = cluster.partitions();
         let slices = prepare_slices(&set, &cluster, &specs, shards)?;
         let identity = WriterIdentity {
@@ -256,6 +267,7 @@ impl Running {
             closing,
             end,
             _watchdog: watchdog,
+            _wal_lock: wal_lock,
         })
     }
 

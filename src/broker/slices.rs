@@ -1,11 +1,14 @@
 //! The files of the WAL: one slice per shard, recorded in the metadata.
 //!
 //! A slice that the metadata does not record as closed empty holds acknowledged records: when its file is missing the start
-//! is refused. Files of ours that nothing records are left-overs of a start that was cut short, and are removed.
+//! is refused. Files of ours that nothing records are left-overs of a start that was cut short, and are removed; a directory
+//! with another broker's slices is refused, and one broker at a time has it.
 #![expect(clippy::disallowed_methods, reason = "file names and removal at the start, on the main thread")]
 
 use std::{
     fs,
+    io::{self, Read},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -16,6 +19,7 @@ use thalweg_shards::runtime::{Runtime, random_bits};
 use thalweg_wal::{
     Device, LogConfig, Recovered, SliceIdentity,
     device::{GlommioDevice, SliceOptions, WalSync},
+    format::Superblock,
 };
 
 use super::{OpenSlice, StartError};
@@ -121,11 +125,17 @@ impl SliceSet {
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let ours = name.starts_with("slice-") && (name.ends_with(".wal") || name.ends_with(".draft"));
-            if ours && !records.iter().any(|r| same_file(&r.path, &path)) {
-                tracing::warn!(path = %path.display(), "removing a WAL file that no start has completed");
-                fs::remove_file(&path)?;
+            let slice = name.starts_with("slice-") && name.ends_with(".wal");
+            let draft = name.starts_with("slice-") && name.ends_with(".draft");
+            if !(slice || draft) || records.iter().any(|r| same_file(&r.path, &path)) {
+                continue;
             }
+            if slice && owner(&path)?.is_none() {
+                tracing::warn!(path = %path.display(), "nothing records this WAL file, and it cannot be read; it stays");
+                continue;
+            }
+            tracing::warn!(path = %path.display(), "removing a WAL file that no start has completed");
+            fs::remove_file(&path)?;
         }
         Ok(())
     }
@@ -163,6 +173,55 @@ impl SliceSet {
         durable.map_err(|e| format!("{}: {e}", record.path.display()))?;
         Ok(device)
     }
+}
+
+/// Refuses a directory that holds slices of other brokers than `own` (cluster and node; none: a broker that begins): what is
+/// theirs must not be removed as a left-over of ours.
+pub(super) fn refuse_strangers(dir: &Path, own: Option<([u8; 16], NodeId)>) -> Result<(), StartError> {
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if !(name.starts_with("slice-") && name.ends_with(".wal")) {
+            continue;
+        }
+        let refused = |why: String| StartError::Wal(format!("{}: {why}", path.display()));
+        let owner = owner(&path).map_err(|e| refused(e.to_string()))?;
+        // One of ours that cannot be read is judged when it is opened.
+        let ours = own.is_some() && (owner.is_none() || owner.map(|o| (o.cluster, o.node)) == own);
+        if !ours {
+            let whose = owner.map_or_else(|| "nobody knows whose".to_owned(), |o| format!("broker {}'s", o.node.0));
+            return Err(refused(format!(
+                "the slice is not of this broker but {whose}, and may hold what no object has: give this broker a \"wal.path\" of \
+                 its own, or point \"data.dir\" to the directory that was used with it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whose a slice is, as its superblocks say; `None` when they cannot be read.
+fn owner(path: &Path) -> io::Result<Option<SliceIdentity>> {
+    let mut blocks = Vec::new();
+    fs::File::open(path)?.take(SUPERBLOCKS * BLOCK).read_to_end(&mut blocks)?;
+    let found = blocks.chunks_exact(BLOCK as usize).find_map(|block| Superblock::decode(block).ok());
+    Ok(found.map(|superblock| superblock.identity))
+}
+
+/// Locks the directory against other brokers until the file is closed.
+pub(super) fn lock(dir: &Path) -> Result<fs::File, StartError> {
+    let file = fs::File::open(dir).map_err(|e| StartError::Wal(format!("{}: {e}", dir.display())))?;
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(file);
+    }
+    let error = io::Error::last_os_error();
+    Err(StartError::Wal(match error.kind() {
+        io::ErrorKind::WouldBlock => format!(
+            "{} is in use by another broker: stop it, or give this one a \"wal.path\" of its own",
+            dir.display()
+        ),
+        _ => format!("{}: cannot be locked: {error}", dir.display()),
+    }))
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

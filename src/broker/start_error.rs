@@ -9,13 +9,11 @@ pub enum StartError {
     #[error("{0}")]
     Problems(Problems),
     /// An address is taken or cannot be bound.
-    #[error("{key}: cannot listen on {address}: {why}")]
+    #[error("{key}: {why}")]
     Listen {
         /// The setting.
         key: &'static str,
-        /// What it says.
-        address: String,
-        /// The operating system's answer.
+        /// The address, what the operating system says of it, and what mends it.
         why: String,
     },
     /// The object store does not open.

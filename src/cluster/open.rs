@@ -66,6 +66,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Whether a broker has begun its metadata below `data_dir`.
+    pub fn present(data_dir: &Path) -> bool {
+        data_dir.join("metadata").exists()
+    }
+
     /// Opens the metadata of this broker below `data.dir`, or creates it, and takes a new node epoch.
     ///
     /// # Errors

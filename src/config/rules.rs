@@ -40,6 +40,13 @@ fn listeners(config: &Config, broken: &mut impl FnMut(&str, String)) {
         let key = if config.http_listen.as_ref() == Some(endpoint) { "http.listen" } else { "listeners" };
         broken(key, format!("{endpoint} is listened on twice"));
     }
+    let overlap = listeners.iter().find(|e| {
+        let others = listeners.iter().filter(|other| other != e);
+        e.is_unspecified() && e.port != 0 && others.clone().any(|other| other.port == e.port)
+    });
+    if let (Some(endpoint), None) = (overlap, twice) {
+        broken("listeners", format!("{endpoint} is every address with that port, and another listener has the port too"));
+    }
     if listeners.len() != advertised.len() {
         let (have, need) = (advertised.len(), listeners.len());
         broken("advertised.listeners", format!("has {have} addresses for {need} listeners: one each, in order"));

@@ -1,6 +1,6 @@
 //! Listening sockets and accepted connections: the only module of the edge that sees glommio.
 //!
-//! Every executor listens on the same port (SO_REUSEPORT), with one accept task that is never cancelled: dropping a
+//! Every executor listens on the same port (SO_REUSEPORT), which a [`Claim`] keeps from other processes, with one accept task that is never cancelled: dropping a
 //! pending accept loses connections. The kernel's choice is a hash, so an accepted connection is handed to the executor
 //! with the fewest. Stopping shuts the sockets down, which ends the accepts by themselves.
 #![expect(clippy::disallowed_types, reason = "counts per address, shared by the executors: looked up, never iterated")]
@@ -71,26 +71,58 @@ pub fn connections(executors: usize) -> (Arc<Connections>, Vec<flume::Receiver<A
 const CLAIM_TRIES: u32 = 30;
 const CLAIM_PAUSE: Duration = Duration::from_millis(50);
 
-/// Makes sure that no other process listens on `address`, which SO_REUSEPORT would hide, and finds a port when it is 0.
+/// An address that no other process can listen on while this lives, although SO_REUSEPORT lets our executors share it.
+///
+/// It is a bound socket that does not listen, so nothing connects to it.
+#[derive(Debug)]
+pub struct Claim {
+    address: SocketAddr,
+    _bound: Socket,
+}
+
+impl Claim {
+    /// The address, with the port that was found when 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Takes `address` for this process, and finds a port when it is 0. Of two processes that ask for it at once, one gets it.
 /// Call it before the executors start.
 ///
 /// # Errors
 /// That of the operating system; `AddrInUse` names the second broker.
 #[expect(clippy::disallowed_methods, reason = "the main thread, before any shard")]
-pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
-    let alone = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    alone.set_reuse_address(true)?;
+pub fn claim(address: SocketAddr) -> io::Result<Claim> {
     // The kernel may take a moment to close the sockets of a broker that was killed.
     let mut tries = CLAIM_TRIES;
-    while let Err(error) = alone.bind(&address.into()) {
+    loop {
         tries -= 1;
-        if tries == 0 || error.kind() != io::ErrorKind::AddrInUse {
-            return Err(error);
+        match claim_once(address) {
+            Err(error) if tries > 0 && error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(CLAIM_PAUSE),
+            outcome => return outcome,
         }
-        std::thread::sleep(CLAIM_PAUSE);
     }
-    alone.listen(1)?;
-    alone.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))
+}
+
+fn claim_once(address: SocketAddr) -> io::Result<Claim> {
+    let bound = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Else connections of the last broker that are in TIME_WAIT would keep it from starting again.
+    bound.set_reuse_address(true)?;
+    bound.bind(&address.into())?;
+    if address.port() == 0 {
+        // A port of the system's choice would be given back when the socket stops listening; one that was asked for is not.
+        let found = bound.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))?;
+        drop(bound);
+        return claim_once(found);
+    }
+    // Several sockets that reuse an address may be bound to it; one may listen.
+    bound.listen(1)?;
+    // From here on nobody may be bound to it but sockets with SO_REUSEPORT, which others do not get as far as to make.
+    bound.set_reuse_address(false)?;
+    bound.set_reuse_port(true)?;
+    bound.shutdown(Shutdown::Read)?;
+    Ok(Claim { address, _bound: bound })
 }
 
 fn bind(address: SocketAddr) -> io::Result<(TcpListener, StdStream)> {
@@ -273,10 +305,37 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_port_is_free_again() {
-        let free = claim("127.0.0.1:0".parse().expect("an address")).expect("a port");
-        assert_ne!(free.port(), 0);
-        assert_eq!(claim(free).expect("still free"), free);
+    fn a_claim_keeps_others_away_and_lets_our_listeners_in() {
+        let claimed = claim("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let address = claimed.address();
+        assert_ne!(address.port(), 0);
+        let kind = |outcome: io::Result<Claim>| outcome.expect_err("in use").kind();
+        assert_eq!(kind(claim_once(address)), io::ErrorKind::AddrInUse);
+        assert!(StdStream::connect(address).is_err(), "nothing listens yet");
+        let listening: Vec<_> = (0..3).map(|_| bind(address).expect("ours")).collect();
+        assert_eq!(kind(claim_once(address)), io::ErrorKind::AddrInUse);
+        StdStream::connect(address).expect("an executor listens");
+        drop(listening);
+        assert_eq!(kind(claim_once(address)), io::ErrorKind::AddrInUse, "it is ours to the end");
+        drop(claimed);
+        assert_eq!(claim(address).expect("free again").address(), address);
+    }
+
+    #[test]
+    fn one_of_those_who_ask_at_once_gets_it() {
+        for _ in 0..20 {
+            let address = claim("127.0.0.1:0".parse().expect("an address")).expect("a port").address();
+            let start = std::sync::Barrier::new(8);
+            let claims: Vec<io::Result<Claim>> = std::thread::scope(|scope| {
+                let ask = || {
+                    start.wait();
+                    claim_once(address)
+                };
+                let asking: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+                asking.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            });
+            assert!(claims.iter().filter(|claim| claim.is_ok()).count() <= 1, "{claims:?}");
+        }
     }
 
     #[test]

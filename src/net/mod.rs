@@ -21,4 +21,4 @@ pub use conn::{Ended, serve};
 pub use decode::{Undecodable, decoding, guarded};
 pub use frame::FrameError;
 pub use limits::EdgeLimits;
-pub use listen::{Advertised, Arrival, Connections, claim, connections, listen, serve_arrivals};
+pub use listen::{Advertised, Arrival, Claim, Connections, claim, connections, listen, serve_arrivals};

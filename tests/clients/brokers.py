@@ -160,8 +160,12 @@ class Thalweg(Broker):
             "group.initial.rebalance.delay.ms": 0,
         }
         self.settings.update(settings or {})
+        self.binary = self.binary_path()
+
+    @staticmethod
+    def binary_path():
         target = os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target"
-        self.binary = os.environ.get("THALWEG_BIN") or str(pathlib.Path(target) / "debug" / "thalweg")
+        return os.environ.get("THALWEG_BIN") or str(pathlib.Path(target) / "debug" / "thalweg")
 
     def command(self):
         command = [self.binary, "serve"]

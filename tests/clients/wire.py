@@ -166,9 +166,10 @@ class Answer(NamedTuple):
 class Connection:
     """One connection; requests run one after the other."""
 
-    def __init__(self, bootstrap, timeout=30):
+    def __init__(self, bootstrap, timeout=30, source=""):
+        """`source`: the address it comes from."""
         host, port = bootstrap.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout)
+        self.socket = socket.create_connection((host, int(port)), timeout, source_address=(source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.correlation = itertools.count(1)
         # Of whole requests and answers, without the lengths in front.

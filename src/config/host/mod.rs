@@ -6,6 +6,8 @@ mod disk;
 mod kernel;
 mod network;
 
+pub(crate) use network::refusal;
+
 use super::{
     load::Origin,
     problem::{Problem, Problems},

@@ -8,6 +8,7 @@ use crate::{
     net::claim,
 };
 
+/// Looks at the listeners; takes none of them.
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
     let kafka = config.listeners.iter().map(|e| ("listeners", e));
     for (key, endpoint) in kafka.chain(config.http_listen.iter().map(|e| ("http.listen", e))) {
@@ -21,7 +22,8 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>, warnings: &mut
     }
 }
 
-fn refusal(endpoint: &Endpoint, error: &io::Error) -> String {
+/// Why an endpoint cannot be listened on, and what mends it.
+pub(crate) fn refusal(endpoint: &Endpoint, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "{endpoint}: address in use by another process, maybe another broker (`ss -ltnp sport = :{}` names it)",

@@ -1,7 +1,7 @@
 //! Committed offsets: stored, shown, forgotten.
 
 use super::bench::*;
-use crate::api::fake::snapshot;
+use crate::{api::fake::snapshot, config::Config, coordinator::group::GroupConfig};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -92,6 +92,20 @@ fn a_simple_groups_offsets_expire_by_their_commit() {
     bench.sweep();
     assert_eq!(bench.partition.list().count(), 0);
     assert_eq!(bench.crash().partition.list().count(), 0, "the tombstones are in the log");
+}
+
+#[test]
+fn offsets_are_kept_as_long_as_the_setting_says() {
+    let config = Config::with(&[("offsets.retention.minutes", "3")]).expect("valid");
+    let mut bench = Bench::new();
+    bench.config = GroupConfig::of(&config);
+    bench.ask(GroupEvent::Commit(commit("", -1, "t", 1))).expect("committed");
+    bench.pass(3 * 60_000 - 1);
+    bench.sweep();
+    assert!(bench.offset_of("t").is_some());
+    bench.pass(1);
+    bench.sweep();
+    assert_eq!(bench.offset_of("t"), None);
 }
 
 #[test]

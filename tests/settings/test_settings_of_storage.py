@@ -1,0 +1,249 @@
+"""Settings of the log, the object store, the caches and retention, each seen to change what the real binary does (see test_settings.py)."""
+
+import random
+import re
+import struct
+import subprocess
+import time
+
+import metrics
+import pytest
+from changed import bare, now_ms, stored
+from test_librdkafka import create
+from wire import PRODUCE, Connection, Part, batch, crc32c
+
+NEVER_MS = 3_600_000
+WORDS = random.Random(9).choices([b"offset", b"leader", b"epoch", b"group", b"topic", b"batch", b"record", b"shard"], k=20_000)
+
+
+def grows(broker, name, timeout=30):
+    """Waits until a counter is above 0."""
+    return metrics.wait_until(broker, lambda now: metrics.total(now, name) > 0, timeout)
+
+
+# ---- Topics ---------------------------------------------------------------------------------------------------------
+
+
+def test_retention():
+    """Each of two topics leaves one limit to the broker; they are looked at every tenth of a second instead of every five minutes."""
+    settings = {"log.retention.ms": 1_000, "log.retention.bytes": 50_000, "log.retention.check.interval.ms": 100}
+    with bare(settings | {"shards": 1, "object.upload.interval.ms": 50}) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "aged", 1, retention_bytes=-1)
+        create(broker, "sized", 1, retention_ms=-1)
+        create(broker, "kept", 1, retention_ms=-1, retention_bytes=-1)
+        for _ in range(10):
+            one = batch([b"x" * 20_000], now_ms())
+            for topic in ("aged", "sized", "kept"):
+                wire.produce(topic, 0, one)
+        ends = {"aged": 10, "sized": 10, "kept": 10}
+
+        def start(topic):
+            return wire.fetch([Part(topic, 0, ends[topic])]).parts[topic, 0].log_start
+
+        deadline = time.monotonic() + 30
+        while start("aged") < 10 or start("sized") == 0:
+            assert time.monotonic() < deadline, "nothing was deleted"
+            # What goes is what whole uploads hold: there have to be several.
+            for topic in ("sized", "kept"):
+                ends[topic] = wire.produce(topic, 0, one) + 1
+            time.sleep(0.02)
+        assert start("kept") == 0
+        assert start("sized") < ends["sized"], "the limit leaves something"
+        broker.stop()
+
+
+def of_producer(one, producer, sequence):
+    """The batch as an idempotent producer sends it."""
+    covered = bytearray(one[21:])
+    struct.pack_into(">qhi", covered, 22, producer, 0, sequence)
+    return one[:17] + struct.pack(">I", crc32c(covered)) + bytes(covered)
+
+
+@pytest.mark.parametrize("expires", [True, False])
+def test_a_producer_is_forgotten(expires):
+    """A repeated batch is found by what is remembered of its producer, and appended again after that."""
+    expiration = {"producer.id.expiration.ms": 500} if expires else {}
+    with bare({"log.retention.check.interval.ms": 100, "shards": 1} | expiration) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 1)
+        one = of_producer(batch([b"x"], now_ms()), 4711, 0)
+        assert wire.produce("t", 0, one) == 0
+        assert wire.produce("t", 0, one) == 0, "it is still known" if not expires else "half a second has not passed"
+        deadline = time.monotonic() + (30 if expires else 2)
+        again = 0
+        while again == 0 and time.monotonic() < deadline:
+            again = wire.produce("t", 0, one)
+        assert (again > 0) == expires
+        broker.stop()
+
+
+LEVELS = {"gzip": (1, 9), "lz4": (1, 12), "zstd": (1, 19)}
+
+
+def test_levels():
+    """A higher level makes what the broker compresses smaller, for each codec."""
+    one = batch([b" ".join(WORDS)[:100_000]])
+    sizes = []
+    for n in range(2):
+        levels = {f"compression.{codec}.level": level[n] for codec, level in LEVELS.items()}
+        assert set(levels) == {"compression.gzip.level", "compression.lz4.level", "compression.zstd.level"}
+        with bare(levels) as broker:
+            sizes.append({codec: len(stored(broker, codec, one, compression_type=codec)) for codec in LEVELS})
+            broker.stop()
+    low, high = sizes
+    assert all(high[codec] < low[codec] < len(one) for codec in LEVELS), sizes
+
+
+# ---- The write-ahead log --------------------------------------------------------------------------------------------
+
+
+def produce_together(wire, topic, count, one):
+    """One request with a batch for each partition."""
+    body = struct.pack(">hhi", -1, -1, 30_000) + struct.pack(">ih", 1, len(topic)) + topic.encode() + struct.pack(">i", count)
+    for index in range(count):
+        body += struct.pack(">ii", index, len(one)) + one
+    wire.receive(wire.send(PRODUCE, 7, body, False), False)
+
+
+@pytest.mark.parametrize("limit", [{}, {"wal.max.group.bytes": 65_536}], ids=["default", "64 KiB"])
+def test_the_size_of_groups(limit):
+    settings = {"shards": 1, "message.max.bytes": 40_000} | limit
+    with bare(settings) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 16)
+        produce_together(wire, "t", 16, batch([b"x" * 30_000]))
+
+        def groups(now, up_to):
+            return metrics.total(now, "thalweg_wal_group_bytes_bucket", le=up_to)
+
+        series = metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_append_batches_total") == 16)
+        series = metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_group_bytes_sum") > 16 * 30_000)
+        larger = groups(series, "+Inf") - groups(series, "65536")
+        assert (larger == 0) == bool(limit), "groups of more than 64 KiB"
+        broker.stop()
+
+
+PACES = {
+    "default": ({}, 1_000, 0),
+    # One after the other, each an operation; the log may spend 20 ms ahead.
+    "iops": ({"wal.max.iops": 20}, 1_000, 1.4),
+    "bytes": ({"wal.max.bytes.per.second": 1_000_000}, 50_000, 1.4),
+}
+
+
+def test_the_pace_of_the_log():
+    """Thirty produces, one after the other, are faster without a limit, and with one take what it says."""
+    took = {}
+    for name, (limit, size, _) in PACES.items():
+        with bare({"shards": 1} | limit) as broker, Connection(broker.bootstrap) as wire:
+            create(broker, "t", 1)
+            one = batch([b"x" * size])
+            began = time.monotonic()
+            for _ in range(30):
+                wire.produce("t", 0, one)
+            took[name] = time.monotonic() - began
+            broker.kill()
+    for name, (_, _, least) in PACES.items():
+        assert took[name] >= least and (name == "default" or took[name] > took["default"]), took
+
+
+# ---- Objects --------------------------------------------------------------------------------------------------------
+
+
+def objects(broker):
+    """The objects of data in the directory store."""
+    return sorted(path for path in (broker.data / "objects").glob("data/*/*") if path.is_file())
+
+
+@pytest.mark.parametrize("eager", [{}, {"object.upload.bytes": 1 << 20}, {"object.upload.interval.ms": 100}], ids=["default", "bytes", "interval"])
+def test_when_uploads_begin(eager):
+    """By default not for a minute, and not for 2 MB; either setting alone begins them."""
+    with bare({"shards": 1} | eager) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 1)
+        one = batch([b"x" * 200_000])
+        for _ in range(10 if "object.upload.bytes" in eager else 1):
+            wire.produce("t", 0, one)
+        if eager:
+            grows(broker, "thalweg_upload_objects_total")
+            assert objects(broker)
+        else:
+            for _ in range(9):
+                wire.produce("t", 0, one)
+            # It is longer than the short interval, and a hundredth of the default one.
+            time.sleep(0.6)
+            assert metrics.total(metrics.read(broker), "thalweg_upload_objects_total") == 0 and not objects(broker)
+        broker.kill()
+
+
+def cut(settings):
+    """[(partitions, blocks)] of the objects that one stop uploads: 200 kB of one partition, 2 kB of another."""
+    with bare({"shards": 1} | settings) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 2)
+        for _ in range(10):
+            wire.produce("t", 0, batch([b"x" * 20_000]))
+        wire.produce("t", 1, batch([b"x" * 2_000]))
+        broker.stop()
+        told = [inspected(broker, path) for path in objects(broker)]
+    return sorted(told)
+
+
+def inspected(broker, path):
+    store, key = str(broker.data / "objects"), path.relative_to(broker.data / "objects")
+    command = [broker.binary, "object", "inspect", f"file://{store}/{key}"]
+    shown = subprocess.run(command, check=True, text=True, capture_output=True).stdout
+    return len(re.findall("^partition ", shown, re.MULTILINE)), len(re.findall("^  block at ", shown, re.MULTILINE))
+
+
+def test_how_objects_are_cut():
+    assert cut({}) == [(2, 2)]
+    assert cut({"object.split.bytes": 65_536}) == [(1, 1), (1, 1)]
+    ((partitions, blocks),) = cut({"object.block.bytes": 65_536})
+    assert partitions == 2 and 3 <= blocks <= 6
+
+
+# ---- Memory ---------------------------------------------------------------------------------------------------------
+
+BIG = 4 << 20
+
+
+def fill(broker, wire):
+    """Four megabytes in one partition."""
+    create(broker, "t", 1)
+    one = batch([b"x" * (256 << 10)])
+    for _ in range(16):
+        wire.produce("t", 0, one)
+
+
+def read_all(wire):
+    """Fetches the partition from its start to its end."""
+    offset = 0
+    while offset < 16:
+        part = wire.fetch([Part("t", 0, offset)], max_wait_ms=5_000).parts["t", 0]
+        assert part.error == 0
+        offset += part.records.count(b"x" * (256 << 10))
+
+
+@pytest.mark.parametrize("cache", [{}, {"cache.tail.bytes": 65_536}], ids=["default", "64 KiB"])
+def test_newest_records_are_in_memory(cache):
+    with bare({"shards": 1, "object.upload.interval.ms": NEVER_MS} | cache) as broker, Connection(broker.bootstrap) as wire:
+        fill(broker, wire)
+        read_all(wire)
+        series = metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_read_bytes_total") > BIG)
+        tail, ring = (metrics.total(series, "thalweg_read_bytes_total", tier=tier) for tier in ("tail", "ring"))
+        assert (ring > BIG / 2) if cache else (ring == 0 and tail > BIG), (tail, ring)
+        broker.kill()
+
+
+@pytest.mark.parametrize("cache", [{}, {"cache.read.bytes": 65_536}], ids=["default", "64 KiB"])
+def test_what_was_read_from_objects_is_in_memory(cache):
+    with bare({"shards": 1} | cache) as broker:
+        with Connection(broker.bootstrap) as wire:
+            fill(broker, wire)
+        broker.stop()
+        broker.remove_wal()
+        broker.start()
+        misses = []
+        with Connection(broker.bootstrap) as wire:
+            for _ in range(2):
+                read_all(wire)
+                misses.append(metrics.total(metrics.read(broker), "thalweg_cold_cache_misses_total"))
+        assert (misses[1] > misses[0]) == bool(cache), misses
+        broker.kill()
