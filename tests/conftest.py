@@ -5,6 +5,7 @@ import subprocess
 
 import brokers
 import pytest
+import stores
 
 
 def pytest_addoption(parser):
@@ -65,3 +66,13 @@ def topic(request):
     """A topic name of the test's own."""
     name = request.node.name.replace("[", "-").replace("]", "")
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """A bucket of the test's own, and the credentials for it in the environment."""
+    for name, secret in stores.CREDENTIALS.items():
+        monkeypatch.setenv(name, secret)
+    server = stores.S3()
+    yield server
+    server.close()

@@ -86,6 +86,9 @@ pub fn serve(
     let addresses = addresses(&config, &claims);
     let (health, lags) = (Health::new(), Lags::default());
     let http = telemetry(&config, &health, &lags, &tokio)?;
+    if !Cluster::present(&config.data_dir) {
+        slices::refuse_strangers(&config.wal_path, None)?;
+    }
     let store = stores::open(&config.object_store_url, tokio.handle())?;
     let running = Running::start(&config, ports, accept_loss, &addresses, store, &health, failed)?;
     lags.connect(&running.lanes, &running.groups);
@@ -178,9 +181,6 @@ impl Running {
         failed: Sender<String>,
     ) -> Result<Running, StartError> {
         let shards = config.shards;
-        if !Cluster::present(&config.data_dir) {
-            slices::refuse_strangers(&config.wal_path, None)?;
-        }
         let cluster = Cluster::open(cluster_settings(config, addresses), &*ports.metadata, &*store)?;
         let mut set = SliceSet::of(config, &cluster, ports.slices.clone(), accept_loss);
         let made = std::fs::create_dir_all(&set.dir).and_then(|()| set.dir.canonicalize());

@@ -27,8 +27,10 @@ use super::{
     topic_config::BrokerDefaults,
 };
 
-/// How long a start waits for the object store when its prefix was found ours before.
-const PREFIX_PATIENCE: Duration = Duration::from_millis(300);
+/// How long a start waits for the object store when its prefix was found ours before, ...
+const KNOWN_PREFIX_PATIENCE: Duration = Duration::from_millis(300);
+/// ... and when it was not: then the broker cannot start without it, and whoever started it is waiting for the reason.
+const NEW_PREFIX_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The wall clock.
 pub type WallClock = Box<dyn Fn() -> Wall + Send>;
@@ -153,7 +155,15 @@ fn store_error(settings: &ClusterSettings, error: &StoreError) -> ClusterError {
 
 /// An empty data directory must not begin on a prefix that holds somebody's data.
 fn refuse_used_prefix(settings: &ClusterSettings, objects: &dyn ObjectStore) -> Result<(), ClusterError> {
-    match block_on(prefix::owner(objects)).map_err(|e| store_error(settings, &e))? {
+    let look = async {
+        let found = prefix::owner(objects).await?;
+        if found.is_none() {
+            // Asked for an object alone, S3 does not tell a bucket that is not there from one without the object.
+            objects.list("", None, 1).await?;
+        }
+        Ok(found)
+    };
+    match within(NEW_PREFIX_PATIENCE, look).map_err(|e| store_error(settings, &e))? {
         None => Ok(()),
         Some(found) => {
             let (url, dir) = (settings.object_store_url.clone(), settings.data_dir.display().to_string());
@@ -180,15 +190,18 @@ fn found_cluster(
     Ok(record)
 }
 
-/// Fails after a moment, whatever the object store's own patience is.
-async fn patience_ends<T>() -> Result<T, StoreError> {
+/// What the object store answers within `limit`, whatever its own patience is.
+fn within<T>(limit: Duration, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let (tell, told) = flume::bounded::<()>(0);
     let _timer = thread::spawn(move || {
-        thread::sleep(PREFIX_PATIENCE);
+        thread::sleep(limit);
         drop(tell);
     });
-    let _ended = told.recv_async().await;
-    Err(StoreError::Retry(format!("no answer within {} ms", PREFIX_PATIENCE.as_millis())))
+    let ended = async {
+        let _ended = told.recv_async().await;
+        Err(StoreError::Retry(format!("no answer within {} ms", limit.as_millis())))
+    };
+    block_on(or(call, ended))
 }
 
 /// Makes sure that the prefix carries this cluster's id. `false`: the object store does not answer, and the prefix was
@@ -210,8 +223,8 @@ fn own_prefix(
         }
     };
     // A prefix that was found ours before is not worth a delay: the broker serves with the object store up or down.
-    let found = if known { block_on(or(check, patience_ends())) } else { block_on(check) };
-    match found {
+    let patience = if known { KNOWN_PREFIX_PATIENCE } else { NEW_PREFIX_PATIENCE };
+    match within(patience, check) {
         Ok(Some(found)) if found == own => Ok(true),
         Ok(Some(found)) => Err(ClusterError::OtherCluster { url, found, dir, own }),
         Ok(None) => Err(ClusterError::PrefixEmpty { url, dir, own, objects: committed }),

@@ -14,6 +14,8 @@ use crate::config::Config;
 /// `statfs` types of file systems in memory.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
+/// What the metadata of a new broker, and superblocks and directories, take at the most before anybody uses it.
+const METADATA_BYTES: u64 = 4 << 20;
 
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     let objects = match config.object_store_url.scheme() {
@@ -27,10 +29,15 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     ];
     let found = problems.len();
     for (key, dir) in places.into_iter().filter_map(|(key, dir)| Some((key, dir?))) {
-        problems.extend(usable(&dir).err().map(|text| of_setting(config, key, text)));
+        if let Err(text) = usable(&dir) {
+            // What lies below data.dir is in its way too, and is not told twice.
+            if !problems.iter().any(|told| told.text == text) {
+                problems.push(of_setting(config, key, text));
+            }
+        }
     }
     if problems.len() == found {
-        problems.extend(wal(config));
+        problems.extend(wal(config).or_else(|| metadata(config)));
     }
 }
 
@@ -71,9 +78,9 @@ fn forbidden(dir: &Path, user: u32, error: &io::Error) -> String {
     format!("user {user} may not write to {dir} ({error}): run `chown {user} {dir}`, or choose another directory")
 }
 
-/// Whether the file system under the log keeps what it is given, and has room.
-fn wal(config: &Config) -> Option<Problem> {
-    let near = existing(&config.wal_path).ok()?;
+/// The file system under a directory, or under the place where it will be.
+fn file_system(dir: &Path) -> Option<(PathBuf, libc::statfs)> {
+    let near = existing(dir).ok()?;
     let path = c_path(&near).ok()?;
     // SAFETY: statfs is plain data, for which zeroes are valid; `path` and `stat` outlive the call.
     let stat = unsafe {
@@ -83,6 +90,34 @@ fn wal(config: &Config) -> Option<Problem> {
         }
         stat
     };
+    Some((near, stat))
+}
+
+fn free_bytes(stat: &libc::statfs) -> u64 {
+    stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs())
+}
+
+/// Whether a broker that begins has room for its metadata, beside the log when that lies on the same file system.
+fn metadata(config: &Config) -> Option<Problem> {
+    if config.data_dir.join("metadata").exists() {
+        return None;
+    }
+    let free = free_bytes(&file_system(&config.data_dir)?.1);
+    let device = |dir: &Path| existing(dir).and_then(fs::metadata).map(|m| m.dev()).ok();
+    let beside = device(&config.data_dir) == device(&config.wal_path);
+    let log = if beside { config.wal_capacity_bytes.saturating_sub(allocated(&config.wal_path)) } else { 0 };
+    let text = format!(
+        "{} has {free} bytes free, {} are needed for the metadata of a new broker and {log} for its log: free some, choose \
+         another directory, or lower wal.capacity.bytes",
+        config.data_dir.display(),
+        METADATA_BYTES,
+    );
+    (free < log.saturating_add(METADATA_BYTES)).then(|| of_setting(config, "data.dir", text))
+}
+
+/// Whether the file system under the log keeps what it is given, and has room.
+fn wal(config: &Config) -> Option<Problem> {
+    let (near, stat) = file_system(&config.wal_path)?;
     if [TMPFS_MAGIC, RAMFS_MAGIC].contains(&stat.f_type) && !config.wal_allow_tmpfs {
         let text = format!(
             "{} is in memory (tmpfs), so acknowledged records would not survive a power cut: choose a directory on a \
@@ -91,8 +126,7 @@ fn wal(config: &Config) -> Option<Problem> {
         );
         return Some(of_setting(config, "wal.path", text));
     }
-    let free = stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs());
-    no_room(config, free, allocated(&config.wal_path))
+    no_room(config, free_bytes(&stat), allocated(&config.wal_path))
 }
 
 fn no_room(config: &Config, free_bytes: u64, allocated_bytes: u64) -> Option<Problem> {
