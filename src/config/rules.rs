@@ -45,7 +45,10 @@ fn listeners(config: &Config, broken: &mut impl FnMut(&str, String)) {
         e.is_unspecified() && e.port != 0 && others.clone().any(|other| other.port == e.port)
     });
     if let (Some(endpoint), None) = (overlap, twice) {
-        broken("listeners", format!("{endpoint} is every address with that port, and another listener has the port too"));
+        broken(
+            "listeners",
+            format!("{endpoint} is every address with that port, and another listener has the port too"),
+        );
     }
     if listeners.len() != advertised.len() {
         let (have, need) = (advertised.len(), listeners.len());

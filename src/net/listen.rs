@@ -125,12 +125,18 @@ fn claim_once(address: SocketAddr) -> io::Result<Claim> {
     Ok(Claim { address, _bound: bound })
 }
 
-fn bind(address: SocketAddr) -> io::Result<(TcpListener, StdStream)> {
+/// A socket that listens on an address claimed before, beside those of the other executors.
+fn listening(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind(address: SocketAddr) -> io::Result<(TcpListener, StdStream)> {
+    let socket = listening(address)?;
     let stopper = StdStream::from(OwnedFd::from(socket.try_clone()?));
     // SAFETY: the descriptor is a listening socket that is given away here.
     Ok((unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) }, stopper))
@@ -312,10 +318,10 @@ mod tests {
         let kind = |outcome: io::Result<Claim>| outcome.expect_err("in use").kind();
         assert_eq!(kind(claim_once(address)), io::ErrorKind::AddrInUse);
         assert!(StdStream::connect(address).is_err(), "nothing listens yet");
-        let listening: Vec<_> = (0..3).map(|_| bind(address).expect("ours")).collect();
+        let executors: Vec<Socket> = (0..3).map(|_| listening(address).expect("ours")).collect();
         assert_eq!(kind(claim_once(address)), io::ErrorKind::AddrInUse);
         StdStream::connect(address).expect("an executor listens");
-        drop(listening);
+        drop(executors);
         assert_eq!(kind(claim_once(address)), io::ErrorKind::AddrInUse, "it is ours to the end");
         drop(claimed);
         assert_eq!(claim(address).expect("free again").address(), address);
