@@ -44,7 +44,7 @@ def run(broker, *arguments, inside=None, environment=None):
         cwd=broker.directory, env=environment, preexec_fn=inside,
     )
     try:
-        out, told = process.communicate(timeout=60)
+        out, told = process.communicate(timeout=30)
     except subprocess.TimeoutExpired:
         process.kill()
         raise AssertionError(f"it is not refused:\n{process.communicate()}") from None
