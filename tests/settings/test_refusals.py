@@ -289,7 +289,7 @@ def test_the_log_directory_of_a_broker_that_was_killed(broker):
         refused(broker, r"^wal\.path: .* is not of this broker but broker 1's")
         other.start()
         with Connection(other.bootstrap) as wire:
-            assert b"kept" in wire.fetch([Part("t", 0, 0)]).parts["t", 0].records
+            assert b"kept" in wire.fetch([Part("t", 0, 0)], max_wait_ms=10_000).parts["t", 0].records
         other.stop()
 
 
