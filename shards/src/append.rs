@@ -21,6 +21,8 @@ use crate::{
 
 /// Zeroing ahead goes in pieces of this size, one in flight.
 const ZERO_CHUNK_BYTES: u32 = 1 << 20;
+/// While groups are under way, zeros run no further ahead than this: they share the device with the records.
+const ZERO_LEAD_BYTES: u64 = 128 << 20;
 /// A log that rests this long gets a marker, so that its last group is confirmed.
 const CONFIRM_AFTER: Duration = Duration::from_millis(100);
 
@@ -307,7 +309,8 @@ impl Shard {
 
     /// Zeroes ahead of the head on the first lap, so that no append pays for unwritten extents.
     pub(crate) fn zero_ahead(&mut self) {
-        if self.poisoned || self.ports.pace.wait(self.now).is_some() {
+        let far_enough = !self.sealed.is_empty() && self.log.zeroed_ahead_bytes() >= ZERO_LEAD_BYTES;
+        if self.poisoned || far_enough || self.ports.pace.wait(self.now).is_some() {
             return;
         }
         let Some(write) = self.log.zero_ahead(ZERO_CHUNK_BYTES) else { return };

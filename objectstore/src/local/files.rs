@@ -3,9 +3,9 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     ops::Range,
-    os::unix::fs::FileExt,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -16,6 +16,9 @@ use crate::{ObjectKey, PutCondition, StoreError, memory::past_the_end};
 
 /// The folder of unfinished puts.
 pub(super) const TEMPORARY: &str = "~tmp";
+
+/// An object goes to the disk in pieces of this size.
+const WRITE_BACK_BYTES: usize = 1 << 20;
 
 /// The files of one store.
 pub(super) struct Files {
@@ -58,10 +61,9 @@ impl Files {
     }
 
     fn put_through(&self, unfinished: &Path, place: &Path, parts: &[Bytes], condition: PutCondition) -> io::Result<()> {
-        let mut file = File::create(unfinished)?;
-        parts.iter().try_for_each(|part| file.write_all(part))?;
-        file.sync_all()?;
-        drop(file);
+        let mut writer = Writer::create(unfinished)?;
+        parts.iter().try_for_each(|part| writer.write(part))?;
+        writer.finish()?;
         let folder = place.parent().expect("a key lies below the root");
         self.create_folder(folder)?;
         match condition {
@@ -81,9 +83,7 @@ impl Files {
         if range.is_empty() || range.end > found.len() {
             return Err(past_the_end(key, &range, found.len()));
         }
-        let mut content = vec![0; (range.end - range.start) as usize];
-        file.read_exact_at(&mut content, range.start).map_err(|e| store_error(key, &e))?;
-        Ok(Bytes::from(content))
+        read_range(file, range).map(Bytes::from).map_err(|e| store_error(key, &e))
     }
 
     pub(super) fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
@@ -124,6 +124,56 @@ impl Files {
         let place = self.temporary.join("probe");
         File::create(&place)?;
         fs::remove_file(&place)
+    }
+}
+
+/// A new file whose content goes to the disk in pieces. An fsync of a whole object would queue all of it at the disk at once,
+/// and the log's flushes beside it would wait tens of milliseconds.
+struct Writer {
+    file: File,
+    written: u64,
+    on_disk: u64,
+}
+
+impl Writer {
+    fn create(place: &Path) -> io::Result<Writer> {
+        Ok(Writer { file: File::create(place)?, written: 0, on_disk: 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for piece in bytes.chunks(WRITE_BACK_BYTES) {
+            self.file.write_all(piece)?;
+            self.written += piece.len() as u64;
+            if self.written - self.on_disk >= WRITE_BACK_BYTES as u64 {
+                self.write_back();
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the write-back of what the page cache holds, and waits for it. Promises nothing, and where the file system does not know
+    /// it nothing is lost: [`Writer::finish`] makes the file durable.
+    fn write_back(&mut self) {
+        let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        let length = (self.written - self.on_disk) as i64;
+        // SAFETY: the descriptor is open as long as `self.file`; no memory is passed.
+        let _only_a_hint = unsafe { libc::sync_file_range(self.file.as_raw_fd(), self.on_disk as i64, length, flags) };
+        self.on_disk = self.written;
+    }
+
+    fn finish(self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+/// The bytes of `range`, into memory that is not zeroed before.
+fn read_range(mut file: File, range: Range<u64>) -> io::Result<Vec<u8>> {
+    let length = range.end - range.start;
+    let mut content = Vec::with_capacity(length as usize);
+    file.seek(SeekFrom::Start(range.start))?;
+    match file.take(length).read_to_end(&mut content)? as u64 {
+        read if read == length => Ok(content),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 

@@ -68,6 +68,11 @@ impl Log {
         Some(ZeroWrite { at: SUPERBLOCKS * BLOCK + start, buf })
     }
 
+    /// How far before the head the ring is known to be written; 0 when the head has overtaken the zeros.
+    pub fn zeroed_ahead_bytes(&self) -> u64 {
+        self.zeroing.frontier.saturating_sub(self.head.lsn.0)
+    }
+
     /// Tells what came of a zero write.
     ///
     /// # Errors
