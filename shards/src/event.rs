@@ -35,10 +35,10 @@ pub enum Event {
     LookUp(LookUp),
     /// A ring read ended and freed its part of the budget.
     RingReadEnded {
-        /// The lowest LSN it read.
-        lsn: Lsn,
-        /// What it held of the budget.
-        bytes: u64,
+        /// What came of it; for `read.done`.
+        result: io::Result<Vec<Bytes>>,
+        /// What was read.
+        read: RingRead,
     },
     /// An object was written and committed, and the metadata is durable.
     Committed {

@@ -52,7 +52,8 @@ pub enum Reply {
     Wake,
     /// To [`Request::Take`], in request order.
     Take(Vec<Result<Taken, PartitionError>>),
-    /// A part of a take that was marked [`Records::Pending`]: its place in the request, and what was read.
+    /// A part of a take that was marked [`Records::Pending`]: its place in the request, and what was read; pending for good when it
+    /// left the ring before it was read, and is to be asked for again.
     Late(u32, Result<Taken, PartitionError>),
     /// To [`Request::Offsets`], in request order.
     Offsets(Vec<Result<FoundOffset, PartitionError>>),

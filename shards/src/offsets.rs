@@ -159,10 +159,13 @@ async fn look_for(
     events: &Sender<Event>,
     runtime: &dyn Runtime,
 ) -> Result<FoundOffset, PartitionError> {
-    for _ in 0..TRIES {
+    for tried in 1.. {
         let partition = search.partition;
         if let Some(found) = run(*search, cold, events, runtime).await? {
             return Ok(found);
+        }
+        if tried == TRIES {
+            break;
         }
         let (tell, told) = flume::bounded(1);
         let _gone = events.try_send(Event::LookUp(LookUp { partition, query, tell }));

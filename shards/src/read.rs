@@ -183,8 +183,13 @@ impl Shard {
             Found::Ready(_) => {}
             Found::Ring(batches) => {
                 let done = move |read: std::io::Result<Vec<Bytes>>| {
-                    let late = read.map_err(|_| PartitionError::Storage);
-                    reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
+                    let late = match read {
+                        Ok(batches) => Ok(Records::Ready(batches)),
+                        // The ring was trimmed meanwhile: the next fetch finds the batches in objects.
+                        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Records::Pending),
+                        Err(_) => Err(PartitionError::Storage),
+                    };
+                    reply.send_more(Reply::Late(at, late.map(|records| Taken { records, ..head })));
                 };
                 self.read_ring(RingRead::new(batches, Box::new(done)));
             }

@@ -128,18 +128,26 @@ impl Shard {
         let task = async move {
             let result = read_spans(device, ring, spans).await;
             let result = result.map(|batches| batches.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>());
-            match &result {
-                Ok(batches) => count_read(&meters.reads.ring, &meters.read_bytes.ring, batches),
-                Err(error) => tracing::error!(%lsn, %error, "reading from the WAL ring failed"),
+            if let Ok(batches) = &result {
+                count_read(&meters.reads.ring, &meters.read_bytes.ring, batches);
             }
-            (read.done)(result);
-            let _gone = events.try_send(Event::RingReadEnded { lsn, bytes });
+            let _gone = events.try_send(Event::RingReadEnded { result, read });
         };
         self.ports.runtime.spawn(Queue::Cold, "ring-read", Box::pin(task));
     }
 
-    /// A read ended: its budget goes to the next in line.
-    pub(crate) fn ring_read_ended(&mut self, lsn: Lsn, bytes: u64) {
+    /// A read ended: its budget goes to the next in line. One that failed because a trim that was under way when it began gave its
+    /// place to other groups is to be asked again.
+    pub(crate) fn ring_read_ended(&mut self, result: io::Result<Vec<Bytes>>, read: RingRead) {
+        let (bytes, Some(lsn)) = (read.bytes(), read.batches.first().map(|e| e.lsn)) else { return };
+        let trimmed = lsn < self.log.trim_point();
+        (read.done)(result.map_err(|error| {
+            if trimmed {
+                return io::ErrorKind::Interrupted.into();
+            }
+            tracing::error!(%lsn, %error, "reading from the WAL ring failed");
+            error
+        }));
         self.ring_reads.in_flight -= bytes;
         if let Some(readers) = self.reading.get_mut(&lsn) {
             *readers -= 1;

@@ -343,7 +343,7 @@ impl Shard {
             }
             Event::ReadRing(read) => self.read_ring(read),
             Event::LookUp(again) => self.look_up_again(again),
-            Event::RingReadEnded { lsn, bytes } => self.ring_read_ended(lsn, bytes),
+            Event::RingReadEnded { result, read } => self.ring_read_ended(result, read),
             Event::Committed { objects } => self.committed(objects),
             Event::UploadEnded { job, result } => self.upload_ended(job, result),
             Event::LogStarts(starts) => self.raise_log_starts(&starts),

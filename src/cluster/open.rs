@@ -159,7 +159,8 @@ fn refuse_used_prefix(settings: &ClusterSettings, objects: &dyn ObjectStore) -> 
         let found = prefix::owner(objects).await?;
         if found.is_none() {
             // Asked for an object alone, S3 does not tell a bucket that is not there from one without the object.
-            objects.list("", None, 1).await?;
+            // Listed is the one name, for a directory may have folders that are not ours to read.
+            objects.list(prefix::key().as_str(), None, 1).await?;
         }
         Ok(found)
     };

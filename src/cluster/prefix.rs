@@ -16,7 +16,7 @@ struct Owner {
     cluster_id: String,
 }
 
-fn key() -> ObjectKey {
+pub(super) fn key() -> ObjectKey {
     ObjectKey::new("thalweg-cluster.json").expect("a valid key")
 }
 

@@ -59,6 +59,17 @@ impl Endpoint {
         self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
     }
 
+    /// Whether listening here leaves `other` no room on the same port: this is every address of a family that `other` may have.
+    /// `[::]` stands for both families.
+    pub fn covers(&self, other: &Endpoint) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) if !ip.is_unspecified() => false,
+            Ok(IpAddr::V4(_)) => !matches!(other.host.parse::<IpAddr>(), Ok(IpAddr::V6(six)) if !six.is_unspecified()),
+            Ok(IpAddr::V6(_)) => true,
+            Err(_) => false,
+        }
+    }
+
     /// Whether only this machine can connect: a loopback address, or `localhost`.
     pub fn is_loopback(&self) -> bool {
         self.host.eq_ignore_ascii_case("localhost")
@@ -117,5 +128,19 @@ mod tests {
         assert!(is("localhost:1") && is("127.8.0.1:1") && is("[::1]:1"));
         assert!(!is(":1") && !is("10.0.0.1:1") && !is("[::]:1") && !is("broker:1"));
         assert_eq!(Endpoint::parse("[::1]:5").expect("valid").to_string(), "[::1]:5");
+    }
+
+    #[test]
+    fn every_address_covers_those_of_its_family() {
+        let covers = |this: &str, other: &str| {
+            let parse = |text| Endpoint::parse(text).expect("valid");
+            parse(this).covers(&parse(other))
+        };
+        assert!(covers("0.0.0.0:9092", "127.0.0.1:9092"));
+        assert!(covers("0.0.0.0:9092", "localhost:9092"));
+        assert!(covers("0.0.0.0:9092", "[::]:9092"));
+        assert!(!covers("0.0.0.0:9092", "[::1]:9092"));
+        assert!(covers("[::]:9092", "127.0.0.1:9092"));
+        assert!(!covers("127.0.0.1:9092", "0.0.0.0:9092"));
     }
 }

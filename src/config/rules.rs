@@ -42,7 +42,7 @@ fn listeners(config: &Config, broken: &mut impl FnMut(&str, String)) {
     }
     let overlap = listeners.iter().find(|e| {
         let others = listeners.iter().filter(|other| other != e);
-        e.is_unspecified() && e.port != 0 && others.clone().any(|other| other.port == e.port)
+        e.port != 0 && others.clone().any(|other| other.port == e.port && e.covers(other))
     });
     if let (Some(endpoint), None) = (overlap, twice) {
         broken(

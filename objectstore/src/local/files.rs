@@ -145,20 +145,28 @@ impl Writer {
             self.file.write_all(piece)?;
             self.written += piece.len() as u64;
             if self.written - self.on_disk >= WRITE_BACK_BYTES as u64 {
-                self.write_back();
+                self.write_back()?;
             }
         }
         Ok(())
     }
 
-    /// Starts the write-back of what the page cache holds, and waits for it. Promises nothing, and where the file system does not know
-    /// it nothing is lost: [`Writer::finish`] makes the file durable.
-    fn write_back(&mut self) {
+    /// Sends what the page cache holds to the disk, and waits for it. Durable it is only after [`Writer::finish`]; but an error is
+    /// told here and not again there, for this call takes it off the file.
+    fn write_back(&mut self) -> io::Result<()> {
         let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
         let length = (self.written - self.on_disk) as i64;
         // SAFETY: the descriptor is open as long as `self.file`; no memory is passed.
-        let _only_a_hint = unsafe { libc::sync_file_range(self.file.as_raw_fd(), self.on_disk as i64, length, flags) };
+        let result = unsafe { libc::sync_file_range(self.file.as_raw_fd(), self.on_disk as i64, length, flags) };
         self.on_disk = self.written;
+        match io::Error::last_os_error() {
+            _ if result == 0 => Ok(()),
+            // Such a file system writes all at the end.
+            e if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE | libc::EOPNOTSUPP)) => {
+                Ok(())
+            }
+            e => Err(e),
+        }
     }
 
     fn finish(self) -> io::Result<()> {

@@ -118,8 +118,32 @@ impl Stash {
             Ok(Taken { records: Records::Ready(pieces), .. }) if pieces.is_empty() => {
                 self.starved = Some(key.partition);
             }
+            // It left the ring before it was read: the next fetch asks again.
+            Ok(Taken { records: Records::Pending, .. }) => {}
             _ => drop(self.read.insert(key, result)),
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_record::TopicId;
+
+    use super::*;
+
+    #[test]
+    fn what_left_the_ring_before_it_was_read_is_asked_for_again() {
+        let partition = PartitionId { topic: TopicId([7; 16]), index: 0 };
+        let key = Key { partition, offset: Offset(3), committed: false };
+        let mut stash = Stash::default();
+        let (slot, reply) = stash.reply_to();
+        stash.expect(slot, 0, key);
+        assert!(stash.is_due(&key));
+        let (log_start, high_watermark, last_stable) = (Offset(0), Offset(9), Offset(9));
+        let taken = Taken { log_start, high_watermark, last_stable, aborted: Vec::new(), records: Records::Pending };
+        reply.send_more(Reply::Late(0, Ok(taken)));
+        stash.take_in_all();
+        assert!(!stash.is_due(&key) && stash.peek(&key).is_none(), "or the next fetch would be given nothing for ever");
     }
 }
