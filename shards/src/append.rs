@@ -23,6 +23,8 @@ use crate::{
 const ZERO_CHUNK_BYTES: u32 = 1 << 20;
 /// While groups are under way, zeros run no further ahead than this: they share the device with the records.
 const ZERO_LEAD_BYTES: u64 = 128 << 20;
+/// A group of this size is written beside another; a smaller one waits until it is alone.
+const OVERLAP_BYTES: u32 = 64 << 10;
 /// A log that rests this long gets a marker, so that its last group is confirmed.
 const CONFIRM_AFTER: Duration = Duration::from_millis(100);
 
@@ -167,8 +169,18 @@ impl Shard {
         if self.log.staged_bytes() == 0 {
             // Only repetitions of batches still in flight: they need what is sealed already.
             self.queue_appends(self.log.head());
-        } else if self.sealed.len() < self.config.groups_in_flight && self.device_is_free() {
+        } else if self.is_worth_a_write() && self.device_is_free() {
             self.seal();
+        }
+    }
+
+    /// Whether what is staged should not wait for the groups under way: each write costs the same, however little it carries, so a
+    /// small group waits for the one before it and grows meanwhile.
+    fn is_worth_a_write(&self) -> bool {
+        let staged = self.log.staged_bytes();
+        match self.sealed.len() {
+            0 => true,
+            under_way => under_way < self.config.groups_in_flight && staged >= OVERLAP_BYTES,
         }
     }
 
