@@ -146,6 +146,13 @@ fn imports_run_one_way() {
 }
 
 #[test]
+fn cargo_run_starts_the_broker() {
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml")).expect("readable").parse().expect("TOML");
+    let chosen = manifest["package"].get("default-run").and_then(|name| name.as_str());
+    assert_eq!(chosen, Some("thalweg"), "several default members have binaries: `cargo run` must know which");
+}
+
+#[test]
 fn foreign_crates_stay_where_they_belong() {
     let mut findings = Vec::new();
     for source in sources().iter().filter(|s| s.path != "tests/house.rs") {
