@@ -6,6 +6,7 @@ import subprocess
 import brokers
 import pytest
 import stores
+from wire import Connection
 
 
 def pytest_addoption(parser):
@@ -59,6 +60,13 @@ def classes():
     subprocess.run(["javac", "-Xlint:all", "-Werror", "-cp", f"{brokers.KAFKA_JARS}/*", "-d", path, *sources], check=True)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def wire(broker):
+    """A connection on which the test speaks Kafka's protocol by hand."""
+    with Connection(broker.bootstrap) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -81,8 +81,8 @@ pub fn validate_records(batch: &mut Batch, settings: &PartitionSettings, now: Wa
 pub fn must_open(head: &BatchHead, settings: &PartitionSettings, now: Wall) -> bool {
     let early = settings.timestamp_before_max_ms.is_some() && !settings.log_append_time;
     // A head that says that a record lies outside does not say which: the client is told.
-    let untimely = !Limits::of(settings, now).accept(head.max_timestamp());
-    let records_matter = head.codec() != 0 && (settings.compact || early || untimely);
+    let untimely = || !Limits::of(settings, now).accept(head.max_timestamp());
+    let records_matter = head.codec() != 0 && (settings.compact || early || untimely());
     records_matter || settings.compression.is_some_and(|to| to.codec() != head.codec())
 }
 

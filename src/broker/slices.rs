@@ -125,7 +125,7 @@ impl SliceSet {
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let slice = name.starts_with("slice-") && name.ends_with(".wal");
+            let slice = is_slice(name);
             let draft = name.starts_with("slice-") && name.ends_with(".draft");
             if !(slice || draft) || records.iter().any(|r| same_file(&r.path, &path)) {
                 continue;
@@ -181,7 +181,7 @@ pub(super) fn refuse_strangers(dir: &Path, own: Option<([u8; 16], NodeId)>) -> R
     let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if !(name.starts_with("slice-") && name.ends_with(".wal")) {
+        if !is_slice(name) {
             continue;
         }
         let refused = |why: String| StartError::Wal(format!("{}: {why}", path.display()));
@@ -197,6 +197,11 @@ pub(super) fn refuse_strangers(dir: &Path, own: Option<([u8; 16], NodeId)>) -> R
         }
     }
     Ok(())
+}
+
+/// Whether a file is a slice by its name.
+fn is_slice(name: &str) -> bool {
+    name.starts_with("slice-") && name.ends_with(".wal")
 }
 
 /// Whose a slice is, as its superblocks say; `None` when they cannot be read.

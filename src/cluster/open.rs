@@ -70,7 +70,7 @@ pub struct Cluster {
 impl Cluster {
     /// Whether a broker has begun its metadata below `data_dir`.
     pub fn present(data_dir: &Path) -> bool {
-        data_dir.join("metadata").exists()
+        metadata_dir(data_dir).exists()
     }
 
     /// Opens the metadata of this broker below `data.dir`, or creates it, and takes a new node epoch.
@@ -83,7 +83,7 @@ impl Cluster {
         open_store: &OpenStore,
         objects: &dyn ObjectStore,
     ) -> Result<Cluster, ClusterError> {
-        let dir = settings.data_dir.join("metadata");
+        let dir = metadata_dir(&settings.data_dir);
         let present =
             dir.try_exists().map_err(|source| ClusterError::Io { what: dir.display().to_string(), source })?;
         if !present {
@@ -149,6 +149,10 @@ impl Cluster {
     }
 }
 
+fn metadata_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("metadata")
+}
+
 fn store_error(settings: &ClusterSettings, error: &StoreError) -> ClusterError {
     ClusterError::ObjectStore { url: settings.object_store_url.clone(), why: error.to_string() }
 }
@@ -194,8 +198,9 @@ fn found_cluster(
 /// What the object store answers within `limit`, whatever its own patience is.
 fn within<T>(limit: Duration, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let (tell, told) = flume::bounded::<()>(0);
+    let (_answered, answer) = flume::bounded::<()>(0);
     let _timer = thread::spawn(move || {
-        thread::sleep(limit);
+        let _answered_or_late = answer.recv_timeout(limit);
         drop(tell);
     });
     let ended = async {

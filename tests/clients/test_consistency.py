@@ -14,12 +14,6 @@ from wire import Connection, Part, batch
 ROUNDS = 1_000
 
 
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
-
-
 def create_one(wire, name, partitions=1):
     answer = messages.ask(
         wire, "CreateTopics", 7, Topics=[{"Name": name, "NumPartitions": partitions, "ReplicationFactor": 1}], timeoutMs=30_000

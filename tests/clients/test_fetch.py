@@ -8,16 +8,9 @@ import brokers
 import confluent_kafka as ck
 import metrics
 import pytest
-import stores
 from test_librdkafka import admin
 from test_librdkafka import create as create_topic
 from wire import Connection, Part, batch, batches_in
-
-
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
 
 
 def create(broker, topic, partitions, **config):
@@ -224,14 +217,10 @@ def test_polls_leave_no_watch_behind(broker, wire, topic, pytestconfig):
 
 
 @pytest.mark.only_thalweg
-def test_a_store_slower_than_max_wait_makes_progress_and_holds_nobody_up(monkeypatch):
+def test_a_store_slower_than_max_wait_makes_progress_and_holds_nobody_up(s3):
     """Cold records come although each single read takes three times as long as the fetch waits; hot ones come at once."""
-    for name, secret in stores.CREDENTIALS.items():
-        monkeypatch.setenv(name, secret)
-    store = stores.S3()
     with contextlib.ExitStack() as stack:
-        stack.callback(store.close)
-        broker = stack.enter_context(brokers.Thalweg({**store.settings("slow"), "object.upload.interval.ms": 200}))
+        broker = stack.enter_context(brokers.Thalweg({**s3.settings("slow"), "object.upload.interval.ms": 200}))
         create(broker, "t", 2)
         one = batch([b"x" * 1000])
         with Connection(broker.bootstrap) as wire:
@@ -241,8 +230,8 @@ def test_a_store_slower_than_max_wait_makes_progress_and_holds_nobody_up(monkeyp
         broker.remove_wal()
         broker.start()
         # Each direction of a call waits this long before each piece, so that a call takes at least twice as long.
-        max_wait_ms = int(2 * store.faults.SLOW_SECONDS * 1000 / 3)
-        store.faults.set("slow")
+        max_wait_ms = int(2 * s3.faults.SLOW_SECONDS * 1000 / 3)
+        s3.faults.set("slow")
         with Connection(broker.bootstrap) as wire:
             polls, offset, began = 0, 0, time.monotonic()
             while offset < 20:
@@ -263,8 +252,8 @@ def test_a_store_slower_than_max_wait_makes_progress_and_holds_nobody_up(monkeyp
             took = time.monotonic() - began
             assert len(answer.parts["t", 1].records) == len(one)
             assert answer.parts["t", 0].records == b"", "it cannot have been read yet"
-            assert took < 2 * store.faults.SLOW_SECONDS, f"the hot partition waited {1000 * took:.0f} ms, as for a call"
-        store.faults.set("ok")
+            assert took < 2 * s3.faults.SLOW_SECONDS, f"the hot partition waited {1000 * took:.0f} ms, as for a call"
+        s3.faults.set("ok")
         broker.stop()
 
 

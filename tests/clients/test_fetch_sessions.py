@@ -12,12 +12,6 @@ from wire import Connection, Part, batch
 NOT_FOUND, WRONG_EPOCH, WRONG_KIND = 70, 71, 106
 
 
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
-
-
 def opened(wire, parts, **fields):
     """Opens a session; its id."""
     answer = wire.fetch(parts, epoch=0, **fields)

@@ -4,16 +4,8 @@ import time
 
 import confluent_kafka as ck
 import messages
-import pytest
 from test_fetch import create
 from test_librdkafka import consumer
-from wire import Connection
-
-
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
 
 
 def delete(wire, group, topic, indexes):

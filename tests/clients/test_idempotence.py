@@ -7,17 +7,10 @@ import time
 import brokers
 import messages
 import pytest
-import stores
 from test_fetch import create
 from wire import Connection, Producer, batch
 
 OUT_OF_ORDER, WRONG_EPOCH = 45, 47
-
-
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
 
 
 class Writer:
@@ -127,19 +120,15 @@ def test_the_window_survives(request, topic, end):
 
 
 @pytest.mark.only_thalweg
-def test_what_a_full_log_refuses_leaves_no_trace(monkeypatch):
+def test_what_a_full_log_refuses_leaves_no_trace(s3):
     """19 means that nothing was appended: the same batch comes again later, and neither sequence nor offsets have a gap."""
-    for name, secret in stores.CREDENTIALS.items():
-        monkeypatch.setenv(name, secret)
-    store = stores.S3()
     with contextlib.ExitStack() as stack:
-        stack.callback(store.close)
-        settings = {**store.settings("full"), "wal.capacity.bytes": 48 << 20, "shards": 1, "object.upload.interval.ms": 100}
+        settings = {**s3.settings("full"), "wal.capacity.bytes": 48 << 20, "shards": 1, "object.upload.interval.ms": 100}
         broker = stack.enter_context(brokers.Thalweg(settings))
         create(broker, "t", 2)
         writer = Writer(stack.enter_context(Connection(broker.bootstrap)), "t")
         assert [writer.send(n) for n in range(3)] == [0, 1, 2]
-        store.faults.set("error")
+        s3.faults.set("error")
 
         def send(index, data):
             """Each on a connection of its own: one that produces into a log that is nearly full is made to pause."""
@@ -157,7 +146,7 @@ def test_what_a_full_log_refuses_leaves_no_trace(monkeypatch):
             small = batch([b"y" * 50_000], producer=Producer(writer.id, 0, sequence))
             told = send(0, small)
         assert [told.ErrorCode, send(0, small).ErrorCode] == [19, 19], "and again, not out of order"
-        store.faults.set("ok")
+        s3.faults.set("ok")
         deadline = time.monotonic() + 60
         while (told := send(0, small)).ErrorCode == 19:
             assert time.monotonic() < deadline, "the log stays full"

@@ -15,12 +15,6 @@ LATEST, EARLIEST, GREATEST, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
 T = 1_700_000_000_000
 
 
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
-
-
 def timed(*times, value=b"v"):
     """A batch of records of these times, the first with this value."""
     records = b"".join(record(n, b"v" if n else value, time_delta=t - times[0]) for n, t in enumerate(times))

@@ -12,7 +12,6 @@ import brokers
 import confluent_kafka as ck
 import metrics
 import pytest
-import stores
 from test_librdkafka import admin, consumer, create
 from wire import Connection, Part, batch
 
@@ -193,12 +192,9 @@ def fill(broker, wire, topic, partitions):
     raise AssertionError("the log is never full")
 
 
-def test_every_metric_is_there_and_moves(monkeypatch):
-    for name, secret in stores.CREDENTIALS.items():
-        monkeypatch.setenv(name, secret)
-    store = stores.S3()
+def test_every_metric_is_there_and_moves(s3):
     settings = {
-        **store.settings("m"),
+        **s3.settings("m"),
         "wal.capacity.bytes": 48 << 20,
         "cache.tail.bytes": 1 << 20,
         "object.upload.bytes": 1 << 20,
@@ -206,13 +202,12 @@ def test_every_metric_is_there_and_moves(monkeypatch):
         "max.connections": MAX_CONNECTIONS,
     }
     with contextlib.ExitStack() as stack:
-        stack.callback(store.close)
         broker = stack.enter_context(brokers.Thalweg(settings))
         watched = stack.enter_context(Watched(broker))
         assert metrics.total(watched.first, "thalweg_build_info") == 1
         wire = stack.enter_context(Connection(broker.bootstrap))
-        workload(broker, wire, store)
-        exact_uploads(broker, store)
+        workload(broker, wire, s3)
+        exact_uploads(broker, s3)
         with contextlib.suppress(ConnectionError):
             # Not Kafka at all: the broker closes the connection.
             with socket.create_connection(("127.0.0.1", broker.kafka_port)) as bad:

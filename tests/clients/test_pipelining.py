@@ -14,12 +14,6 @@ from wire import Connection, Part, Producer, batch, batches_in
 PARTITIONS = 8
 
 
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
-
-
 def test_what_follows_a_produce_sees_it(broker, wire, topic):
     """Produce, ListOffsets and Fetch are sent in one go, over partitions of all shards; `Connection` compares the order."""
     create(broker, topic, PARTITIONS)

@@ -7,16 +7,10 @@ import zlib
 import messages
 import pytest
 from test_fetch import create
-from wire import Connection, Part, batch, batch_of, batches_in, record
+from wire import Part, batch, batch_of, batches_in, record
 
 HOUR_MS = 3_600_000
 GZIP, SNAPPY, ZSTD, STAMPED, TRANSACTIONAL, CONTROL = 1, 2, 4, 8, 16, 32
-
-
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
 
 
 def now_ms():

@@ -1,18 +1,11 @@
 """Settings on the wire (PROTOCOL: k32, k33, k44): what can be changed, what is refused, what acts. Runs against any broker."""
 
 import messages
-import pytest
 from test_fetch import create
-from wire import Connection, batch
+from wire import batch
 
 TOPIC, BROKER = 2, 4
 SET, DELETE, APPEND, SUBTRACT = range(4)
-
-
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
 
 
 def resource(kind, name, *changes):

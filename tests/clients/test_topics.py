@@ -13,12 +13,6 @@ from wire import Connection
 NOBODY = b"\7" * 16
 
 
-@pytest.fixture
-def wire(broker):
-    with Connection(broker.bootstrap) as connection:
-        yield connection
-
-
 def metadata(wire, topics, version=12, **more):
     """Metadata of these topics: names, ids, or {"Name": .., "TopicId": ..}; `None` is all."""
 

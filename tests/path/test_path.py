@@ -14,7 +14,6 @@ import time
 import brokers
 import metrics
 import pytest
-import stores
 
 PARTITIONS = 2
 LONGEST_LINE = 900_000
@@ -166,14 +165,8 @@ def test_whole_path_with_a_directory(pytestconfig, texts):
 
 
 @pytest.mark.timeout(1800)
-def test_whole_path_with_s3(pytestconfig, texts, monkeypatch):
-    for name, secret in stores.CREDENTIALS.items():
-        monkeypatch.setenv(name, secret)
-    s3 = stores.S3()
-    try:
-        whole_path(brokers.Thalweg(ring_settings(pytestconfig) | s3.settings("path")), texts)
-    finally:
-        s3.close()
+def test_whole_path_with_s3(pytestconfig, texts, s3):
+    whole_path(brokers.Thalweg(ring_settings(pytestconfig) | s3.settings("path")), texts)
 
 
 def metric(broker, name, **labels):

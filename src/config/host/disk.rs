@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Problem, of_setting};
-use crate::config::Config;
+use crate::{cluster::Cluster, config::Config};
 
 /// `statfs` types of file systems in memory.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -99,7 +99,7 @@ fn free_bytes(stat: &libc::statfs) -> u64 {
 
 /// Whether a broker that begins has room for its metadata, beside the log when that lies on the same file system.
 fn metadata(config: &Config) -> Option<Problem> {
-    if config.data_dir.join("metadata").exists() {
+    if Cluster::present(&config.data_dir) {
         return None;
     }
     let free = free_bytes(&file_system(&config.data_dir)?.1);
