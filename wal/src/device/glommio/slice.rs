@@ -14,11 +14,17 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use glommio::io::{DmaFile, OpenOptions};
 
 use crate::format::{BLOCK, SUPERBLOCKS};
+
+/// How often, and after what pause, a lock is asked for that nobody living seems to hold: 5 s in all.
+const LAST_BREATHS: u32 = 250;
+const LAST_BREATH: Duration = Duration::from_millis(20);
 
 /// How a write becomes durable (`wal.sync`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -194,9 +200,7 @@ impl Slice {
                 return Err(DeviceError::Flag { path: path.to_owned(), flag: name });
             }
         }
-        if !lock(file.as_raw_fd(), libc::F_WRLCK).map_err(io_error("lock", path))? {
-            return Err(in_use(path));
-        }
+        take(file.as_raw_fd(), path)?;
         let len = length(&file, path)?;
         Ok(Slice { file, len, is_file, locked: true })
     }
@@ -259,9 +263,7 @@ fn length(file: &DmaFile, path: &Path) -> Result<u64, DeviceError> {
 /// written is read without asking the device, so the answer would be yes where it is no, and every later read fails.
 fn settle_first_blocks(path: &Path) -> Result<(), DeviceError> {
     let file = fs::OpenOptions::new().read(true).write(true).open(path).map_err(io_error("open", path))?;
-    if !lock(file.as_raw_fd(), libc::F_WRLCK).map_err(io_error("lock", path))? {
-        return Err(in_use(path));
-    }
+    take(file.as_raw_fd(), path)?;
     let len = file.metadata().map_err(io_error("measure", path))?.len();
     for block in 0..SUPERBLOCKS.min(len / BLOCK) {
         let at = block * BLOCK;
@@ -280,8 +282,23 @@ pub(super) fn flags(fd: RawFd) -> io::Result<i32> {
     if set < 0 { Err(io::Error::last_os_error()) } else { Ok(set) }
 }
 
+/// Locks the slice for this open file. When somebody has it whom nobody can see, that may be a process that was killed: the kernel
+/// keeps its files until its last io_uring request is done, a moment after its death. So that is waited for.
+fn take(fd: RawFd, path: &Path) -> Result<(), DeviceError> {
+    for _ in 0..LAST_BREATHS {
+        if lock(fd, libc::F_WRLCK).map_err(io_error("lock", path))? {
+            return Ok(());
+        }
+        if !holders(path).is_empty() {
+            break;
+        }
+        thread::sleep(LAST_BREATH);
+    }
+    Err(in_use(path))
+}
+
 /// Sets the lock of this open file (OFD, of the whole file). `false` when another one has it.
-fn lock(fd: RawFd, kind: libc::c_int) -> io::Result<bool> {
+pub(super) fn lock(fd: RawFd, kind: libc::c_int) -> io::Result<bool> {
     // SAFETY: all zero is a valid `flock`.
     let mut request: libc::flock = unsafe { mem::zeroed() };
     request.l_type = kind as libc::c_short;
@@ -298,30 +315,33 @@ fn lock(fd: RawFd, kind: libc::c_int) -> io::Result<bool> {
 }
 
 fn in_use(path: &Path) -> DeviceError {
-    DeviceError::InUse { path: path.to_owned(), holder: holder(path) }
+    let holders = holders(path);
+    let holder = if holders.is_empty() { "a process of another user".to_owned() } else { holders.join(", ") };
+    DeviceError::InUse { path: path.to_owned(), holder }
 }
 
-/// The processes that have `path` open. A lock of an open file names no process, so look who has the file.
-fn holder(path: &Path) -> String {
-    let Ok(target) = fs::canonicalize(path) else { return "another process".to_owned() };
-    let has_open = |process: &Path| {
+/// Who else has `path` open. A lock of an open file names no process, so look who has the file.
+fn holders(path: &Path) -> Vec<String> {
+    let Ok(target) = fs::canonicalize(path) else { return Vec::new() };
+    let times_open = |process: &Path| {
         let fds = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-        fds.into_iter().any(|fd| fs::read_link(fd.path()).is_ok_and(|open| open == target))
+        fds.into_iter().filter(|fd| fs::read_link(fd.path()).is_ok_and(|open| open == target)).count()
     };
+    let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found: Vec<String> = processes
         .filter(|process| process.file_name().is_some_and(|name| name.as_bytes()[0].is_ascii_digit()))
-        .filter(|process| !process.ends_with(std::process::id().to_string()) && has_open(process))
+        // Who asks has it open once itself.
+        .filter(|process| times_open(process) > usize::from(process.ends_with(&own)))
         .map(|process| {
+            if process.ends_with(&own) {
+                return "another shard of this process".to_owned();
+            }
             let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
             let id = process.file_name().unwrap_or_default().to_string_lossy().into_owned();
             format!("process {id} ({})", name.trim())
         })
         .collect();
     found.sort();
-    if found.is_empty() {
-        "another shard of this process or a process of another user".to_owned()
-    } else {
-        found.join(", ")
-    }
+    found
 }

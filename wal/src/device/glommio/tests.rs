@@ -1,6 +1,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    os::fd::AsRawFd,
     path::PathBuf,
     rc::Rc,
 };
@@ -132,6 +133,31 @@ fn a_slice_has_one_owner_and_is_free_when_that_goes() {
         drop(first);
         GlommioDevice::open(&path, SliceOptions::default()).await.expect("free again");
     });
+}
+
+#[test]
+fn a_lock_that_a_killed_process_has_left_for_a_moment_is_waited_for() {
+    let dir = directory();
+    let path = slice(&dir, SliceOptions::default());
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).expect("opened");
+    assert!(super::slice::lock(file.as_raw_fd(), libc::F_WRLCK).expect("locked"));
+    // A mapping keeps the lock when the descriptor is gone, as requests under way do: no process is seen to have the file.
+    // SAFETY: the file is open and has more than a page; the mapping is not looked at.
+    let mapped =
+        unsafe { libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    assert_ne!(mapped, libc::MAP_FAILED);
+    drop(file);
+    let probe = std::fs::OpenOptions::new().read(true).write(true).open(&path).expect("opened");
+    assert!(!super::slice::lock(probe.as_raw_fd(), libc::F_WRLCK).expect("asked"), "the mapping holds it");
+    drop(probe);
+    let at = mapped as usize;
+    let dies = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        // SAFETY: this is the mapping made above, and nobody uses it.
+        assert_eq!(unsafe { libc::munmap(at as *mut libc::c_void, 4096) }, 0);
+    });
+    run(async { GlommioDevice::open(&path, SliceOptions::default()).await.map(drop).expect("free in the end") });
+    dies.join().expect("unmapped");
 }
 
 #[test]
