@@ -212,6 +212,7 @@ impl Shard {
         let ticking = Rc::new(Cell::new(true));
         self.start_ticking(ticking.clone());
         self.show_figures();
+        self.zero_ahead(false);
         loop {
             let (inbox, open) = (&self.ports.inbox, self.accepts_requests());
             let woken = first_message(&inbox.control, &self.events_in, open.then_some(&inbox.data)).await;
@@ -339,7 +340,7 @@ impl Shard {
                 if let Err(poisoned) = self.log.zeroed(result) {
                     self.poison(&poisoned.to_string());
                 }
-                self.zero_ahead();
+                self.zero_ahead(false);
             }
             Event::ReadRing(read) => self.read_ring(read),
             Event::LookUp(again) => self.look_up_again(again),
@@ -397,7 +398,7 @@ impl Shard {
 
     fn tick(&mut self) {
         self.time_out_appends();
-        self.zero_ahead();
+        self.zero_in_rest();
         self.confirm_last_group();
         self.run_janitor();
         self.show_figures();

@@ -54,8 +54,10 @@ impl Log {
         if !idle || !self.zeroing.wanted {
             return None;
         }
-        let ahead = self.head.lsn.0 + 2 * u64::from(self.config.max_group_bytes);
-        let start = self.zeroing.frontier.max(ahead);
+        // While groups are on their way, zeros at the head itself would only be overtaken or waited for.
+        let busy = self.open.is_some() || !self.in_flight.is_empty();
+        let lead = if busy { 2 * u64::from(self.config.max_group_bytes) } else { 0 };
+        let start = self.zeroing.frontier.max(self.head.lsn.0 + lead);
         let end = (start + round_up(u64::from(chunk_bytes.max(1)))).min(self.capacity_bytes());
         if start >= end {
             self.zeroing.wanted = false;

@@ -35,7 +35,10 @@ proptest! {
             let mut bytes = whole.clone();
             bytes[RING + cut..].fill(0);
             let recovered = reopen(&MemoryDevice::of_bytes(bytes));
-            let kept = group_at(&starts, cut);
+            let within = group_at(&starts, cut);
+            // The last bytes of a group may be zeros anyway.
+            let lost = whole[RING + cut..RING + starts[within + 1]].iter().any(|byte| *byte != 0);
+            let kept = within + usize::from(!lost);
             prop_assert_eq!(offsets(&recovered), (0..kept as i64).collect::<Vec<_>>(), "cut at {}", cut);
         }
     }

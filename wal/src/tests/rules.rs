@@ -260,10 +260,19 @@ fn zeros_stay_ahead_of_the_head_and_are_never_overtaken() {
     let device = slice(256);
     device.change(|bytes| bytes[(2 * BLOCK) as usize..].fill(0xee));
     let mut log = reopen(&device).log;
+    let zero = log.zero_ahead(8 << 10).expect("zeros");
+    assert_eq!(zero.at, log.device_offset(log.head()), "a resting log has them from the head on");
+    stage(&mut log, 0, &[1; 14_000]);
+    assert!(log.seal(Mono(0)).is_none(), "zeros are on their way to its place");
+    let (r, _) = block_on(device.write(zero.at, zero.buf));
+    log.zeroed(r).expect("fine");
+    let first = log.seal(Mono(0)).expect("free to go on");
     let zero = log.zero_ahead(64 << 10).expect("zeros");
     assert!(log.zero_ahead(64 << 10).is_none(), "one chunk at a time");
-    assert_eq!(zero.at, 2 * BLOCK + (32 << 10), "beyond two of the largest group");
-    let mut base = 0;
+    assert_eq!(zero.at, log.device_offset(log.head()) + (32 << 10), "beyond two of the largest group");
+    let id = carry(&device, first);
+    log.written(id, Ok(())).expect("fine");
+    let mut base = 1;
     loop {
         stage(&mut log, base, &[1; 14_000]);
         let Some(write) = log.seal(Mono(0)) else { break };
