@@ -7,7 +7,7 @@ use std::{collections::VecDeque, io, rc::Rc};
 
 use bytes::Bytes;
 use thalweg_record::Batch;
-use thalweg_wal::{Device, Log, Lsn};
+use thalweg_wal::{Device, Lsn, Ring};
 
 use crate::{event::Event, partition::RingEntry, read::count_read, runtime::Queue, shard::Shard};
 
@@ -56,13 +56,13 @@ pub(crate) struct Span {
 }
 
 /// Covers `batches` by as few reads as gaps, the span limit and the ring's end allow.
-pub(crate) fn spans(log: &Log, batches: &[RingEntry]) -> Vec<Span> {
+pub(crate) fn spans(ring: Ring, batches: &[RingEntry]) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for entry in batches {
         let end = entry.lsn.0 + u64::from(entry.size);
         if let Some(span) = spans.last_mut() {
             let (gap, len) = (entry.lsn.0 - (span.start.0 + span.len), end - span.start.0);
-            if gap <= GAP_BYTES && len <= SPAN_BYTES && len <= log.ring().until_end(span.start) {
+            if gap <= GAP_BYTES && len <= SPAN_BYTES && len <= ring.until_end(span.start) {
                 span.len = len;
                 span.batches.push(*entry);
                 continue;
@@ -76,7 +76,7 @@ pub(crate) fn spans(log: &Log, batches: &[RingEntry]) -> Vec<Span> {
 /// Reads the spans one after the other; one `Bytes` per batch, in order, each verified by its CRC.
 pub(crate) async fn read_spans(
     device: Rc<dyn Device>,
-    ring: thalweg_wal::Ring,
+    ring: Ring,
     spans: Vec<Span>,
 ) -> io::Result<Vec<(RingEntry, Bytes)>> {
     let mut batches = Vec::new();
@@ -122,7 +122,7 @@ impl Shard {
         self.ring_reads.in_flight += bytes;
         *self.reading.entry(lsn).or_default() += 1;
         let (device, ring) = (self.ports.device.clone(), self.log.ring());
-        let spans = spans(&self.log, &read.batches);
+        let spans = spans(ring, &read.batches);
         spans.iter().for_each(|span| self.ports.pace.spend(self.now, span.len));
         let (events, meters) = (self.events.clone(), self.ports.meters.clone());
         let task = async move {

@@ -42,6 +42,22 @@ impl TailCache {
         (to <= group.len()).then(|| group.slice(from..to))
     }
 
+    /// Whether [`TailCache::get`] has an answer.
+    pub fn holds(&self, lsn: Lsn, size: usize) -> bool {
+        let before = self.groups.partition_point(|(start, _)| *start <= lsn).checked_sub(1);
+        let group = before.and_then(|at| self.groups.get(at));
+        group.is_some_and(|(start, group)| lsn.0 - start.0 + size as u64 <= group.len() as u64)
+    }
+
+    /// What is in memory of `from..to`, pinned for a reader that takes its time: the same buffers, whatever the cache drops.
+    pub fn pin(&self, from: Lsn, to: Lsn) -> TailCache {
+        let first = self.groups.partition_point(|(start, _)| *start <= from).saturating_sub(1);
+        let end = self.groups.partition_point(|(start, _)| *start < to);
+        let groups: VecDeque<_> = self.groups.range(first.min(end)..end).cloned().collect();
+        let bytes = groups.iter().map(|(_, group)| group.len() as u64).sum();
+        TailCache { groups, bytes, limit_bytes: u64::MAX }
+    }
+
     /// The oldest LSN in memory; `None` when the cache is empty.
     pub fn floor(&self) -> Option<Lsn> {
         self.groups.front().map(|(start, _)| *start)
@@ -67,6 +83,22 @@ mod tests {
         assert_eq!(cache.get(Lsn(100), 8), None);
         assert_eq!(cache.get(Lsn(4096 + 100), 8).as_deref(), Some(&[1u8; 8][..]));
         assert_eq!(cache.get(Lsn(8192 + 4090), 8), None, "past the end of the last group");
+    }
+
+    #[test]
+    fn what_is_pinned_stays_when_the_cache_moves_on() {
+        let mut cache = TailCache::new(12_288);
+        for n in 0..3 {
+            cache.insert(Lsn(n * 4096), Bytes::from(vec![n as u8; 4096]));
+        }
+        let pinned = cache.pin(Lsn(4096 + 10), Lsn(8192));
+        assert_eq!((pinned.bytes(), pinned.floor()), (4096, Some(Lsn(4096))), "no more than was asked for");
+        cache.insert(Lsn(3 * 4096), Bytes::from(vec![3; 4096]));
+        cache.insert(Lsn(4 * 4096), Bytes::from(vec![4; 4096]));
+        assert_eq!(cache.get(Lsn(4096 + 100), 8), None);
+        assert_eq!(pinned.get(Lsn(4096 + 100), 8).as_deref(), Some(&[1u8; 8][..]));
+        assert!(pinned.holds(Lsn(8192 - 8), 8) && !pinned.holds(Lsn(8192 - 8), 9) && !pinned.holds(Lsn(4095), 1));
+        assert_eq!(cache.pin(Lsn(0), Lsn(0)).floor(), None);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use super::{BlockEntry, Footer, Properties, footer::Section};
 
 /// Pieces below this are copied together: a part each would cost more than the copy.
 const COPY_BELOW_BYTES: usize = 4 * 1024;
+/// What was copied together is a piece of at most about this size: to grow a larger one would copy it again and again.
+const COPIED_BYTES: usize = 1 << 20;
 
 /// Builds one object. Partitions arrive in ascending order, each one's batches in offset order, their heads stamped.
 /// Larger bodies are kept as slices of the buffer they came in, which therefore stays alive until the upload is done.
@@ -99,6 +101,9 @@ impl ObjectEncoder {
     fn append(&mut self, piece: Bytes) {
         if piece.len() < COPY_BELOW_BYTES {
             self.small.extend_from_slice(&piece);
+            if self.small.len() >= COPIED_BYTES {
+                self.flush_small();
+            }
         } else {
             self.flush_small();
             self.parts.push(piece);

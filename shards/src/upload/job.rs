@@ -20,8 +20,9 @@ use crate::{
     meta::{CommitOutcome, CommitRange, CommittedObject, MetaRequest, ObjectCommit, ObjectId},
     meters::ShardMeters,
     partition::RingEntry,
-    ring_read::{Span, read_spans},
+    ring_read::{read_spans, spans},
     store::StoreLane,
+    tail_cache::TailCache,
 };
 
 /// Batches encoded between two breaths.
@@ -34,6 +35,8 @@ pub(super) struct Job {
     pub identity: WriterIdentity,
     pub block_bytes: u32,
     pub objects: Vec<JobObject>,
+    /// What of them was in memory; the rest is read from the ring.
+    pub memory: TailCache,
     /// The upload before this one: its commits go first.
     pub before: Option<Receiver<bool>>,
     /// Told when this one's commits are in, or are not.
@@ -60,10 +63,8 @@ pub(super) struct JobPart {
     pub leader_epoch: LeaderEpoch,
     pub log_start: Offset,
     pub epochs: Vec<(LeaderEpoch, Offset)>,
-    /// The batches in order, with those that were in memory.
-    pub memory: Vec<(RingEntry, Option<Bytes>)>,
-    /// Where the others lie.
-    pub ring: Vec<Span>,
+    /// The batches in order.
+    pub batches: Vec<RingEntry>,
 }
 
 /// Runs an upload to its end.
@@ -109,7 +110,7 @@ async fn write(job: &Job, id: ObjectId, object: JobObject) -> Result<ObjectCommi
     let mut encoder = ObjectEncoder::new(id.0, job.block_bytes);
     let mut ranges = Vec::with_capacity(object.parts.len());
     for part in object.parts {
-        encode(job, &mut encoder, part.range.partition, part.memory, part.ring).await?;
+        encode(job, &mut encoder, part.range.partition, &part.batches).await?;
         ranges.push(part.range);
     }
     let EncodedObject { parts, size_bytes, .. } = encoder.finish(&properties);
@@ -121,16 +122,22 @@ async fn encode(
     job: &Job,
     encoder: &mut ObjectEncoder,
     partition: PartitionId,
-    memory: Vec<(RingEntry, Option<Bytes>)>,
-    ring: Vec<Span>,
+    batches: &[RingEntry],
 ) -> Result<(), UploadFailure> {
     // Not fatal: the ring may have moved on over a topic that was deleted meanwhile; planned anew, it is left out.
     let damaged = |e: &dyn std::fmt::Display| UploadFailure::Retry(format!("reading the WAL ring for an upload: {e}"));
-    let read = read_spans(job.device.clone(), job.ring, ring).await.map_err(|e| damaged(&e))?;
+    let mut missing = Vec::new();
+    for some in batches.chunks(BATCHES_PER_BREATH) {
+        missing.extend(some.iter().filter(|e| !job.memory.holds(e.lsn, e.size as usize)));
+        if batches.len() > BATCHES_PER_BREATH {
+            job.runtime.breathe().await;
+        }
+    }
+    let read = read_spans(job.device.clone(), job.ring, spans(job.ring, &missing)).await.map_err(|e| damaged(&e))?;
     let mut read: BTreeMap<Offset, Bytes> = read.into_iter().map(|(entry, bytes)| (entry.base, bytes)).collect();
-    for (n, (entry, bytes)) in memory.into_iter().enumerate() {
-        let bytes = bytes.or_else(|| read.remove(&entry.base)).ok_or_else(|| damaged(&"a batch is missing"))?;
-        encoder.push_whole(partition, bytes).map_err(|e| damaged(&e))?;
+    for (n, entry) in batches.iter().enumerate() {
+        let bytes = job.memory.get(entry.lsn, entry.size as usize).or_else(|| read.remove(&entry.base));
+        encoder.push_whole(partition, bytes.ok_or_else(|| damaged(&"a batch is missing"))?).map_err(|e| damaged(&e))?;
         if n % BATCHES_PER_BREATH == BATCHES_PER_BREATH - 1 {
             job.runtime.breathe().await;
         }

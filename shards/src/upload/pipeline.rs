@@ -12,7 +12,6 @@ use super::{
 use crate::{
     event::{Event, UploadFailure},
     meta::CommittedObject,
-    ring_read::spans,
     runtime::Queue,
     shard::Shard,
 };
@@ -103,6 +102,8 @@ impl Shard {
                 partition.upload_cursor = part.last().next();
             }
         }
+        let first = parts.iter().map(|p| p.batches[0].lsn).min().unwrap_or(to);
+        let memory = self.cache.pin(first, to);
         let objects = plan::objects(parts, self.config.upload.split_bytes);
         let objects = objects.into_iter().map(|parts| self.job_object(parts)).collect();
         let (committed, newest) = flume::bounded(1);
@@ -115,6 +116,7 @@ impl Shard {
             identity: self.config.identity.clone(),
             block_bytes: self.config.upload.block_bytes,
             objects,
+            memory,
             before: self.uploader.newest.replace(newest),
             committed,
             device: self.ports.device.clone(),
@@ -137,16 +139,13 @@ impl Shard {
     fn job_part(&self, part: plan::Part) -> Option<JobPart> {
         let partition = self.partitions.get(&part.id)?;
         let max_timestamp = part.batches.iter().map(|e| e.max_timestamp).max()?;
-        let missing: Vec<_> =
-            part.batches.iter().filter(|e| self.cache.get(e.lsn, e.size as usize).is_none()).copied().collect();
         Some(JobPart {
             range: partition.commit_range(part.base(), part.last(), part.bytes, max_timestamp),
             topic_name: partition.topic_name.clone(),
             leader_epoch: partition.epoch,
             log_start: partition.log_start,
             epochs: partition.epochs.entries().to_vec(),
-            memory: part.batches.iter().map(|e| (*e, self.cache.get(e.lsn, e.size as usize))).collect(),
-            ring: spans(&self.log, &missing),
+            batches: part.batches,
         })
     }
 
