@@ -11,6 +11,8 @@ mod log;
 mod object;
 #[path = "parts/sample.rs"]
 mod sample;
+#[path = "parts/shard.rs"]
+mod shard;
 #[path = "parts/turn.rs"]
 mod turn;
 #[path = "parts/validate.rs"]

@@ -6,9 +6,6 @@ use thalweg_shards::{batch::validate_records, msg::PartitionSettings};
 
 use crate::sample::{SHAPES, Shape};
 
-/// Kafka's defaults.
-pub const SETTINGS: PartitionSettings = PartitionSettings::KAFKA_DEFAULTS;
-
 fn now(batch: &Batch) -> Wall {
     Wall(batch.head.max_timestamp())
 }
@@ -25,7 +22,7 @@ fn crc(bencher: Bencher<'_, '_>, shape: Shape) {
 fn records(bencher: Bencher<'_, '_>, shape: Shape) {
     let mut batch = shape.batch();
     let now = now(&batch);
-    bencher
-        .counter(BytesCount::new(batch.size_bytes()))
-        .bench_local(|| validate_records(black_box(&mut batch), &SETTINGS, now).expect("its records are right"));
+    bencher.counter(BytesCount::new(batch.size_bytes())).bench_local(|| {
+        validate_records(black_box(&mut batch), &PartitionSettings::KAFKA_DEFAULTS, now).expect("its records are right")
+    });
 }

@@ -20,6 +20,7 @@ pub(super) fn measure(file: &Path, bytes: u64, pattern: Pattern, time: Duration)
         .arg(format!("--filename={}", file.display()))
         .args([format!("--size={bytes}"), format!("--bs={}", pattern.group_bytes)])
         .args([format!("--iodepth={}", pattern.in_flight), format!("--runtime={}ms", time.as_millis())])
+        .arg(format!("--thinktime={}ms", pattern.pause_ms))
         .arg(if pattern.sync == "dsync" { "--sync=dsync" } else { "--fdatasync=1" })
         .stdin(Stdio::null());
     let output = command.output().map_err(|e| format!("fio cannot be started: {e}"))?;

@@ -41,6 +41,9 @@ pub(super) struct Pattern {
     pub(super) group_bytes: u32,
     /// Writes under way at once.
     pub(super) in_flight: usize,
+    /// Rest after each write, in milliseconds: a file system has more to do for a write that comes alone (the file's time of change,
+    /// for one), and a device that sleeps answers later.
+    pub(super) pause_ms: u64,
 }
 
 const GROUPS: [u32; 3] = [4 << 10, 64 << 10, 1 << 20];
@@ -50,10 +53,20 @@ impl Pattern {
         let mut all = Vec::new();
         for sync in ["dsync", "fdatasync"] {
             for group_bytes in GROUPS {
-                all.extend([1, 2].map(|in_flight| Pattern { sync, group_bytes, in_flight }));
+                all.extend([1, 2].map(|in_flight| Pattern { sync, group_bytes, in_flight, pause_ms: 0 }));
             }
+            all.push(Pattern { sync, group_bytes: GROUPS[0], in_flight: 1, pause_ms: 10 });
         }
         all
+    }
+
+    fn name(self) -> String {
+        let pace = if self.pause_ms > 0 {
+            format!("{} ms between", self.pause_ms)
+        } else {
+            format!("{} in flight", self.in_flight)
+        };
+        format!("{}, {} KiB, {pace}", self.sync, self.group_bytes >> 10)
     }
 
     pub(super) fn wal_sync(self) -> WalSync {
@@ -149,13 +162,12 @@ fn header() -> String {
 }
 
 fn line(row: &Row) -> String {
-    let Pattern { sync, group_bytes, in_flight } = row.pattern;
     let three = |written: &Written| {
         format!("{:>13}{:>7.0}{:>7.0}", number(written.megabytes_per_s()), written.us(0.5), written.us(0.99))
     };
     format!(
         "{:28}{}{}{}{:>10}{:>10}",
-        format!("{sync}, {} KiB, {in_flight} in flight", group_bytes >> 10),
+        row.pattern.name(),
         three(&row.device),
         three(&row.log),
         three(&row.fio),
@@ -171,7 +183,7 @@ mod tests {
     #[test]
     fn every_pattern_is_there_once() {
         let all = Pattern::all();
-        assert_eq!(all.len(), 12);
+        assert_eq!(all.len(), 14);
         assert!(all.iter().all(|one| all.iter().filter(|other| *other == one).count() == 1));
     }
 
@@ -183,7 +195,7 @@ mod tests {
             latency: Latency::from_counts(vec![(us, 10)]),
             sync_latency: None,
         };
-        let pattern = Pattern { sync: "dsync", group_bytes: 4096, in_flight: 1 };
+        let pattern = Pattern { sync: "dsync", group_bytes: 4096, in_flight: 1, pause_ms: 0 };
         let row = Row {
             pattern,
             device: written(50_000_000, 90),

@@ -59,6 +59,7 @@ pub(super) fn device(path: &Path, pattern: Pattern, time: Duration) -> Result<Wr
             record(&mut latency, done.took);
             bytes += u64::from(pattern.group_bytes);
             spare.push(done.buf);
+            rest(&runtime, pattern).await;
         }
         Ok(written(runtime.mono().since(began), bytes, &latency))
     })
@@ -86,6 +87,12 @@ pub(super) fn log(path: &Path, pattern: Pattern, time: Duration) -> Result<Writt
     })
 }
 
+async fn rest(runtime: &Rc<dyn Runtime>, pattern: Pattern) {
+    if pattern.pause_ms > 0 {
+        runtime.sleep_until(runtime.mono().plus(Duration::from_millis(pattern.pause_ms))).await;
+    }
+}
+
 struct LogLoad {
     log: Log,
     writes: Writes,
@@ -108,6 +115,7 @@ impl LogLoad {
                     self.log.written(id, Ok(())).map_err(|e| e.to_string())?;
                     record(&mut self.latency, done.took);
                     self.bytes += done.buf.len() as u64;
+                    rest(runtime, pattern).await;
                     // In the broker a trim follows an upload; here one quarter of the ring stands for it.
                     if self.log.used_bytes() * 4 > self.log.capacity_bytes() {
                         let write = self.log.trim(self.log.durable());

@@ -105,6 +105,42 @@ fn records_are_slices_of_the_frame() {
     assert!(span.contains(&append.batches[0].1.body.as_ptr()), "no copy was made");
 }
 
+/// Allocations from the frame to the answer, with as many partitions as said, whose batches have bodies of `size` bytes.
+fn allocations(partitions: i32, size: usize) -> u64 {
+    let broker = FakeBroker::new(1, &[("t", 16)]);
+    let records = |_| {
+        let mut head = head();
+        head.set_batch_length((HEAD_LEN - 12 + size) as i32);
+        head.set_last_offset_delta(599);
+        head.set_record_count(600);
+        Bytes::from([&head.0[..], &vec![0; size]].concat())
+    };
+    let parts = (0..partitions).map(|index| (index, records(index))).collect();
+    let mut frame = BytesMut::new();
+    let asked = request(vec![topic("t", parts)]);
+    kafka_protocol::protocol::Encodable::encode(&asked, &mut frame, 9).expect("encodable");
+    let frame = frame.freeze();
+    let measured = (0..20).map(|_| {
+        let produce = || {
+            let asked = broker.ask_bytes(&API, 9, frame.clone());
+            let append = append(&broker, 0);
+            let results = append.batches.iter().map(|_| at(1)).collect();
+            append.reply.send(Reply::Append { results, throttle: Duration::ZERO });
+            assert!(broker.outcome(asked).is_ok());
+        };
+        allocation_counter::measure(produce).count_total
+    });
+    measured.min().expect("twenty of them")
+}
+
+#[test]
+fn a_produce_allocates_by_the_request_and_by_the_partition_never_by_the_record() {
+    let (lone, large) = (allocations(1, 600), allocations(1, 60_000));
+    assert_eq!(lone, large, "600 records of one byte or of a hundred");
+    let each = (allocations(16, 600) - lone).div_ceil(15);
+    assert!(lone <= 35 && each <= 2, "{lone} for a request of one partition, {each} for each further one");
+}
+
 #[test]
 fn batches_that_the_wire_shows_to_be_wrong_are_refused() {
     let wrong: [(&str, Bytes, i16); 10] = [
