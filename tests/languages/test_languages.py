@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+import warnings
 
 import batches
 import confluent_kafka as ck
@@ -55,6 +56,9 @@ def run(client, scenario, broker):
     command = [*client.command, scenario, broker.bootstrap, client.label, str(EPOCH_MS), ",".join(client.codecs)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     said = f"{done.stdout[-2000:]}\n{done.stderr[:2000]}\n...\n{done.stderr[-4000:]}"
+    # What a program had to work around stands in the summary of the run.
+    for note in [line for line in done.stderr.splitlines() if line.startswith("NOTE: ")]:
+        warnings.warn(f"{client.label}, {scenario}: {note}", stacklevel=1)
     assert done.returncode == 0, said
     lines = done.stdout.splitlines()
     assert lines, said

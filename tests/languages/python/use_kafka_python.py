@@ -1,5 +1,6 @@
 """kafka-python, 2.0 and 3."""
 
+import sys
 import threading
 import time
 
@@ -145,20 +146,39 @@ def idempotence(bootstrap, prefix, _epoch_ms):
     return {"placed": [[offset for p, offset in placed if p == partition] for partition in range(3)]}
 
 
+def lost_join(client):
+    """Whether the client has a SyncGroup's answer without an error, and will never take it: lost_join.py says why.
+
+    Nothing that the broker does or fails to do looks like it: the join succeeded, and the client sees no need to join.
+    """
+    coordinator = client._coordinator
+    task = getattr(coordinator, "_join_task", None)
+    return task is not None and task.is_done and task.succeeded() and not coordinator.need_rejoin()
+
+
 class Member(threading.Thread):
     """A member of a group; its consumer blocks while the group joins, so each has a thread."""
 
     def __init__(self, bootstrap, topic, values):
         super().__init__(daemon=True)
-        self.client = consumer(bootstrap, topic)
-        self.client.subscribe([topic])
+        self.bootstrap, self.topic = bootstrap, topic
         self.values, self.leaving, self.owned = values, False, []
+        self.client = self.subscribed()
         self.start()
+
+    def subscribed(self):
+        client = consumer(self.bootstrap, self.topic)
+        client.subscribe([self.topic])
+        return client
 
     def run(self):
         while not self.leaving:
             for records in self.client.poll(100).values():
                 self.values.update(record.value for record in records)
+            if lost_join(self.client):
+                print("NOTE: kafka-python lost a join that was answered; the member begins again", file=sys.stderr)
+                self.client.close()
+                self.client = self.subscribed()
             self.owned = sorted(p.partition for p in self.client.assignment())
         self.client.commit()
         self.client.close()
