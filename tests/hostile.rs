@@ -36,7 +36,7 @@ fn every_key_and_version_cut_flipped_and_with_absurd_lengths() {
     let attacked = Attacked::start();
     let id = attacked.create(requests::TOPIC, requests::PARTITIONS, &[]);
     let offered = attacked.offered();
-    assert!(offered.len() >= 27, "{} keys are offered", offered.len());
+    assert!(offered.len() >= 42, "{} keys are offered", offered.len());
     let pulse = attacked.pulse();
     let address = attacked.broker.kafka[0];
     let attack = |(key, min, max): (i16, i16, i16)| {

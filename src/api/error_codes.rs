@@ -1,12 +1,16 @@
 //! Where each answer holds its error codes: one table, by which they are counted when an answer is encoded.
 
 use kafka_protocol::messages::{
-    AlterConfigsResponse, ApiVersionsResponse, CreatePartitionsResponse, CreateTopicsResponse, DeleteGroupsResponse,
-    DeleteRecordsResponse, DeleteTopicsResponse, DescribeClusterResponse, DescribeConfigsResponse,
-    DescribeGroupsResponse, DescribeTopicPartitionsResponse, FindCoordinatorResponse, HeartbeatResponse,
-    IncrementalAlterConfigsResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListGroupsResponse,
-    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchResponse,
-    OffsetForLeaderEpochResponse, ProduceResponse, SyncGroupResponse,
+    AlterConfigsResponse, AlterPartitionReassignmentsResponse, AlterReplicaLogDirsResponse, ApiVersionsResponse,
+    CreateAclsResponse, CreatePartitionsResponse, CreateTopicsResponse, DeleteAclsResponse, DeleteGroupsResponse,
+    DeleteRecordsResponse, DeleteTopicsResponse, DescribeAclsResponse, DescribeClientQuotasResponse,
+    DescribeClusterResponse, DescribeConfigsResponse, DescribeGroupsResponse, DescribeLogDirsResponse,
+    DescribeQuorumResponse, DescribeTopicPartitionsResponse, DescribeTransactionsResponse,
+    DescribeUserScramCredentialsResponse, ElectLeadersResponse, FindCoordinatorResponse, HeartbeatResponse,
+    IncrementalAlterConfigsResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse,
+    ListConfigResourcesResponse, ListGroupsResponse, ListOffsetsResponse, ListPartitionReassignmentsResponse,
+    ListTransactionsResponse, MetadataResponse, OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchResponse,
+    OffsetForLeaderEpochResponse, ProduceResponse, SyncGroupResponse, UnregisterBrokerResponse,
 };
 
 use super::errors::NONE;
@@ -86,13 +90,28 @@ error_codes! {
     DeleteRecordsResponse: [topics partitions];
     InitProducerIdResponse: [];
     OffsetForLeaderEpochResponse: [topics partitions];
+    DescribeAclsResponse: [];
+    CreateAclsResponse: [results];
+    DeleteAclsResponse: [filter_results];
     DescribeConfigsResponse: [results];
     AlterConfigsResponse: [responses];
+    AlterReplicaLogDirsResponse: [results partitions];
+    DescribeLogDirsResponse: [] [results];
     CreatePartitionsResponse: [results];
     DeleteGroupsResponse: [results];
+    ElectLeadersResponse: [] [replica_election_results partition_result];
     IncrementalAlterConfigsResponse: [responses];
+    AlterPartitionReassignmentsResponse: [] [responses partitions];
+    ListPartitionReassignmentsResponse: [];
     OffsetDeleteResponse: [] [topics partitions];
+    DescribeClientQuotasResponse: [];
+    DescribeUserScramCredentialsResponse: [] [results];
+    DescribeQuorumResponse: [] [topics partitions];
     DescribeClusterResponse: [];
+    UnregisterBrokerResponse: [];
+    DescribeTransactionsResponse: [transaction_states];
+    ListTransactionsResponse: [];
+    ListConfigResourcesResponse: [];
     DescribeTopicPartitionsResponse: [topics] [topics partitions];
 }
 

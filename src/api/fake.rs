@@ -82,6 +82,7 @@ pub fn snapshot(revision: u64, shards: u16, topics: &[(&str, i32)]) -> Arc<Clust
         revision,
         cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
         broker: BrokerView { node: NodeId(1), host: "default.example".into(), port: 1, rack: Some("a".into()) },
+        leader_epoch: LeaderEpoch(2),
         shards,
         topics: views.iter().map(|view| (Arc::clone(&view.name), Arc::clone(view))).collect(),
         topics_by_id: views.into_iter().map(|view| (view.id, view)).collect(),

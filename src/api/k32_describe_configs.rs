@@ -29,6 +29,12 @@ const FLEXIBLE: i16 = 4;
 pub(super) const TOPIC: i8 = 2;
 /// Kafka's type of a broker as a resource.
 pub(super) const BROKER: i8 = 4;
+/// Likewise of a broker's loggers.
+pub(super) const BROKER_LOGGER: i8 = 8;
+/// Likewise of a subscription of client metrics (KIP-714).
+pub(super) const CLIENT_METRICS: i8 = 16;
+/// Likewise of a group (KIP-848).
+pub(super) const GROUP: i8 = 32;
 
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {

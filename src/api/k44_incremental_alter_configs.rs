@@ -75,6 +75,8 @@ pub(super) async fn alter(
             return Ok(Err((unknown(name), format!("The topic '{}' does not exist.", name.escape_default()))));
         }
         TOPIC => {}
+        // The tool that reassigns partitions clears its throttles, which no broker here has.
+        BROKER if is_here(call, name) && ops.iter().all(|op| clears_nothing(call, op)) => return Ok(Ok(())),
         BROKER => {
             let why = "Settings of this broker are read when it starts: change its configuration file.";
             return Ok(Err((ResponseError::InvalidRequest, why.to_owned())));
@@ -86,6 +88,16 @@ pub(super) async fn alter(
         control::ask(&call.edge, |reply| ControlRequest::AlterTopicConfigs { topic, ops, validate_only, reply })
             .await?;
     Ok(result.map_err(|error| (error.to_kafka(), error.to_string())))
+}
+
+/// Whether a resource of type broker is this one, or all of them.
+fn is_here(call: &Call, name: &str) -> bool {
+    name.is_empty() || name == call.edge.snapshot().broker.node.to_string()
+}
+
+/// Whether `op` takes away a setting that this broker does not have, and so changes nothing.
+fn clears_nothing(call: &Call, op: &ConfigOp) -> bool {
+    matches!(op, ConfigOp::Delete(name) if call.edge.config.entry(name).is_none())
 }
 
 fn ops(resource: &AlterConfigsResource) -> Result<Vec<ConfigOp>, Refusal> {
@@ -179,6 +191,27 @@ mod tests {
         ]);
         let answer: IncrementalAlterConfigsResponse = broker.finish(broker.ask(&API, 0, &request));
         assert_eq!(answer.responses.iter().map(|r| r.error_code).collect::<Vec<_>>(), [3, 42, 42, 42, 42, 42, 42]);
+        assert!(broker.control.is_empty());
+    }
+
+    #[test]
+    fn what_a_broker_does_not_have_can_be_taken_from_it() {
+        let broker = FakeBroker::new(1, &[]);
+        let clear = |name| config(name, 1, None);
+        let throttles = vec![clear("leader.replication.throttled.rate"), clear("follower.replication.throttled.rate")];
+        for (name, configs, code) in [
+            ("1", throttles.clone(), 0),
+            ("", throttles.clone(), 0),
+            ("1", Vec::new(), 0),
+            ("2", throttles.clone(), 42),
+            ("1", [throttles.clone(), vec![clear("num.partitions")]].concat(), 42),
+            ("1", vec![config("leader.replication.throttled.rate", 0, Some("5"))], 42),
+        ] {
+            let resources = vec![resource(BROKER, name, configs.clone())];
+            let request = IncrementalAlterConfigsRequest::default().with_resources(resources);
+            let answer: IncrementalAlterConfigsResponse = broker.finish(broker.ask(&API, 1, &request));
+            assert_eq!(answer.responses[0].error_code, code, "{name:?} {configs:?}");
+        }
         assert!(broker.control.is_empty());
     }
 }

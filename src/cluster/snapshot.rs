@@ -16,6 +16,8 @@ pub struct ClusterSnapshot {
     pub cluster_id: Arc<str>,
     /// This broker.
     pub broker: BrokerView,
+    /// Leader epoch of all that it serves.
+    pub leader_epoch: LeaderEpoch,
     /// Number of shards of this broker.
     pub shards: u16,
     /// Topics by name, ordered.

@@ -74,6 +74,7 @@ impl Views {
             revision,
             cluster_id: self.cluster_id.clone(),
             broker: self.broker.clone(),
+            leader_epoch: self.leader_epoch,
             shards: self.shards,
             topics: self.topics.clone(),
             topics_by_id: self.topics_by_id.clone(),

@@ -89,6 +89,21 @@ fn plausible(key: ApiKey, version: i16, id: Uuid) -> Option<Bytes> {
         ApiKey::OffsetDelete => encoded(&offset_delete(), v),
         ApiKey::DescribeCluster => encoded(&describe_cluster(v), v),
         ApiKey::DescribeTopicPartitions => encoded(&describe_topic_partitions(), v),
+        ApiKey::DescribeAcls => encoded(&describe_acls(), v),
+        ApiKey::CreateAcls => encoded(&create_acls(), v),
+        ApiKey::DeleteAcls => encoded(&delete_acls(), v),
+        ApiKey::AlterReplicaLogDirs => encoded(&alter_replica_log_dirs(), v),
+        ApiKey::DescribeLogDirs => encoded(&describe_log_dirs(), v),
+        ApiKey::ElectLeaders => encoded(&elect_leaders(v), v),
+        ApiKey::AlterPartitionReassignments => encoded(&alter_partition_reassignments(v), v),
+        ApiKey::ListPartitionReassignments => encoded(&list_partition_reassignments(), v),
+        ApiKey::DescribeClientQuotas => encoded(&describe_client_quotas(), v),
+        ApiKey::DescribeUserScramCredentials => encoded(&describe_user_scram_credentials(), v),
+        ApiKey::DescribeQuorum => encoded(&describe_quorum(), v),
+        ApiKey::UnregisterBroker => encoded(&UnregisterBrokerRequest::default().with_broker_id(BrokerId(9)), v),
+        ApiKey::DescribeTransactions => encoded(&describe_transactions(), v),
+        ApiKey::ListTransactions => encoded(&list_transactions(v), v),
+        ApiKey::ListConfigResources => encoded(&list_config_resources(v), v),
         _ => return None,
     })
 }
@@ -335,4 +350,95 @@ fn describe_topic_partitions() -> DescribeTopicPartitionsRequest {
         .with_topics(vec![topic(TOPIC), topic("none")])
         .with_response_partition_limit(3)
         .with_cursor(Some(cursor))
+}
+
+fn describe_acls() -> DescribeAclsRequest {
+    let request = DescribeAclsRequest::default().with_resource_type_filter(2).with_pattern_type_filter(3);
+    let request = request.with_resource_name_filter(Some(text(TOPIC))).with_principal_filter(Some(text("User:anyone")));
+    request.with_host_filter(Some(text("*"))).with_operation(2).with_permission_type(3)
+}
+
+fn create_acls() -> CreateAclsRequest {
+    use create_acls_request::AclCreation;
+    let rule =
+        AclCreation::default().with_resource_type(2).with_resource_name(text(TOPIC)).with_resource_pattern_type(3);
+    let rule = rule.with_principal(text("User:anyone")).with_host(text("*")).with_operation(2).with_permission_type(3);
+    CreateAclsRequest::default().with_creations(vec![rule.clone(), rule])
+}
+
+fn delete_acls() -> DeleteAclsRequest {
+    use delete_acls_request::DeleteAclsFilter;
+    let filter = DeleteAclsFilter::default().with_resource_type_filter(2).with_pattern_type_filter(1);
+    let filter = filter.with_resource_name_filter(Some(text(TOPIC))).with_host_filter(Some(text("*")));
+    DeleteAclsRequest::default().with_filters(vec![filter.clone().with_principal_filter(None), filter])
+}
+
+fn alter_replica_log_dirs() -> AlterReplicaLogDirsRequest {
+    use alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
+    let topic = AlterReplicaLogDirTopic::default().with_name(name(TOPIC)).with_partitions(vec![0, 1]);
+    let dir = AlterReplicaLogDir::default().with_path(text("/elsewhere")).with_topics(vec![topic]);
+    AlterReplicaLogDirsRequest::default().with_dirs(vec![dir.clone(), dir])
+}
+
+fn describe_log_dirs() -> DescribeLogDirsRequest {
+    use describe_log_dirs_request::DescribableLogDirTopic;
+    let topic = |topic| DescribableLogDirTopic::default().with_topic(name(topic)).with_partitions(vec![0, 3, 9]);
+    DescribeLogDirsRequest::default().with_topics(Some(vec![topic(TOPIC), topic("never.created")]))
+}
+
+fn elect_leaders(v: i16) -> ElectLeadersRequest {
+    use elect_leaders_request::TopicPartitions;
+    let topic = TopicPartitions::default().with_topic(name(TOPIC)).with_partitions(vec![0, 1]);
+    let request = ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic])).with_timeout_ms(1000);
+    if v >= 1 { request.with_election_type(1) } else { request }
+}
+
+fn alter_partition_reassignments(v: i16) -> AlterPartitionReassignmentsRequest {
+    use alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+    let part = |index, replicas| ReassignablePartition::default().with_partition_index(index).with_replicas(replicas);
+    let parts = vec![part(0, Some(vec![BrokerId(1), BrokerId(2)])), part(1, None)];
+    let topic = ReassignableTopic::default().with_name(name(TOPIC)).with_partitions(parts);
+    let request = AlterPartitionReassignmentsRequest::default().with_timeout_ms(1000).with_topics(vec![topic]);
+    if v >= 1 { request.with_allow_replication_factor_change(false) } else { request }
+}
+
+fn list_partition_reassignments() -> ListPartitionReassignmentsRequest {
+    use list_partition_reassignments_request::ListPartitionReassignmentsTopics;
+    let topic = ListPartitionReassignmentsTopics::default().with_name(name(TOPIC)).with_partition_indexes(vec![0, 1]);
+    ListPartitionReassignmentsRequest::default().with_topics(Some(vec![topic])).with_timeout_ms(1000)
+}
+
+fn describe_client_quotas() -> DescribeClientQuotasRequest {
+    use describe_client_quotas_request::ComponentData;
+    let user = ComponentData::default().with_entity_type(text("user")).with_match(Some(text("anyone")));
+    let client = ComponentData::default().with_entity_type(text("client-id")).with_match_type(2).with_match(None);
+    DescribeClientQuotasRequest::default().with_components(vec![user, client]).with_strict(true)
+}
+
+fn describe_user_scram_credentials() -> DescribeUserScramCredentialsRequest {
+    use describe_user_scram_credentials_request::UserName;
+    let user = |name| UserName::default().with_name(text(name));
+    DescribeUserScramCredentialsRequest::default().with_users(Some(vec![user("anyone"), user("anyone"), user("b")]))
+}
+
+fn describe_quorum() -> DescribeQuorumRequest {
+    use describe_quorum_request::{PartitionData, TopicData};
+    let topic = TopicData::default().with_topic_name(name("__cluster_metadata"));
+    DescribeQuorumRequest::default().with_topics(vec![topic.with_partitions(vec![PartitionData::default()])])
+}
+
+fn describe_transactions() -> DescribeTransactionsRequest {
+    let ids = ["one", "two"].map(|id| TransactionalId(text(id)));
+    DescribeTransactionsRequest::default().with_transactional_ids(ids.to_vec())
+}
+
+fn list_transactions(v: i16) -> ListTransactionsRequest {
+    let request = ListTransactionsRequest::default().with_state_filters(vec![text("Ongoing"), text("strange")]);
+    let request = request.with_producer_id_filters(vec![ProducerId(1), ProducerId(2)]);
+    if v >= 1 { request.with_duration_filter(10) } else { request }
+}
+
+fn list_config_resources(v: i16) -> ListConfigResourcesRequest {
+    let request = ListConfigResourcesRequest::default();
+    if v >= 1 { request.with_resource_types(vec![2, 4, 8, 16, 32]) } else { request }
 }

@@ -78,10 +78,32 @@ fn forbidden(dir: &Path, user: u32, error: &io::Error) -> String {
     format!("user {user} may not write to {dir} ({error}): run `chown {user} {dir}`, or choose another directory")
 }
 
+/// How large a file system is, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Room {
+    /// All of it.
+    pub total_bytes: i64,
+    /// What this process may still use.
+    pub usable_bytes: i64,
+}
+
+/// The room of the file system under a directory that exists. The kernel has the figures at hand: no disk is waited for.
+pub(crate) fn room(dir: &Path) -> Option<Room> {
+    let stat = statfs(dir)?;
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let total = stat.f_blocks.saturating_mul(stat.f_bsize.unsigned_abs());
+    Some(Room { total_bytes: bytes(total), usable_bytes: bytes(free_bytes(&stat)) })
+}
+
 /// The file system under a directory, or under the place where it will be.
 fn file_system(dir: &Path) -> Option<(PathBuf, libc::statfs)> {
     let near = existing(dir).ok()?;
-    let path = c_path(&near).ok()?;
+    let stat = statfs(&near)?;
+    Some((near, stat))
+}
+
+fn statfs(dir: &Path) -> Option<libc::statfs> {
+    let path = c_path(dir).ok()?;
     // SAFETY: statfs is plain data, for which zeroes are valid; `path` and `stat` outlive the call.
     let stat = unsafe {
         let mut stat: libc::statfs = std::mem::zeroed();
@@ -90,7 +112,7 @@ fn file_system(dir: &Path) -> Option<(PathBuf, libc::statfs)> {
         }
         stat
     };
-    Some((near, stat))
+    Some(stat)
 }
 
 fn free_bytes(stat: &libc::statfs) -> u64 {

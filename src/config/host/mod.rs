@@ -6,6 +6,7 @@ mod disk;
 mod kernel;
 mod network;
 
+pub(crate) use disk::room;
 pub(crate) use network::refusal;
 
 use super::{

@@ -102,13 +102,40 @@ pub(super) static SHAPES: &[Shape] = &[
     shape(21, 2, DELETE_RECORDS),
     shape(22, 2, &[always(Str), always(I32), since(3, I64), since(3, I16)]),
     shape(23, 4, OFFSET_FOR_LEADER_EPOCH),
+    shape(29, 2, ACL_FILTER),
+    shape(
+        30,
+        2,
+        &[always(Structs(&[always(I8), always(Str), always(I8), always(Str), always(Str), always(I8), always(I8)]))],
+    ),
+    shape(31, 2, &[always(Structs(ACL_FILTER))]),
     shape(32, 4, DESCRIBE_CONFIGS),
     shape(33, 2, ALTER_CONFIGS),
+    shape(34, 2, &[always(Structs(&[always(Str), always(Structs(TOPIC_AND_INDEXES))]))]),
+    shape(35, 2, &[always(Structs(TOPIC_AND_INDEXES))]),
     shape(37, 2, CREATE_PARTITIONS),
     shape(42, 2, &[always(List(&Str))]),
+    shape(43, 2, &[since(1, I8), always(Structs(TOPIC_AND_INDEXES)), always(I32)]),
     shape(44, 1, INCREMENTAL_ALTER_CONFIGS),
+    shape(
+        45,
+        0,
+        &[
+            always(I32),
+            since(1, BOOL),
+            always(Structs(&[always(Str), always(Structs(&[always(I32), always(List(&I32))]))])),
+        ],
+    ),
+    shape(46, 0, &[always(I32), always(Structs(TOPIC_AND_INDEXES))]),
     shape(47, NEVER, &[always(Str), always(Structs(&[always(Str), always(Structs(&[always(I32)]))]))]),
+    shape(48, 1, &[always(Structs(&[always(Str), always(I8), always(Str)])), always(BOOL)]),
+    shape(50, 0, &[always(Structs(&[always(Str)]))]),
+    shape(55, 0, &[always(Structs(&[always(Str), always(Structs(&[always(I32)]))]))]),
     shape(60, 0, &[always(BOOL), since(1, I8), since(2, BOOL)]),
+    shape(64, 0, &[always(I32)]),
+    shape(65, 0, &[always(List(&Str))]),
+    shape(66, 0, &[always(List(&Str)), always(List(&I64)), since(1, I64), since(2, Str)]),
+    shape(74, 0, &[since(1, List(&I8))]),
     shape(75, 0, &[always(Structs(&[always(Str)])), always(I32), always(Optional(&[always(Str), always(I32)]))]),
 ];
 
@@ -165,6 +192,8 @@ const OFFSET_COMMIT: &[Field] = &[
 ];
 
 const TOPIC_AND_INDEXES: &[Field] = &[always(Str), always(List(&I32))];
+
+const ACL_FILTER: &[Field] = &[always(I8), always(Str), always(I8), always(Str), always(Str), always(I8), always(I8)];
 
 const OFFSET_FETCH: &[Field] = &[
     until(7, Str),

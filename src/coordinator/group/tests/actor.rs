@@ -30,7 +30,15 @@ struct Core {
 fn snapshot() -> Arc<ClusterSnapshot> {
     let broker = BrokerView { node: thalweg_record::NodeId(1), host: "h".into(), port: 1, rack: None };
     let (cluster_id, topics, topics_by_id) = ("c".into(), BTreeMap::new(), BTreeMap::new());
-    Arc::new(ClusterSnapshot { revision: 1, cluster_id, broker, shards: 1, topics, topics_by_id })
+    Arc::new(ClusterSnapshot {
+        revision: 1,
+        cluster_id,
+        broker,
+        leader_epoch: LeaderEpoch(0),
+        shards: 1,
+        topics,
+        topics_by_id,
+    })
 }
 
 impl Core {

@@ -1,0 +1,90 @@
+//! ElectLeaders (k43, KIP-183, KIP-460): each partition has one replica, which leads it: no election is ever needed (84).
+//!
+//! As in Kafka, null asks for all partitions; each topic is told, and of its partitions those that had an election: none.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::{
+    ResponseError,
+    messages::{
+        ApiKey, ElectLeadersRequest, ElectLeadersResponse, TopicName,
+        elect_leaders_request::TopicPartitions,
+        elect_leaders_response::{PartitionResult, ReplicaElectionResult},
+    },
+    protocol::StrBytes,
+};
+
+use super::{Api, Call, Handled, gather, message};
+use crate::cluster::ClusterSnapshot;
+
+/// How k43 is served.
+pub const API: Api = Api::asking(ApiKey::ElectLeaders, 0, 2, handle);
+
+/// Election types of the request: preferred, unclean.
+const TYPES: std::ops::RangeInclusive<i8> = 0..=1;
+
+fn handle(call: Call, body: Bytes) -> Handled {
+    Box::pin(async move {
+        let request: ElectLeadersRequest = call.decode(body)?;
+        let answer = ElectLeadersResponse::default();
+        if call.version >= 1 && !TYPES.contains(&request.election_type) {
+            return call.respond(&answer.with_error_code(ResponseError::InvalidRequest.code()));
+        }
+        let snapshot = call.edge.snapshot();
+        let results = match request.topic_partitions {
+            None => {
+                let quiet = |name: &Arc<str>| TopicName(StrBytes::from_string(name.to_string()));
+                snapshot.topics.keys().map(|name| ReplicaElectionResult::default().with_topic(quiet(name))).collect()
+            }
+            Some(topics) => topics.into_iter().map(|topic| outcomes(&snapshot, topic)).collect(),
+        };
+        call.respond(&answer.with_replica_election_results(results))
+    })
+}
+
+fn outcomes(snapshot: &ClusterSnapshot, asked: TopicPartitions) -> ReplicaElectionResult {
+    let results = asked.partitions.iter().map(|index| outcome(snapshot, &asked.topic, *index)).collect();
+    ReplicaElectionResult::default().with_topic(asked.topic).with_partition_result(results)
+}
+
+fn outcome(snapshot: &ClusterSnapshot, topic: &str, index: i32) -> PartitionResult {
+    let (error, why) = match gather::locate(snapshot, topic, index) {
+        Ok(_) => (
+            ResponseError::ElectionNotNeeded,
+            StrBytes::from_static_str("Leader election not needed for topic partition."),
+        ),
+        Err(error) => (error, message(&format!("No such partition as {topic}-{index}"))),
+    };
+    PartitionResult::default().with_partition_id(index).with_error_code(error.code()).with_error_message(Some(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fake::{FakeBroker, topic_name};
+
+    #[test]
+    fn no_partition_needs_an_election() {
+        let fake = FakeBroker::new(1, &[("logs", 2)]);
+        let topic = |name, parts: &[i32]| {
+            TopicPartitions::default().with_topic(topic_name(name)).with_partitions(parts.to_vec())
+        };
+        for version in 0..=2 {
+            let request = ElectLeadersRequest::default()
+                .with_topic_partitions(Some(vec![topic("logs", &[1, 2]), topic("nope", &[0])]));
+            let answer: ElectLeadersResponse = fake.finish(fake.ask(&API, version, &request));
+            let parts = answer.replica_election_results.iter().flat_map(|topic| &topic.partition_result);
+            let codes: Vec<(i32, i16)> = parts.map(|part| (part.partition_id, part.error_code)).collect();
+            assert_eq!((answer.error_code, codes), (0, vec![(1, 84), (2, 3), (0, 3)]), "version {version}");
+            let all = ElectLeadersRequest::default().with_topic_partitions(None);
+            let answer: ElectLeadersResponse = fake.finish(fake.ask(&API, version, &all));
+            let told: Vec<_> =
+                answer.replica_election_results.iter().map(|t| (t.topic.as_str(), t.partition_result.len())).collect();
+            assert_eq!((answer.error_code, told), (0, vec![("logs", 0)]), "version {version}");
+        }
+        let strange = ElectLeadersRequest::default().with_election_type(2);
+        let answer: ElectLeadersResponse = fake.finish(fake.ask(&API, 2, &strange));
+        assert_eq!(answer.error_code, 42);
+    }
+}
