@@ -99,7 +99,9 @@ def compare(suite, reasons, kafka, thalweg):
     """What is to be said about the two pass lists, as lines, and the number of differences without a reason."""
     lines, bad = [], 0
     for test, result in thalweg.items():
-        on_kafka = kafka[test].state if kafka else (FAILED if test in reasons.fails_on_kafka else PASSED)
+        # Alone, what skips itself is not judged: only beside Kafka is it seen whether it does so there too.
+        alone = FAILED if test in reasons.fails_on_kafka else SKIPPED if result.state == SKIPPED else PASSED
+        on_kafka = kafka[test].state if kafka else alone
         reason = reasons.known.get(test)
         if kafka and (on_kafka == FAILED) != (test in reasons.fails_on_kafka):
             word = "fails on Kafka and is not in" if on_kafka == FAILED else "does not fail on Kafka but is in"
