@@ -3,7 +3,7 @@
 //! Runs on the shard's executor. It goes in two steps, because the metadata must know that a slice is in use before
 //! anything is appended: it opens its slice and reports, then waits for the word to serve.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
@@ -22,13 +22,13 @@ use thalweg_shards::{
 };
 use thalweg_wal::{Device, Recovered};
 
-use super::slices::SliceSet;
+use super::{Network, slices::SliceSet};
 use crate::{
     api::{Edge, EdgeParts, Opening},
     cluster::{ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate},
     config::Config,
     coordinator::group::{GroupActor, GroupConfig, GroupPorts, GroupRequest},
-    net::{self, Advertised, Arrival, Connections, EdgeLimits},
+    net::EdgeLimits,
     telemetry::GroupMeters,
 };
 
@@ -54,9 +54,7 @@ pub(super) struct CoreParts {
     pub group_inbox: Receiver<GroupRequest>,
     pub openings: Sender<Opening>,
     pub snapshots: Receiver<SnapshotUpdate>,
-    pub arrivals: Receiver<Arrival>,
-    pub connections: Arc<Connections>,
-    pub addresses: Vec<(SocketAddr, Advertised)>,
+    pub network: Arc<dyn Network>,
     pub pace: Arc<DevicePace>,
     pub failed: Sender<String>,
     /// Told when the slice is open, then when the core serves; or why not.
@@ -211,12 +209,7 @@ fn open_edge(
         stopped.stop();
     };
     runtime.spawn(Queue::Hot, "closing", Box::pin(close));
-    net::serve_arrivals(parts.arrivals, &edge, &parts.connections);
-    for (address, advertised) in parts.addresses {
-        net::listen(address, advertised, &edge, &parts.connections)
-            .map_err(|e| format!("listeners: cannot listen on {address}: {e}"))?;
-    }
-    Ok(())
+    parts.network.open(&edge)
 }
 
 fn limits(config: &Config, shards: u16) -> EdgeLimits {

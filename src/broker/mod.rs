@@ -1,19 +1,27 @@
 //! Starting and stopping a broker: puts the shards, the edge, the metadata and the stores together.
 //!
-//! Lives on the main thread, which waits; each shard's core is set up on its own executor (`core`). The order of the start:
-//! machine and ports are checked before anything is created, then object store, metadata, WAL slices, shards, edges,
-//! listeners. The stop goes the other way (`stop`), each stage with a deadline.
+//! Lives on the main thread, which waits; each shard's core is set up on its own executor (`core`). [`serve`] is the binary:
+//! machine and ports are checked before anything is created, then [`Broker::start`] puts metadata, WAL slices, shards, edges and
+//! listeners together, on whatever [`Host`], [`Network`] and [`Ports`] it is given. The stop goes the other way, each stage
+//! with a deadline.
 
 mod core;
+mod disk;
+mod host;
 mod openers;
 mod ports;
 mod rehome;
 mod serve;
 mod slices;
+mod start;
 mod start_error;
 mod stop;
 mod stores;
+mod tcp;
+mod threads;
 
-pub use ports::{OpenSlice, Ports};
+pub use host::{CoreBody, Cores, Host, Metadata, Network};
+pub use ports::{OpenMetadata, OpenSlice, Ports, SliceFiles};
 pub use serve::{Ready, StopSignal, serve};
+pub use start::{Broker, BrokerParts};
 pub use start_error::StartError;

@@ -1,17 +1,25 @@
-//! What a broker is built on: where its log and its metadata are kept.
+//! What a broker's data is kept on: where its log and its metadata lie.
 //!
 //! The binary takes the machine ([`Ports::default`]); tests put devices and stores that fail in their place. Slices are opened
-//! on the cores that own them, the metadata on the main thread.
+//! on the cores that own them, files and metadata are looked after on the main thread.
 
-use std::{path::Path, rc::Rc, sync::Arc};
+use std::{
+    any::Any,
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+};
 
+use thalweg_objectstore::ObjectStore;
 use thalweg_shards::runtime::{LocalBoxFuture, Runtime};
 use thalweg_wal::{
     Device,
-    device::{DeviceError, GlommioDevice, SliceOptions},
+    device::{DeviceError, SliceOptions},
 };
 
-use crate::cluster::{OpenStore, store};
+use super::disk::Disk;
+use crate::cluster::{Cluster, ClusterError, ClusterSettings, OpenStore, store};
 
 /// Opens the devices of WAL slices.
 pub trait OpenSlice: Send + Sync {
@@ -24,31 +32,72 @@ pub trait OpenSlice: Send + Sync {
     ) -> LocalBoxFuture<'a, Result<Rc<dyn Device>, DeviceError>>;
 }
 
-/// What a broker is built on.
+/// The directory that WAL slices lie in.
+pub trait SliceFiles: Send + Sync {
+    /// Creates the directory if need be; its one name.
+    ///
+    /// # Errors
+    /// The file system's; so for all calls.
+    fn prepare(&self, dir: &Path) -> io::Result<PathBuf>;
+
+    /// Locks the directory against other brokers until the lock is dropped; `WouldBlock` when another has it.
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn Any + Send>>;
+
+    /// The files of the directory; none when there is no directory.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// A file's length in bytes; `None` when it is not there.
+    fn len(&self, path: &Path) -> Option<u64>;
+
+    /// The first `len` bytes of a file, fewer when it is shorter.
+    fn head(&self, path: &Path, len: u64) -> io::Result<Vec<u8>>;
+
+    /// Whether two paths name one file.
+    fn same(&self, a: &Path, b: &Path) -> bool;
+
+    /// Creates a file of `len` bytes for a slice.
+    fn create(&self, path: &Path, len: u64, options: SliceOptions) -> Result<(), DeviceError>;
+
+    /// Gives a file its name for good, durably.
+    fn publish(&self, draft: &Path, path: &Path) -> io::Result<()>;
+
+    /// Removes a file; at once, and durable some time.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// Opens the metadata, or begins it, and takes a new epoch.
+pub trait OpenMetadata: Send + Sync {
+    /// Opens it. May block for as long as a start may wait for the object store.
+    ///
+    /// # Errors
+    /// See [`Cluster::open`].
+    fn open(&self, settings: ClusterSettings, objects: &dyn ObjectStore) -> Result<Cluster, ClusterError>;
+}
+
+/// A store in a directory of its own below `data.dir`.
+impl<F> OpenMetadata for F
+where
+    F: Fn(&Path) -> Result<Arc<dyn store::MetadataStore>, store::MetadataError> + Send + Sync + 'static,
+{
+    fn open(&self, settings: ClusterSettings, objects: &dyn ObjectStore) -> Result<Cluster, ClusterError> {
+        let open_store: &OpenStore = self;
+        Cluster::open(settings, open_store, objects)
+    }
+}
+
+/// What a broker's data is kept on.
 #[derive(Clone)]
 pub struct Ports {
     /// The devices of the log.
     pub slices: Arc<dyn OpenSlice>,
-    /// The store of the metadata.
-    pub metadata: Arc<OpenStore>,
+    /// Their files.
+    pub files: Arc<dyn SliceFiles>,
+    /// The metadata.
+    pub metadata: Arc<dyn OpenMetadata>,
 }
 
 impl Default for Ports {
     fn default() -> Ports {
-        Ports { slices: Arc::new(Disk), metadata: Arc::new(store::open_sled) }
-    }
-}
-
-/// Slices on the disks of this machine.
-struct Disk;
-
-impl OpenSlice for Disk {
-    fn open<'a>(
-        &'a self,
-        path: &'a Path,
-        options: SliceOptions,
-        _runtime: &'a Rc<dyn Runtime>,
-    ) -> LocalBoxFuture<'a, Result<Rc<dyn Device>, DeviceError>> {
-        Box::pin(async move { Ok(Rc::new(GlommioDevice::open(path, options).await?) as Rc<dyn Device>) })
+        Ports { slices: Arc::new(Disk), files: Arc::new(Disk), metadata: Arc::new(store::open_sled) }
     }
 }

@@ -4,15 +4,11 @@
 //! holds to new slices by today's owners, under the same offsets, and lets the metadata name the new set once it is durable.
 //! It needs no object store. Cut short, it begins again: the old slices stay recorded until the new ones are complete, and
 //! batches found twice are taken once.
-#![expect(clippy::disallowed_methods, reason = "runs at the start, on a thread and an executor that serve nobody yet")]
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use thalweg_record::{Mono, Offset, PartitionId, ShardId};
-use thalweg_shards::{
-    msg::PartitionSpec,
-    runtime::{Runtime, Watchdog, start_executor},
-};
+use thalweg_record::{Mono, Offset, PartitionId};
+use thalweg_shards::{msg::PartitionSpec, runtime::Runtime};
 use thalweg_wal::{Device, Log, RecoveredBatch};
 
 use super::{StartError, slices::SliceSet};
@@ -28,7 +24,7 @@ struct Target {
 }
 
 /// Copies from `old` to `new` (one per shard, in order); nothing in the metadata is changed here.
-pub(super) fn rehome(
+pub(super) async fn rehome(
     set: &SliceSet,
     old: Vec<SliceRecord>,
     new: &[SliceRecord],
@@ -36,15 +32,14 @@ pub(super) fn rehome(
 ) -> Result<(), StartError> {
     let ends: BTreeMap<PartitionId, Offset> =
         specs.iter().flatten().map(|spec| (spec.partition, spec.committed_end)).collect();
-    let (set, new, (done, outcome)) = (set.clone(), new.to_vec(), flume::bounded(1));
-    let watchdog = Watchdog::start(1)?;
-    let executor = start_executor(ShardId(0), watchdog.hearts()[0].clone(), move |runtime| async move {
-        let _gone = done.try_send(copy(&set, old, &new, ends, runtime).await);
-    });
-    let executor = executor.map_err(StartError::Executor)?;
-    let copied = outcome.recv();
-    executor.join().map_err(StartError::Executor)?;
-    match copied {
+    let (host, set, new, (done, outcome)) = (set.host.clone(), set.clone(), new.to_vec(), flume::bounded(1));
+    let copying = host.run_alone(Box::new(move |runtime| {
+        Box::pin(async move {
+            let _gone = done.try_send(copy(&set, old, &new, ends, runtime).await);
+        })
+    }));
+    copying.await?;
+    match outcome.try_recv() {
         Ok(Ok(bytes)) => {
             tracing::info!(bytes, "moved the WAL to a new set of slices");
             Ok(())
@@ -67,7 +62,7 @@ async fn copy(
         targets.push(Target { device, log: recovered.log });
     }
     let mut bytes = 0;
-    for record in old.into_iter().filter(|r| r.path.exists()) {
+    for record in old.into_iter().filter(|r| set.files.len(&r.path).is_some()) {
         let (device, recovered) = set.open(&record, &runtime).await?;
         for batch in recovered.batches {
             // Topics that are gone need nothing; what an object holds needs no WAL; what was copied is not copied again.

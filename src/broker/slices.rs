@@ -3,26 +3,24 @@
 //! A slice that the metadata does not record as closed empty holds acknowledged records: when its file is missing the start
 //! is refused. Files of ours that nothing records are left-overs of a start that was cut short, and are removed; a directory
 //! with another broker's slices is refused, and one broker at a time has it.
-#![expect(clippy::disallowed_methods, reason = "file names and removal at the start, on the main thread")]
 
 use std::{
-    fs,
-    io::{self, Read},
-    os::fd::AsRawFd,
+    any::Any,
+    io,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
 };
 
 use thalweg_record::{NodeId, ShardId};
-use thalweg_shards::runtime::{Runtime, random_bits};
+use thalweg_shards::runtime::Runtime;
 use thalweg_wal::{
     Device, LogConfig, Recovered, SliceIdentity,
-    device::{GlommioDevice, SliceOptions, WalSync},
+    device::{SliceOptions, WalSync},
     format::Superblock,
 };
 
-use super::{OpenSlice, StartError};
+use super::{Host, OpenSlice, Ports, SliceFiles, StartError};
 use crate::{
     cluster::{Cluster, SliceRecord},
     config::{self, Config},
@@ -35,6 +33,8 @@ const SUPERBLOCKS: u64 = 2;
 #[derive(Clone)]
 pub(super) struct SliceSet {
     pub devices: Arc<dyn OpenSlice>,
+    pub files: Arc<dyn SliceFiles>,
+    pub host: Arc<dyn Host>,
     pub dir: PathBuf,
     pub cluster: [u8; 16],
     pub node: NodeId,
@@ -46,10 +46,18 @@ pub(super) struct SliceSet {
 }
 
 impl SliceSet {
-    pub(super) fn of(config: &Config, cluster: &Cluster, devices: Arc<dyn OpenSlice>, accept_loss: bool) -> SliceSet {
+    pub(super) fn of(
+        config: &Config,
+        cluster: &Cluster,
+        ports: &Ports,
+        host: &Arc<dyn Host>,
+        accept_loss: bool,
+    ) -> SliceSet {
         let share = config.wal_capacity_bytes / u64::from(config.shards) / BLOCK * BLOCK;
         SliceSet {
-            devices,
+            devices: ports.slices.clone(),
+            files: ports.files.clone(),
+            host: host.clone(),
             dir: config.wal_path.clone(),
             cluster: cluster.cluster_uuid(),
             node: NodeId(config.node_id),
@@ -68,8 +76,8 @@ impl SliceSet {
     /// A new record, not yet in the metadata; no file yet.
     pub(super) fn draw(&self, shard: ShardId) -> SliceRecord {
         let mut id = [0; 16];
-        id[..8].copy_from_slice(&random_bits().to_le_bytes());
-        id[8..].copy_from_slice(&random_bits().to_le_bytes());
+        id[..8].copy_from_slice(&self.host.random().to_le_bytes());
+        id[8..].copy_from_slice(&self.host.random().to_le_bytes());
         let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
         let path = self.dir.join(format!("slice-{shard}-{hex}.wal"));
         SliceRecord { id, shard, path, closed_empty: true }
@@ -83,10 +91,7 @@ impl SliceSet {
     pub(super) fn matches(&self, records: &[SliceRecord], shards: u16) -> bool {
         let mut of_shard: Vec<u16> = records.iter().map(|r| r.shard.0).collect();
         of_shard.sort_unstable();
-        let file_fits = |r: &SliceRecord| match fs::metadata(&r.path) {
-            Ok(file) => file.len() == self.len,
-            Err(_) => true,
-        };
+        let file_fits = |r: &SliceRecord| self.files.len(&r.path).is_none_or(|len| len == self.len);
         let in_place = |r: &SliceRecord| r.path.parent() == Some(self.dir.as_path());
         of_shard.into_iter().eq(0..shards) && records.iter().all(|r| file_fits(r) && in_place(r))
     }
@@ -95,7 +100,9 @@ impl SliceSet {
     pub(super) fn relocated(&self, records: Vec<SliceRecord>) -> Vec<SliceRecord> {
         let relocate = |mut record: SliceRecord| {
             let here = record.path.file_name().map(|name| self.dir.join(name));
-            if let Some(here) = here.filter(|here| here.exists() || (record.closed_empty && !record.path.exists())) {
+            if let Some(here) =
+                here.filter(|here| self.exists(here) || (record.closed_empty && !self.exists(&record.path)))
+            {
                 record.path = here;
             }
             record
@@ -106,7 +113,7 @@ impl SliceSet {
     /// Checks that every slice that holds something is there.
     pub(super) fn check_present(&self, records: &[SliceRecord]) -> Result<(), StartError> {
         for record in records {
-            let missing = !record.path.exists();
+            let missing = !self.exists(&record.path);
             if missing && !record.closed_empty && !self.accept_loss {
                 return Err(StartError::Wal(format!(
                     "the WAL slice {} of shard {} is missing, and it held acknowledged records that no object has yet. Put \
@@ -121,23 +128,25 @@ impl SliceSet {
 
     /// Removes files of ours in the WAL directory that nothing records.
     pub(super) fn remove_unrecorded(&self, records: &[SliceRecord]) -> std::io::Result<()> {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return Ok(()) };
-        for entry in entries {
-            let path = entry?.path();
+        for path in self.files.list(&self.dir)? {
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let slice = is_slice(name);
             let draft = name.starts_with("slice-") && name.ends_with(".draft");
-            if !(slice || draft) || records.iter().any(|r| same_file(&r.path, &path)) {
+            if !(slice || draft) || records.iter().any(|r| self.files.same(&r.path, &path)) {
                 continue;
             }
-            if slice && owner(&path)?.is_none() {
+            if slice && owner(&*self.files, &path)?.is_none() {
                 tracing::warn!(path = %path.display(), "nothing records this WAL file, and it cannot be read; it stays");
                 continue;
             }
             tracing::warn!(path = %path.display(), "removing a WAL file that no start has completed");
-            fs::remove_file(&path)?;
+            self.files.remove(&path)?;
         }
         Ok(())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.files.len(path).is_some()
     }
 
     /// Opens a slice on the calling executor, creating its file when it is missing.
@@ -146,8 +155,11 @@ impl SliceSet {
         record: &SliceRecord,
         runtime: &Rc<dyn Runtime>,
     ) -> Result<(Rc<dyn Device>, Recovered), String> {
-        let exists = record.path.exists();
-        let device = if exists { self.device(record, runtime).await? } else { self.create(record, runtime).await? };
+        let device = if self.exists(&record.path) {
+            self.device(record, runtime).await?
+        } else {
+            self.create(record, runtime).await?
+        };
         let identity = self.identity(record);
         let opened = thalweg_wal::open(device.clone(), identity, self.config, runtime.random(), self.accept_loss).await;
         let recovered = opened.map_err(|e| format!("{}: {e}", record.path.display()))?;
@@ -162,30 +174,32 @@ impl SliceSet {
         // Under another name until its superblocks are written: a start that is cut short leaves no half slice behind.
         let draft = record.path.with_extension("draft");
         let drafted = SliceRecord { path: draft.clone(), ..record.clone() };
-        if draft.exists() {
-            fs::remove_file(&draft).map_err(|e| format!("{}: {e}", draft.display()))?;
+        if self.exists(&draft) {
+            self.files.remove(&draft).map_err(|e| format!("{}: {e}", draft.display()))?;
         }
-        GlommioDevice::create_file(&draft, self.len, self.options).map_err(|e| e.to_string())?;
+        self.files.create(&draft, self.len, self.options).map_err(|e| e.to_string())?;
         let device = self.device(&drafted, runtime).await?;
         let made = thalweg_wal::create(device.clone(), self.identity(record), self.config, runtime.random()).await;
         made.map_err(|e| format!("{}: {e}", draft.display()))?;
-        let durable = fs::rename(&draft, &record.path).and_then(|()| fs::File::open(&self.dir)?.sync_all());
-        durable.map_err(|e| format!("{}: {e}", record.path.display()))?;
+        self.files.publish(&draft, &record.path).map_err(|e| format!("{}: {e}", record.path.display()))?;
         Ok(device)
     }
 }
 
 /// Refuses a directory that holds slices of other brokers than `own` (cluster and node; none: a broker that begins): what is
 /// theirs must not be removed as a left-over of ours.
-pub(super) fn refuse_strangers(dir: &Path, own: Option<([u8; 16], NodeId)>) -> Result<(), StartError> {
-    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+pub(super) fn refuse_strangers(
+    files: &dyn SliceFiles,
+    dir: &Path,
+    own: Option<([u8; 16], NodeId)>,
+) -> Result<(), StartError> {
+    for path in files.list(dir)? {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         if !is_slice(name) {
             continue;
         }
         let refused = |why: String| StartError::Wal(format!("{}: {why}", path.display()));
-        let owner = owner(&path).map_err(|e| refused(e.to_string()))?;
+        let owner = owner(files, &path).map_err(|e| refused(e.to_string()))?;
         // One of ours that cannot be read is judged when it is opened.
         let ours = own.is_some() && (owner.is_none() || owner.map(|o| (o.cluster, o.node)) == own);
         if !ours {
@@ -205,32 +219,23 @@ fn is_slice(name: &str) -> bool {
 }
 
 /// Whose a slice is, as its superblocks say; `None` when they cannot be read.
-fn owner(path: &Path) -> io::Result<Option<SliceIdentity>> {
-    let mut blocks = Vec::new();
-    fs::File::open(path)?.take(SUPERBLOCKS * BLOCK).read_to_end(&mut blocks)?;
+fn owner(files: &dyn SliceFiles, path: &Path) -> io::Result<Option<SliceIdentity>> {
+    let blocks = files.head(path, SUPERBLOCKS * BLOCK)?;
     let found = blocks.chunks_exact(BLOCK as usize).find_map(|block| Superblock::decode(block).ok());
     Ok(found.map(|superblock| superblock.identity))
 }
 
-/// Locks the directory against other brokers until the file is closed.
-pub(super) fn lock(dir: &Path) -> Result<fs::File, StartError> {
-    let file = fs::File::open(dir).map_err(|e| StartError::Wal(format!("{}: {e}", dir.display())))?;
-    // SAFETY: the descriptor is open.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-        return Ok(file);
-    }
-    let error = io::Error::last_os_error();
-    Err(StartError::Wal(match error.kind() {
-        io::ErrorKind::WouldBlock => format!(
-            "{} is in use by another broker: stop it, or give this one a \"wal.path\" of its own",
-            dir.display()
-        ),
-        _ => format!("{}: cannot be locked: {error}", dir.display()),
-    }))
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+/// Locks the directory against other brokers until what is returned is dropped.
+pub(super) fn lock(files: &dyn SliceFiles, dir: &Path) -> Result<Box<dyn Any + Send>, StartError> {
+    files.lock(dir).map_err(|error| {
+        StartError::Wal(match error.kind() {
+            io::ErrorKind::WouldBlock => format!(
+                "{} is in use by another broker: stop it, or give this one a \"wal.path\" of its own",
+                dir.display()
+            ),
+            _ => format!("{}: cannot be locked: {error}", dir.display()),
+        })
+    })
 }
 
 fn sync(setting: config::WalSync) -> WalSync {

@@ -49,5 +49,5 @@ fn main() -> ExitCode {
     let forgets = args.without_metadata_sync;
     let metadata = move |dir: &Path| Ok(VolatileStore::over(store::open_sled(dir)?, forgets));
     let slices = FaultyDisk::new(Script::new(args.faults), args.without_dsync);
-    cli::serve(&args.serve, &Ports { slices: Arc::new(slices), metadata: Arc::new(metadata) })
+    cli::serve(&args.serve, &Ports { slices: Arc::new(slices), metadata: Arc::new(metadata), ..Ports::default() })
 }

@@ -1,0 +1,291 @@
+//! A broker from its start to its end, in order, on whatever host, network and ports it is given.
+//!
+//! Lives on the main task, which waits. The order of the start: metadata, WAL slices, shards, edges, listeners.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use flume::{Receiver, Sender};
+use thalweg_objectstore::ObjectStore;
+use thalweg_record::{NodeId, ShardId};
+use thalweg_shards::{
+    mailbox::{ShardInbox, ShardLane, shard_lanes},
+    msg::{PartitionSettings, PartitionSpec},
+    pace::DevicePace,
+    upload::WriterIdentity,
+};
+
+use super::{
+    CoreBody, Cores, Host, Metadata, Network, Ports, StartError,
+    core::{self, CoreParts, Go, Milestone},
+    rehome::rehome,
+    slices::{self, SliceSet},
+    stop::drain_shards,
+};
+use crate::{
+    cluster::{
+        BrokerView, Cluster, ClusterLanes, ClusterSettings, SliceRecord,
+        topic_config::{BrokerDefaults, CompressionLevels},
+    },
+    config::{Config, TimestampType},
+    coordinator::group::GroupRequest,
+    net::Advertised,
+};
+
+/// Connections that have not finished what is in flight after this long are cut.
+const CLOSE_CONNECTIONS: Duration = Duration::from_secs(5);
+/// How often it is looked whether they have.
+const CLOSE_LOOK: Duration = Duration::from_millis(5);
+
+/// What a broker is started on.
+pub struct BrokerParts {
+    /// The settings, checked.
+    pub config: Arc<Config>,
+    /// What its data is kept on.
+    pub ports: Ports,
+    /// Start although a WAL slice is missing or damaged, and say what is lost.
+    pub accept_loss: bool,
+    /// What clients are told of this broker; none when nothing listens.
+    pub advertised: Option<Advertised>,
+    /// The object store.
+    pub store: Arc<dyn ObjectStore>,
+    /// Where its parts run.
+    pub host: Arc<dyn Host>,
+    /// How clients reach it.
+    pub network: Arc<dyn Network>,
+    /// Told why the broker cannot go on.
+    pub failed: Sender<String>,
+}
+
+/// A broker that serves: everything that has to be stopped.
+pub struct Broker {
+    lanes: Vec<ShardLane>,
+    groups: Vec<Sender<GroupRequest>>,
+    host: Arc<dyn Host>,
+    network: Arc<dyn Network>,
+    cores: Box<dyn Cores>,
+    metadata: Box<dyn Metadata>,
+    cluster_lanes: ClusterLanes,
+    slices: Vec<SliceRecord>,
+    /// Its end tells the edges to finish what is in flight and close their connections.
+    closing: Sender<()>,
+    end: Sender<()>,
+    _wal_lock: Box<dyn Any + Send>,
+}
+
+impl Broker {
+    /// Starts a broker; it serves when this returns.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub async fn start(parts: BrokerParts) -> Result<Broker, StartError> {
+        let BrokerParts { config, ports, accept_loss, advertised, store, host, network, failed } = parts;
+        let shards = config.shards;
+        let settings = cluster_settings(&config, advertised, &host);
+        let cluster = ports.metadata.open(settings, &*store)?;
+        let mut set = SliceSet::of(&config, &cluster, &ports, &host, accept_loss);
+        let made = ports.files.prepare(&set.dir);
+        set.dir = made.map_err(|e| StartError::Wal(format!("{}: {e}", set.dir.display())))?;
+        let wal_lock = slices::lock(&*ports.files, &set.dir)?;
+        slices::refuse_strangers(&*ports.files, &set.dir, Some((cluster.cluster_uuid(), set.node)))?;
+        let specs = cluster.partitions();
+        let slices = prepare_slices(&set, &cluster, &specs, shards).await?;
+        let identity = WriterIdentity {
+            cluster_id: cluster.cluster_id().clone(),
+            node: NodeId(config.node_id),
+            node_epoch: cluster.node_epoch().0 as u64,
+        };
+        let snapshot = cluster.snapshot();
+        let (lanes, inboxes): (Vec<ShardLane>, Vec<ShardInbox>) = (0..shards).map(|n| shard_lanes(ShardId(n))).unzip();
+        let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
+        let (edges, snapshots): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
+        let openings = host.start_openers(shards)?;
+        let pace = Arc::new(DevicePace::new(config.wal_max_iops, config.wal_max_bytes_per_second));
+        let (end, ended) = flume::bounded(0);
+        let (closing, closed) = flume::bounded(0);
+        let (report, reports) = flume::unbounded();
+        let (mut bodies, mut words) = (Vec::<CoreBody>::new(), Vec::new());
+        let cores = inboxes.into_iter().zip(group_inboxes).zip(snapshots).zip(&slices);
+        for (((inbox, group_inbox), snapshots), slice) in cores {
+            let (word, go) = flume::bounded(1);
+            let parts = CoreParts {
+                id: inbox.id,
+                config: config.clone(),
+                shards,
+                identity: identity.clone(),
+                slices: set.clone(),
+                slice: slice.clone(),
+                store: store.clone(),
+                inbox,
+                lanes: lanes.clone(),
+                groups: groups.clone(),
+                group_inbox,
+                openings: openings.clone(),
+                snapshots,
+                network: network.clone(),
+                pace: pace.clone(),
+                failed: failed.clone(),
+                report: report.clone(),
+                go,
+                closing: closed.clone(),
+                end: ended.clone(),
+            };
+            bodies.push(Box::new(move |runtime| Box::pin(core::run(parts, runtime))));
+            words.push(word);
+        }
+        drop(report);
+        let cores = host.start_cores(bodies)?;
+        await_all(&reports, shards, Milestone::SliceOpen).await?;
+        // From here on the slices may hold what nothing else does.
+        for slice in &slices {
+            cluster.record_slice(&SliceRecord { closed_empty: false, ..slice.clone() })?;
+        }
+        let (actors, cluster_lanes) = cluster.actors();
+        for (word, specs) in words.iter().zip(specs) {
+            let (meta, control) = (cluster_lanes.meta.clone(), cluster_lanes.control.clone());
+            let _gone = word.try_send(Go { snapshot: snapshot.clone(), specs, meta, control });
+        }
+        let metadata = host.start_metadata(actors, lanes.clone(), edges)?;
+        await_all(&reports, shards, Milestone::Serving).await?;
+        Ok(Broker {
+            lanes,
+            groups,
+            host,
+            network,
+            cores,
+            metadata,
+            cluster_lanes,
+            slices,
+            closing,
+            end,
+            _wal_lock: wal_lock,
+        })
+    }
+
+    /// Lanes to the shards, by id.
+    pub fn shards(&self) -> &[ShardLane] {
+        &self.lanes
+    }
+
+    /// Lanes to the group coordinators, by the shard whose core they share.
+    pub fn groups(&self) -> &[Sender<GroupRequest>] {
+        &self.groups
+    }
+
+    /// Stops in stages: clients, uploads, metadata, cores. What is not uploaded within `timeout` stays in the log.
+    ///
+    /// # Errors
+    /// The metadata cannot be written, or a core ended otherwise than by itself.
+    pub async fn stop(self, timeout: Duration) -> Result<(), StartError> {
+        self.network.stop_accepting();
+        drop(self.closing);
+        let until = self.host.mono().plus(CLOSE_CONNECTIONS.min(timeout));
+        while self.network.connected() > 0 && self.host.mono() < until {
+            self.host.sleep(CLOSE_LOOK).await;
+        }
+        let left = drain_shards(&self.lanes, timeout, &*self.host).await;
+        let cluster = self.metadata.stop(self.cluster_lanes.stop).await;
+        for (slice, left) in self.slices.iter().zip(&left) {
+            match left {
+                Some(0) => cluster.record_slice(&SliceRecord { closed_empty: true, ..slice.clone() })?,
+                Some(bytes) => {
+                    tracing::warn!(shard = slice.shard.0, bytes, "bytes stay in the WAL; the next start uploads them")
+                }
+                None => {
+                    tracing::warn!(shard = slice.shard.0, "the shard did not stop in time; its WAL keeps what it held")
+                }
+            }
+        }
+        let stays: u64 = left.iter().flatten().sum();
+        tracing::info!(wal_bytes_left = stays, "stopped");
+        drop(self.end);
+        // An executor that hangs must not keep the process: everything that matters is durable.
+        if left.iter().all(Option::is_some) {
+            self.cores.ended().await.map_err(StartError::Executor)?;
+        }
+        Ok(())
+    }
+}
+
+async fn await_all(
+    reports: &Receiver<Result<Milestone, String>>,
+    shards: u16,
+    wanted: Milestone,
+) -> Result<(), StartError> {
+    for _ in 0..shards {
+        match reports.recv_async().await {
+            Ok(Ok(reached)) => assert_eq!(reached, wanted, "cores report their milestones in order"),
+            Ok(Err(why)) => return Err(StartError::Wal(why)),
+            Err(_) => return Err(StartError::Executor("a shard ended while it started".into())),
+        }
+    }
+    Ok(())
+}
+
+/// The slices of this run, one per shard in order; what the last run's hold is moved when they do not fit the settings.
+async fn prepare_slices(
+    set: &SliceSet,
+    cluster: &Cluster,
+    specs: &[Vec<PartitionSpec>],
+    shards: u16,
+) -> Result<Vec<SliceRecord>, StartError> {
+    let recorded = set.relocated(cluster.slices()?);
+    set.check_present(&recorded)?;
+    set.remove_unrecorded(&recorded)?;
+    if set.matches(&recorded, shards) {
+        let mut slices = recorded;
+        slices.sort_by_key(|slice| slice.shard);
+        return Ok(slices);
+    }
+    let new: Vec<SliceRecord> = (0..shards).map(|n| set.draw(ShardId(n))).collect();
+    if !recorded.is_empty() {
+        rehome(set, recorded.clone(), &new, specs).await?;
+    }
+    for slice in &new {
+        cluster.record_slice(&SliceRecord { closed_empty: recorded.is_empty(), ..slice.clone() })?;
+    }
+    for old in recorded {
+        cluster.forget_slice(old.id)?;
+    }
+    set.remove_unrecorded(&new)?;
+    Ok(new)
+}
+
+fn cluster_settings(config: &Config, advertised: Option<Advertised>, clocks: &Arc<dyn Host>) -> ClusterSettings {
+    let Advertised { host, port } = advertised.unwrap_or(Advertised { host: "localhost".into(), port: 9092 });
+    let (wall, random) = (clocks.clone(), clocks.clone());
+    ClusterSettings {
+        data_dir: config.data_dir.clone(),
+        object_store_url: config.object_store_url.to_string(),
+        broker: BrokerView {
+            node: NodeId(config.node_id),
+            host,
+            port,
+            rack: config.broker_rack.as_deref().map(Into::into),
+        },
+        shards: config.shards,
+        defaults: BrokerDefaults {
+            num_partitions: config.num_partitions,
+            max_group_bytes: config.wal_max_group_bytes,
+            compression_type: config.compression_type.text(),
+            compression_levels: CompressionLevels {
+                gzip: config.compression_gzip_level,
+                lz4: config.compression_lz4_level,
+                zstd: config.compression_zstd_level,
+            },
+            settings: PartitionSettings {
+                max_message_bytes: config.message_max_bytes,
+                retention_ms: config.log_retention_ms,
+                retention_bytes: config.log_retention_bytes,
+                delete: true,
+                compact: false,
+                timestamp_before_max_ms: config.log_message_timestamp_before_max_ms,
+                timestamp_after_max_ms: config.log_message_timestamp_after_max_ms,
+                log_append_time: config.log_message_timestamp_type == TimestampType::LogAppendTime,
+                compression: None,
+            },
+        },
+        producer_expiration_ms: config.producer_id_expiration_ms,
+        wall: Box::new(move || wall.wall()),
+        random: Box::new(move || random.random()),
+    }
+}
