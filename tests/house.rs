@@ -22,7 +22,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("shards", &["thalweg-record", "thalweg-wal", "thalweg-objectstore"]),
     (".", &["thalweg-record", "thalweg-shards", "thalweg-wal", "thalweg-objectstore", "thalweg-objectstore-s3"]),
     ("tests/rig", &["thalweg-record"]),
-    ("tests/sim", &["thalweg", "thalweg-record", "thalweg-shards", "thalweg-wal", "thalweg-objectstore"]),
+    (
+        "tests/sim",
+        &["thalweg", "thalweg-rig", "thalweg-record", "thalweg-shards", "thalweg-wal", "thalweg-objectstore"],
+    ),
     ("tests/faulty", &["thalweg", "thalweg-record", "thalweg-shards", "thalweg-wal"]),
     ("perf", &["thalweg-record", "thalweg-shards", "thalweg-wal"]),
 ];

@@ -93,6 +93,11 @@ impl ShardLane {
         let _gone = self.data.try_send(request);
     }
 
+    /// Requests that wait for the shard.
+    pub fn waiting(&self) -> usize {
+        self.data.len()
+    }
+
     /// Hands a control message to the shard; as [`ShardLane::send`].
     pub fn control(&self, message: Control) {
         let _gone = self.control.try_send(message);

@@ -84,6 +84,8 @@ pub struct World {
     tasks: RefCell<BTreeMap<u64, Task>>,
     ready: Arc<Ready>,
     timers: RefCell<BTreeMap<(u64, u64), (Node, Waker)>>,
+    /// Nodes that run nothing until then.
+    stalled: RefCell<BTreeMap<Node, u64>>,
     schedule: RefCell<Stream>,
     digest: Cell<u64>,
     polls: Cell<u64>,
@@ -111,6 +113,7 @@ impl World {
             tasks: RefCell::default(),
             ready: Arc::default(),
             timers: RefCell::default(),
+            stalled: RefCell::default(),
             schedule: RefCell::new(Stream::new(seed, 1)),
             digest: Cell::new(seed),
             polls: Cell::new(0),
@@ -161,6 +164,33 @@ impl World {
         self.note(0xc4a5_0000 + u64::from(node.0));
     }
 
+    /// [`World::crash`] for every node of `nodes`, at one moment.
+    pub fn crash_all(&self, nodes: std::ops::Range<Node>) {
+        let living: BTreeSet<Node> = self.tasks.borrow().values().map(|task| task.node).collect();
+        living.into_iter().filter(|node| nodes.contains(node)).for_each(|node| self.crash(node));
+    }
+
+    /// Lets `node` run nothing before `until`; the world goes on without it.
+    pub fn stall(&self, node: Node, until: Mono) {
+        self.stalled.borrow_mut().insert(node, until.0);
+        self.note(until.0 ^ u64::from(node.0));
+    }
+
+    /// Until when a task's node is stalled, if it is now.
+    fn stalled_until(&self, id: u64) -> Option<u64> {
+        if self.stalled.borrow().is_empty() {
+            return None;
+        }
+        let node = self.tasks.borrow().get(&id)?.node;
+        let mut stalled = self.stalled.borrow_mut();
+        let until = *stalled.get(&node)?;
+        if until <= self.now.get() {
+            stalled.remove(&node);
+            return None;
+        }
+        Some(until)
+    }
+
     fn spawn(&self, node: Node, name: &'static str, future: LocalBoxFuture<'static, ()>) {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
@@ -181,6 +211,9 @@ impl World {
     }
 
     fn poll_task(&self, id: u64) {
+        if let Some(until) = self.stalled_until(id) {
+            return self.poll_later(id, until);
+        }
         let Some((mut future, waker, name)) = self.tasks.borrow_mut().get_mut(&id).and_then(|task| {
             let future = task.future.take()?;
             Some((future, task.waker.clone(), task.name))
@@ -196,6 +229,14 @@ impl World {
                     task.future = Some(future);
                 }
             }
+        }
+    }
+
+    fn poll_later(&self, id: u64, until: u64) {
+        if let Some(task) = self.tasks.borrow().get(&id) {
+            let seq = self.next_id.get();
+            self.next_id.set(seq + 1);
+            self.timers.borrow_mut().insert((until, seq), (task.node, task.waker.clone()));
         }
     }
 
@@ -337,6 +378,26 @@ mod tests {
         world.crash(Node(0));
         assert_eq!(world.run_until(1_000, || false), Ended::Idle);
         assert_eq!(hits.get(), 1);
+    }
+
+    #[test]
+    fn a_stalled_node_waits_and_the_others_go_on() {
+        let world = World::new(1);
+        let done = Rc::new(RefCell::new(BTreeMap::new()));
+        world.stall(Node(0), Mono(9_000_000_000));
+        for n in 0..2 {
+            let (rt, done) = (world.runtime(Node(n)), done.clone());
+            let clock = rt.clone();
+            rt.spawn(
+                Queue::Hot,
+                "once",
+                Box::pin(async move {
+                    done.borrow_mut().insert(n, clock.mono().0);
+                }),
+            );
+        }
+        assert_eq!(world.run_until(1_000, || false), Ended::Idle);
+        assert_eq!(done.take(), BTreeMap::from([(0, 9_000_000_000), (1, 1_000_000_000)]));
     }
 
     #[test]

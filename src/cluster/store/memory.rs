@@ -19,7 +19,7 @@ struct Content {
     entries: BTreeMap<Vec<u8>, Versioned>,
     revision: Revision,
     /// What keys held before each write since the last sync, oldest first, and the revision of that sync.
-    undo: Vec<(Vec<u8>, Option<Versioned>)>,
+    undo: Vec<(Revision, Vec<u8>, Option<Versioned>)>,
     synced: Revision,
 }
 
@@ -31,9 +31,18 @@ impl MemoryStore {
 
     /// The power is lost: everything since the last sync is gone.
     pub fn crash(&self) {
+        self.crash_keeping(0);
+    }
+
+    /// The power is lost: of the transactions since the last sync, the first `kept` are there.
+    pub fn crash_keeping(&self, kept: usize) {
         let mut content = self.content();
         let Content { entries, revision, undo, synced } = &mut *content;
-        for (key, before) in undo.drain(..).rev() {
+        *synced = Revision(revision.0.min(synced.0 + kept as u64));
+        for (written_by, key, before) in undo.drain(..).rev() {
+            if written_by <= *synced {
+                break;
+            }
             match before {
                 Some(value) => entries.insert(key, value),
                 None => entries.remove(&key),
@@ -96,7 +105,7 @@ impl MetadataStore for MemoryStore {
                 }
                 Write::Delete(key) => content.entries.remove(key),
             };
-            content.undo.push((write.key().to_vec(), before));
+            content.undo.push((revision, write.key().to_vec(), before));
         }
         Ok(Transacted::Applied(revision))
     }
@@ -117,6 +126,19 @@ mod tests {
     #[test]
     fn keeps_the_contract() {
         contract::run(|| Box::new(MemoryStore::new()));
+    }
+
+    #[test]
+    fn a_crash_may_keep_the_first_transactions() {
+        let store = MemoryStore::new();
+        for value in [b"1", b"2", b"3"] {
+            store.transact(&[], &[Write::Put(b"a".to_vec(), value.to_vec())]).expect("memory");
+        }
+        store.crash_keeping(2);
+        assert_eq!(store.revision(), Revision(2));
+        assert_eq!(store.get(b"a").expect("memory").map(|v| v.value), Some(b"2".to_vec()));
+        store.crash();
+        assert_eq!(store.revision(), Revision(2), "what a crash kept is durable");
     }
 
     #[test]

@@ -7,6 +7,10 @@ use std::{
     cell::{Cell, RefCell},
     ops::Range,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +34,8 @@ pub(crate) struct Bucket {
     pub(crate) fails_one_in: Cell<u64>,
     /// The longest answer time in microseconds.
     pub(crate) latency_us: Cell<u64>,
+    /// Nothing gets through.
+    down: Arc<AtomicBool>,
     /// Ranges read.
     pub(crate) gets: Cell<u64>,
 }
@@ -38,6 +44,49 @@ pub(crate) struct Bucket {
 pub(crate) struct RemoteStore {
     lane: StoreLane,
     sizes: MemoryStore,
+}
+
+/// The bucket as the start of a broker sees it: its few calls are answered at once, or not at all.
+#[derive(Clone)]
+pub(crate) struct Doorstep {
+    store: MemoryStore,
+    down: Arc<AtomicBool>,
+}
+
+impl Doorstep {
+    fn pass<'a, T: Send + 'a>(&'a self, call: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        match self.down.load(Ordering::Relaxed) {
+            false => call,
+            true => Box::pin(std::future::ready(Err(StoreError::Retry("simulated: the bucket is away".to_owned())))),
+        }
+    }
+}
+
+impl ObjectStore for Doorstep {
+    fn put<'a>(&'a self, key: &'a ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> StoreFuture<'a, ()> {
+        self.pass(self.store.put(key, parts, condition))
+    }
+
+    fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {
+        self.pass(self.store.get_range(key, range))
+    }
+
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> StoreFuture<'a, ObjectMeta> {
+        self.pass(self.store.head(key))
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> StoreFuture<'a, ()> {
+        self.pass(self.store.delete(key))
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a ObjectKey>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<ObjectMeta>> {
+        self.pass(self.store.list(prefix, after, limit))
+    }
 }
 
 /// What becomes of a call.
@@ -60,10 +109,21 @@ impl Bucket {
             fuse,
             fails_one_in: Cell::new(0),
             latency_us: Cell::new(1000),
+            down: Arc::default(),
             gets: Cell::new(0),
         });
         runtime.spawn(Queue::Upload, "bucket", Box::pin(bucket.clone().serve(inbox)));
         (bucket, RemoteStore { lane, sizes: store })
+    }
+
+    /// An outage begins or ends.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// What a start sees.
+    pub(crate) fn doorstep(&self) -> Doorstep {
+        Doorstep { store: self.store.clone(), down: self.down.clone() }
     }
 
     async fn serve(self: Rc<Self>, inbox: Receiver<StoreRequest>) {
@@ -81,10 +141,9 @@ impl Bucket {
             let latency = self.latency_us.get();
             let (before, after) = (random.below(latency), random.below(latency));
             let fails = self.fails_one_in.get();
-            let fate = match fails > 0 && random.one_in(fails) {
-                false => Fate::Pass,
-                true if random.one_in(2) => Fate::FailBefore,
-                true => Fate::FailAfter,
+            let fate = match self.down.load(Ordering::Relaxed) {
+                true => Fate::FailBefore,
+                false => self.fate(fails, &mut random),
             };
             (before, after, fate)
         };
@@ -102,6 +161,14 @@ impl Bucket {
             StoreRequest::List { prefix, after: key, limit, reply } => {
                 self.answer(fate, store.list(&prefix, key.as_ref(), limit), reply, after).await;
             }
+        }
+    }
+
+    fn fate(&self, fails: u64, random: &mut Stream) -> Fate {
+        match fails > 0 && random.one_in(fails) {
+            false => Fate::Pass,
+            true if random.one_in(2) => Fate::FailBefore,
+            true => Fate::FailAfter,
         }
     }
 

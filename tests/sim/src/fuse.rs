@@ -9,6 +9,8 @@ pub(crate) enum Counts {
     Device,
     /// Beginnings and ends of store calls.
     Store,
+    /// Transactions and syncs of the metadata.
+    Metadata,
 }
 
 /// One fuse for all; set anew for each life of the broker.
@@ -16,6 +18,7 @@ pub(crate) enum Counts {
 pub(crate) struct Fuse {
     device: Cell<u64>,
     store: Cell<u64>,
+    metadata: Cell<u64>,
     blown: Cell<bool>,
 }
 
@@ -26,6 +29,7 @@ impl Fuse {
         match counts {
             Counts::Device => self.device.set(n),
             Counts::Store => self.store.set(n),
+            Counts::Metadata => self.metadata.set(n),
         }
     }
 
@@ -33,6 +37,7 @@ impl Fuse {
     pub(crate) fn clear(&self) {
         self.device.set(0);
         self.store.set(0);
+        self.metadata.set(0);
         self.blown.set(false);
     }
 
@@ -41,6 +46,7 @@ impl Fuse {
         let left = match kind {
             Counts::Device => &self.device,
             Counts::Store => &self.store,
+            Counts::Metadata => &self.metadata,
         };
         match left.get() {
             0 => {}
@@ -50,6 +56,11 @@ impl Fuse {
             }
             more => left.set(more - 1),
         }
+    }
+
+    /// Blows now.
+    pub(crate) fn blow(&self) {
+        self.blown.set(true);
     }
 
     pub(crate) fn blown(&self) -> bool {

@@ -1,14 +1,20 @@
 //! Runs seeds of the simulation: `thalweg-sim --seeds 200`, or one of them step by step: `--seed 7 --trace`.
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
-use clap::Parser;
-use thalweg_sim::{Plant, run};
+use clap::{Parser, ValueEnum};
+use thalweg_sim::{Plant, Violation, shard, whole};
 
-/// Crashes the production shard, WAL, uploader and cold reader on virtual time, and checks that nothing is lost.
+/// Crashes the broker on virtual time, and checks that nothing is lost.
 #[derive(Parser)]
 #[command(name = "thalweg-sim")]
 struct Args {
+    /// What is simulated.
+    #[arg(long, value_enum, default_value_t)]
+    what: What,
     /// How many seeds to run.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
@@ -26,15 +32,39 @@ struct Args {
     first: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+enum What {
+    /// What the binary starts, over the wire.
+    #[default]
+    Whole,
+    /// One shard alone, by messages.
+    Shard,
+}
+
+fn run(args: &Args, seed: u64) -> Result<String, Violation> {
+    match args.what {
+        What::Whole => whole::run(seed, args.plant, args.trace).map(|report| format!("{report:?}")),
+        What::Shard => shard::run(seed, args.plant, args.trace).map(|report| format!("{report:?}")),
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
+    if !args.trace {
+        std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    }
+    let watched = args.seeds > 1 && std::io::stderr().is_terminal();
     let (mut passed, mut failed) = (0, 0);
     for seed in args.seed..args.seed + args.seeds {
-        match run(seed, args.plant, args.trace) {
+        if watched {
+            eprint!("\r{passed} passed, {failed} failed of {}; seed {seed} ", args.seeds);
+            let _unseen = std::io::stderr().flush();
+        }
+        match run(&args, seed) {
             Ok(report) => {
                 passed += 1;
                 if args.seeds == 1 {
-                    println!("seed {seed}: {report:?}");
+                    println!("seed {seed}: {report}");
                 }
             }
             Err(violation) => {
@@ -45,6 +75,9 @@ fn main() -> ExitCode {
                 }
             }
         }
+    }
+    if watched {
+        eprintln!();
     }
     println!("{passed} passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

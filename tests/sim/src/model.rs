@@ -1,6 +1,6 @@
 //! The reference model: all that was sent, and what must hold of it given what was seen. It judges every answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use thalweg_record::{Batch, Offset, PartitionId};
@@ -33,6 +33,7 @@ struct Known {
 pub(crate) struct Model {
     sent: BTreeMap<Name, Sent>,
     known: BTreeMap<PartitionId, Known>,
+    producers: BTreeSet<i64>,
     violation: Option<String>,
     pub(crate) acknowledged: u64,
     pub(crate) read: u64,
@@ -42,7 +43,19 @@ impl Model {
     /// Knows the partitions, and which of them retention may cut.
     pub(crate) fn new(partitions: impl Iterator<Item = (PartitionId, bool)>) -> Model {
         let known = partitions.map(|(id, expires)| (id, Known { expires, ..Known::default() })).collect();
-        Model { sent: BTreeMap::new(), known, violation: None, acknowledged: 0, read: 0 }
+        Model { sent: BTreeMap::new(), known, producers: BTreeSet::new(), violation: None, acknowledged: 0, read: 0 }
+    }
+
+    /// A partition is there from now on; retention or somebody may cut it.
+    pub(crate) fn add(&mut self, partition: PartitionId, expires: bool) {
+        self.known.insert(partition, Known { expires, ..Known::default() });
+    }
+
+    /// The broker gave a producer its id.
+    pub(crate) fn producer_began(&mut self, id: i64) {
+        if !self.producers.insert(id) {
+            self.broken(format!("producer id {id} was handed out twice"));
+        }
     }
 
     /// The first invariant that was broken.
@@ -82,8 +95,11 @@ impl Model {
         known.high_watermark = known.high_watermark.max(shown.0);
     }
 
-    /// A log start was shown.
-    pub(crate) fn log_start(&mut self, partition: PartitionId, shown: Offset) {
+    /// A log start was shown to somebody who asked when `floor` was the least that it could be.
+    pub(crate) fn log_start(&mut self, partition: PartitionId, shown: Offset, floor: Offset) {
+        if shown < floor {
+            self.broken(format!("{partition}: log start {shown} fell below {floor}"));
+        }
         let known = self.known.get_mut(&partition).expect("a partition of the run");
         let allowed = if known.expires { known.high_watermark.max(known.acknowledged) } else { 0 };
         known.log_start = known.log_start.max(shown.0);

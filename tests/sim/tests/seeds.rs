@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use thalweg_sim::{Plant, run};
+use thalweg_sim::{Plant, shard::run};
 
 #[test]
 fn two_hundred_seeds_keep_every_invariant() {

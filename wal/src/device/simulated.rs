@@ -115,6 +115,11 @@ impl SimulatedDevice {
         crc32c::crc32c(&self.disk.borrow().durable)
     }
 
+    /// The first `len` bytes as a reader sees them, at once.
+    pub fn peek(&self, len: usize) -> Vec<u8> {
+        self.disk.borrow().seen(0..len).to_vec()
+    }
+
     /// Changes durable bytes behind the log's back.
     pub fn change(&self, f: impl FnOnce(&mut [u8])) {
         f(&mut self.disk.borrow_mut().durable);

@@ -11,7 +11,7 @@ use thalweg_shards::{
     runtime::seeded::Stream,
 };
 
-use crate::scene::Scene;
+use super::scene::Scene;
 
 /// How long a reader waits at the end of a partition.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -77,7 +77,10 @@ impl Reader {
 
     /// One take; the model judges it.
     pub(crate) async fn fetch(&mut self, partition: PartitionId, offset: Offset, max_bytes: u32) -> Got {
-        let floor = self.scene.model.borrow().floor(partition);
+        let (floor, start) = {
+            let model = self.scene.model.borrow();
+            (model.floor(partition), model.start(partition))
+        };
         let (lane, answers) = flume::unbounded();
         self.scene.send(Request::Take(Box::new(TakeRequest {
             conn: self.conn,
@@ -92,7 +95,7 @@ impl Reader {
             Ok(Taken { high_watermark, log_start, records: Records::Ready(pieces), .. }) => {
                 self.scene.world.note(high_watermark.0 as u64);
                 model.high_watermark(partition, high_watermark, floor);
-                model.log_start(partition, log_start);
+                model.log_start(partition, log_start, start);
                 let nothing = pieces.iter().all(|piece| piece.is_empty());
                 if nothing && offset < floor {
                     model.broken(format!("{partition}: nothing at {offset}, though the log goes to {floor}"));
@@ -102,7 +105,7 @@ impl Reader {
             Ok(_) => Got::Again,
             Err(PartitionError::OffsetOutOfRange { log_start, high_watermark }) => {
                 model.high_watermark(partition, high_watermark, floor);
-                model.log_start(partition, log_start);
+                model.log_start(partition, log_start, start);
                 if offset >= log_start {
                     model.broken(format!("{partition}: {offset} is out of range of {log_start}..{high_watermark}"));
                 }

@@ -9,7 +9,8 @@ use thalweg_shards::{
     runtime::seeded::Stream,
 };
 
-use crate::{batches, scene::Scene};
+use super::scene::Scene;
+use crate::batches;
 
 /// Batches in flight at most: Kafka remembers five.
 const MOST_IN_FLIGHT: u64 = 4;

@@ -19,7 +19,8 @@ use thalweg_shards::{
 };
 use thalweg_wal::{Device, LogConfig, OpenError, Recovered, SliceIdentity, device::SimulatedDevice};
 
-use crate::{metadata::Metadata, plant::Plant, scene::Scene};
+use super::{metadata::Metadata, scene::Scene};
+use crate::plant::Plant;
 
 /// Lengths of slices: small, so that a run laps them. The smallest holds four of the largest group.
 pub(crate) const SLICES_BYTES: [u64; 3] = [72 << 10, 128 << 10, 256 << 10];

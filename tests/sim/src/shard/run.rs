@@ -1,6 +1,6 @@
 //! One history: storms and crashes, then calm, then everything is read back.
 
-use std::{cell::RefCell, panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use thalweg_record::{PartitionId, TopicId};
 use thalweg_shards::{
@@ -12,16 +12,19 @@ use thalweg_shards::{
 };
 use thalweg_wal::device::{SimulatedDevice, SimulatedFaults};
 
-use crate::{
+use super::{
     broker::{Broker, Machine, SLICES_BYTES, Start, identity, log_config},
-    bucket::Bucket,
-    fuse::{Counts, Fuse},
     metadata::Metadata,
-    model::Model,
-    plant::Plant,
     producer::Producer,
     reader::{Got, Reader},
     scene::Scene,
+};
+use crate::{
+    bucket::Bucket,
+    fuse::{Counts, Fuse},
+    model::Model,
+    plant::Plant,
+    violation::{Violation, caught},
 };
 
 const BUCKET: Node = Node(1);
@@ -60,20 +63,12 @@ pub struct Report {
     pub virtual_seconds: u64,
 }
 
-/// The invariant that a run broke.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Violation(pub String);
-
 /// Runs the history of `seed`.
 ///
 /// # Errors
 /// The first invariant that did not hold; a panic of the code under test is one.
 pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
-    let history = AssertUnwindSafe(|| History::new(seed, plant, trace).run());
-    std::panic::catch_unwind(history).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(Violation(format!("panic: {}", text.unwrap_or("without a text"))))
-    })
+    caught(|| History::new(seed, plant, trace).run())
 }
 
 struct History {

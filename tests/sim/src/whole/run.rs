@@ -1,0 +1,326 @@
+//! One history of the whole broker: storms and crashes, then calm, then everything is read back.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use thalweg_objectstore::ObjectStore;
+use thalweg_shards::runtime::{
+    Queue,
+    seeded::{Ended, Node, Stream, World},
+};
+use thalweg_wal::device::SimulatedFaults;
+
+use super::{
+    admin::{Admin, Wanted},
+    client::Client,
+    disks::Disks,
+    member::Member,
+    metadata::Metadata,
+    reader::Reader,
+    scene::{Life as TopicLife, Scene},
+    site::{self, Life, MOST_SHARDS, RINGS_BYTES, Shape, Site, Start},
+    storm::{End, Since},
+};
+use crate::{
+    bucket::Bucket,
+    fuse::Fuse,
+    model::Model,
+    plant::Plant,
+    report::Report,
+    violation::{Violation, caught},
+};
+
+const BUCKET: Node = Node(1);
+const CLIENTS: Node = Node(2);
+const DISK: Node = Node(3);
+const READERS: u64 = 3;
+const CHURNED: [&str; 2] = ["comes-and-goes", "goes-and-comes"];
+/// More polls than any phase needs: what spends them runs in circles.
+const BUDGET: u64 = 20_000_000;
+/// After the faults have ended, everything is done within this virtual time.
+const CALM: Duration = Duration::from_secs(180);
+/// How long a stop in order may upload.
+const STOP: Duration = Duration::from_secs(20);
+/// Requests that ever wait in one shard's mailbox.
+const MAILBOX: usize = 300;
+
+/// Runs the history of `seed`.
+///
+/// # Errors
+/// The first invariant that did not hold; a panic of the code under test is one.
+pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
+    caught(|| History::new(seed, plant, trace).run())
+}
+
+pub(crate) struct History {
+    pub(crate) scene: Rc<Scene>,
+    pub(crate) site: Site,
+    pub(crate) bucket: Rc<Bucket>,
+    pub(crate) random: Stream,
+    pub(crate) plant: Plant,
+    /// Many small batches and short lives.
+    pub(crate) hasty: bool,
+    /// How far the wall clock is from where it would be.
+    pub(crate) jumped_ms: Rc<Cell<i64>>,
+    world: Rc<World>,
+    fuse: Rc<Fuse>,
+    shape: Shape,
+    seed: u64,
+}
+
+impl History {
+    fn new(seed: u64, plant: Plant, trace: bool) -> History {
+        let world = World::new(seed);
+        let fuse = Rc::new(Fuse::default());
+        let mut random = Stream::new(seed, 0x30);
+        let scene = Rc::new(Scene {
+            world: world.clone(),
+            runtime: world.runtime(CLIENTS),
+            model: RefCell::new(Model::new(std::iter::empty())),
+            address: RefCell::default(),
+            topics: RefCell::default(),
+            committed: RefCell::default(),
+            settle: Cell::default(),
+            stop: Cell::default(),
+            calm: Cell::default(),
+            producing: Cell::default(),
+            working: Cell::default(),
+            commits: Cell::default(),
+            deletions: Cell::default(),
+            trace,
+        });
+        let (bucket, store) = Bucket::start(world.runtime(BUCKET), Stream::new(seed, 0x20), fuse.clone());
+        let metadata = Metadata::new(bucket.doorstep(), Stream::new(seed, 0x21), fuse.clone(), plant);
+        let site = Site {
+            world: world.clone(),
+            scene: scene.clone(),
+            disks: Arc::new(Disks::new(world.runtime(DISK), Stream::new(seed, 0x10), fuse.clone())),
+            metadata,
+            store: Arc::new(store) as Arc<dyn ObjectStore>,
+            fuse: fuse.clone(),
+            config: site::config(),
+            starts: 0,
+        };
+        let shape = draw_shape(&mut random);
+        let (jumped_ms, hasty) = (Rc::default(), seed % 2 == 0);
+        History { scene, site, bucket, random, plant, hasty, jumped_ms, world, fuse, shape, seed }
+    }
+
+    fn run(mut self) -> Result<Report, Violation> {
+        self.spawn_clients();
+        let lives = if self.hasty { 8 } else { 3 };
+        for _ in 0..lives + self.random.below(6) {
+            self.storm()?;
+        }
+        let life = self.calm()?;
+        self.end(life)?;
+        Ok(self.report())
+    }
+
+    fn stream(&self, purpose: u64) -> Stream {
+        Stream::new(self.seed, purpose)
+    }
+
+    fn spawn_clients(&mut self) {
+        let stays = Wanted { name: "stays", partitions: 1 + self.random.below(4) as i32, cut: false };
+        let cut = Wanted { name: "is-cut", partitions: 1 + self.random.below(2) as i32, cut: true };
+        let batches = if self.hasty { 80 } else { 30 };
+        Admin::found(&self.scene, stays, batches, self.hasty, self.stream(0x100));
+        Admin::found(&self.scene, cut, batches, self.hasty, self.stream(0x101));
+        for (name, n) in CHURNED.into_iter().zip(0x110..) {
+            Admin::churn(&self.scene, name, self.hasty, self.stream(n));
+        }
+        (0..READERS).for_each(|n| Reader::start(&self.scene, self.stream(0x200 + n)));
+        for n in 0..2 + self.random.below(2) {
+            Member::start(&self.scene, "first", "stays", self.stream(0x300 + n));
+        }
+        Member::start(&self.scene, "second", "is-cut", self.stream(0x310));
+    }
+
+    /// A life that ends in a crash or a stop.
+    fn storm(&mut self) -> Result<(), Violation> {
+        let fits = self.shape;
+        if self.site.starts > 0 && self.random.one_in(2) {
+            self.shape = draw_shape(&mut self.random);
+        }
+        self.draw_faults();
+        let end = self.draw_end();
+        let longest = if self.random.one_in(3) { 15_000 } else { 3_000 };
+        let last = self.world.mono().plus(Duration::from_millis(100 + self.random.below(longest)));
+        self.fuse.clear();
+        if let End::At(counts, n, Since::Start) = end {
+            self.fuse.set(counts, n);
+        }
+        self.scene.trace(|| format!("a life to end {end:?}"));
+        let life = self.site.start(self.shape);
+        self.start_gremlin(&life);
+        let over = |this: &History| this.fuse.blown() || this.world.mono() >= last;
+        let mut ended = self.wait(&life, |this| over(this) || *life.start.borrow() == Start::Serving);
+        if ended == Ended::Done && *life.start.borrow() == Start::Serving {
+            if let End::At(counts, n, Since::Serving) = end {
+                self.fuse.set(counts, n);
+            }
+            ended = self.wait(&life, over);
+        }
+        self.judge_life(&life, ended, true)?;
+        if *life.start.borrow() == Start::TooSmall {
+            self.shape = fits;
+        }
+        if end == End::Stop || self.random.one_in(4) {
+            self.stop(&life, true)?;
+        }
+        let power = self.random.below(4) > 0;
+        self.site.crash(life, power);
+        Ok(())
+    }
+
+    /// Runs until `done`, or the life ends otherwise.
+    fn wait(&self, life: &Life, done: impl Fn(&History) -> bool) -> Ended {
+        let polls = Cell::new(0u32);
+        self.world.run_until(BUDGET, || {
+            polls.set(polls.get() + 1);
+            if polls.get() % 64 == 0 && life.waiting() > MAILBOX {
+                let why = format!("{} requests wait in a shard's mailbox", life.waiting());
+                self.scene.model.borrow_mut().broken(why);
+            }
+            let over = !matches!(*life.start.borrow(), Start::Opening | Start::Serving);
+            done(self) || over || !life.failed.is_empty() || self.scene.model.borrow().violation().is_some()
+        })
+    }
+
+    fn judge_life(&self, life: &Life, ended: Ended, faults: bool) -> Result<(), Violation> {
+        if let Some(why) = self.scene.model.borrow().violation() {
+            return Err(Violation(why.to_owned()));
+        }
+        match &*life.start.borrow() {
+            Start::Broken(why) => return Err(Violation(format!("the broker does not start: {why}"))),
+            Start::Failed(why) if !faults => return Err(Violation(format!("the broker does not start: {why}"))),
+            Start::Failed(why) => self.scene.trace(|| format!("did not start: {why}")),
+            _ => {}
+        }
+        if !faults && self.fuse.blown() {
+            return Err(Violation("the metadata gave up".to_owned()));
+        }
+        if let Ok(why) = life.failed.try_recv() {
+            self.scene.trace(|| format!("gave up: {why}"));
+            if !faults || why.contains("disagrees") {
+                return Err(Violation(format!("the broker gave up: {why}")));
+            }
+        }
+        match ended {
+            Ended::Done => Ok(()),
+            other => Err(Violation(format!("no progress: {other:?}"))),
+        }
+    }
+
+    /// Stops in order. With faults it may not get far, but it ends.
+    fn stop(&mut self, life: &Life, faults: bool) -> Result<(), Violation> {
+        let Some(stopped) = life.stop(STOP) else { return Ok(()) };
+        let last = self.world.mono().plus(STOP + Duration::from_secs(60));
+        let ended = self.world.run_until(BUDGET, || {
+            let violated = self.scene.model.borrow().violation().is_some();
+            !stopped.is_empty() || violated || self.fuse.blown() || self.world.mono() >= last
+        });
+        if let Some(why) = self.scene.model.borrow().violation() {
+            return Err(Violation(why.to_owned()));
+        }
+        let outcome = stopped.try_recv();
+        self.scene.trace(|| format!("stopped: {outcome:?}"));
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            _ if faults && self.fuse.blown() => Ok(()),
+            Ok(Err(why)) => Err(Violation(format!("the stop fails: {why}"))),
+            Err(_) => Err(Violation(format!("the broker does not stop: {ended:?}"))),
+        }
+    }
+
+    /// The faults end: the producers finish, then the readers and groups.
+    fn calm(&mut self) -> Result<Life, Violation> {
+        let faults = SimulatedFaults { ok_before_durable: self.plant == Plant::EarlyOk, ..SimulatedFaults::default() };
+        self.site.disks.set_faults(faults);
+        self.bucket.fails_one_in.set(0);
+        self.bucket.latency_us.set(10_000);
+        self.bucket.set_down(false);
+        self.fuse.clear();
+        self.scene.trace(|| "calm".to_owned());
+        let life = self.site.start(self.shape);
+        self.phase(&life, "the broker does not start", |_| *life.start.borrow() != Start::Opening)?;
+        self.scene.calm.set(true);
+        self.scene.settle.set(true);
+        self.phase(&life, "the producers do not finish", |this| this.scene.producing.get() == 0)?;
+        self.scene.stop.set(true);
+        self.phase(&life, "the readers and groups do not end", |this| this.scene.working.get() == 0)?;
+        Ok(life)
+    }
+
+    fn phase(&self, life: &Life, what: &str, done: impl Fn(&History) -> bool) -> Result<(), Violation> {
+        let last = self.world.mono().plus(CALM);
+        let ended = self.wait(life, |this| done(this) || this.world.mono() >= last);
+        self.judge_life(life, ended, false).map_err(|Violation(why)| Violation(format!("{what}: {why}")))?;
+        if done(self) { Ok(()) } else { Err(Violation(format!("{what} within {} s", CALM.as_secs()))) }
+    }
+
+    /// A crash; or a stop in order, after which the log is not needed any more, and is taken away. Then all is read from the
+    /// log starts to the ends.
+    fn end(&mut self, life: Life) -> Result<(), Violation> {
+        let shape = self.shape;
+        if self.random.one_in(2) {
+            self.stop(&life, false)?;
+            self.site.crash(life, false);
+            self.site.disks.lose_all();
+            self.shape = draw_shape(&mut self.random);
+        } else {
+            self.site.crash(life, true);
+        }
+        let life = self.site.start(self.shape);
+        self.phase(&life, "the last start", |_| *life.start.borrow() != Start::Opening)?;
+        let read = Rc::new(Cell::new(0));
+        let partitions = self.scene.partitions(TopicLife::Live);
+        for (partition, n) in partitions.iter().copied().zip(0x500..) {
+            let (mut reader, read) = (Reader(Client::new(&self.scene, "last reader", self.stream(n))), read.clone());
+            let task = async move {
+                let start = reader.read_all(partition).await;
+                let mut model = reader.0.scene.model.borrow_mut();
+                let end = model.floor(partition);
+                model.complete(partition, start, end);
+                read.set(read.get() + 1);
+            };
+            self.scene.runtime.spawn(Queue::Hot, "last reader", Box::pin(task));
+        }
+        self.phase(&life, "reading all back", |_| read.get() == partitions.len())?;
+        self.shape = shape;
+        Ok(())
+    }
+
+    fn report(&self) -> Report {
+        let objects = self.bucket.store.objects();
+        for (key, content) in &objects {
+            self.world
+                .note(u64::from(crc32c::crc32c(key.as_str().as_bytes())) << 32 | u64::from(crc32c::crc32c(content)));
+        }
+        self.world.note(self.site.disks.digest());
+        let model = self.scene.model.borrow();
+        Report {
+            digest: self.world.digest(),
+            polls: self.world.polls(),
+            starts: self.site.starts,
+            acknowledged: model.acknowledged,
+            read: model.read,
+            offset_commits: self.scene.commits.get(),
+            topics: self.scene.topics.borrow().len(),
+            topics_deleted: self.scene.deletions.get(),
+            store_gets: self.bucket.gets.get(),
+            objects: objects.len(),
+            virtual_seconds: self.world.mono().0 / 1_000_000_000,
+        }
+    }
+}
+
+fn draw_shape(random: &mut Stream) -> Shape {
+    let shards = 1 + random.below(u64::from(MOST_SHARDS)) as u16;
+    Shape { shards, ring_bytes: RINGS_BYTES[random.below(RINGS_BYTES.len() as u64) as usize] }
+}
