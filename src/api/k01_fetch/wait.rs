@@ -273,7 +273,7 @@ impl<'a> Fetch<'a> {
                 && (allotment.bytes[place] > 0 || self.stash.peek(&self.keys[place]).is_some_and(Result::is_err));
             if let Some(read) = given.then(|| self.stash.remove(&self.keys[place])).flatten() {
                 ready += read.as_ref().map_or(0, |taken| records_bytes(&taken.records));
-                *part = read;
+                renew(part, read);
             }
         }
         let mut due: Vec<usize> = (0..taken.len()).filter(|place| self.stash.is_due(&self.keys[*place])).collect();
@@ -292,7 +292,7 @@ impl<'a> Fetch<'a> {
                     return false;
                 }
                 ready += bytes;
-                taken[*place] = self.stash.remove(key).expect("seen a moment ago");
+                renew(&mut taken[*place], self.stash.remove(key).expect("seen a moment ago"));
                 false
             });
         }
@@ -334,9 +334,52 @@ fn records_bytes(records: &Records) -> u64 {
     }
 }
 
+/// Puts records that were read for an earlier take into the answer of a later one, which knows better where the log starts and
+/// ends by now, or that there is no such partition any more.
+fn renew(now: &mut Result<Taken, PartitionError>, read: Result<Taken, PartitionError>) {
+    match (now, read) {
+        (Err(_refused), _) => {}
+        (Ok(now), Ok(read)) => {
+            let Taken { log_start, high_watermark, last_stable, .. } = *now;
+            *now = Taken {
+                log_start: log_start.max(read.log_start),
+                high_watermark: high_watermark.max(read.high_watermark),
+                last_stable: last_stable.max(read.last_stable),
+                ..read
+            };
+        }
+        (now, refused) => *now = refused,
+    }
+}
+
 fn without_pending(taken: Taken) -> Taken {
     match taken.records {
         Records::Ready(_) => taken,
         Records::Pending => Taken { records: Records::Ready(Vec::new()), ..taken },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_record::Offset;
+
+    use super::*;
+
+    fn taken(log_start: i64, end: i64, records: Records) -> Result<Taken, PartitionError> {
+        let (log_start, high_watermark, last_stable) = (Offset(log_start), Offset(end), Offset(end));
+        Ok(Taken { log_start, high_watermark, last_stable, aborted: Vec::new(), records })
+    }
+
+    #[test]
+    fn records_read_earlier_come_with_todays_watermarks() {
+        let read = || taken(0, 32, Records::Ready(vec!["records".into()]));
+        let mut part = taken(7, 85, Records::Pending);
+        renew(&mut part, read());
+        let part = part.expect("answered");
+        assert_eq!((part.log_start, part.high_watermark, part.last_stable), (Offset(7), Offset(85), Offset(85)));
+        assert_eq!(records_bytes(&part.records), 7);
+        let mut gone = Err(PartitionError::Moved(3));
+        renew(&mut gone, read());
+        assert!(matches!(gone, Err(PartitionError::Moved(3))), "a topic that is gone shows no record any more");
     }
 }
