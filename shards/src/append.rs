@@ -131,6 +131,8 @@ impl Shard {
             let stamp = partition.stamp_of(original.base_offset);
             let appended = Appended { base_offset: original.base_offset, log_append_time: stamp, log_start };
             let durable = original.last_offset < partition.high_watermark;
+            #[cfg(feature = "planted-bugs")]
+            let durable = durable || thalweg_wal::planted(thalweg_wal::Bug::DuplicateEarly);
             return Ok(if durable { Staged::Repeated(appended) } else { Staged::RepeatedInFlight(appended) });
         }
         let room = match origin {
@@ -138,6 +140,10 @@ impl Shard {
             Origin::Internal => self.log.reserve_internal(size),
         };
         let Ok(room) = room else {
+            #[cfg(feature = "planted-bugs")]
+            if thalweg_wal::planted(thalweg_wal::Bug::OffsetBeforeRoom) {
+                partition.stage(&mut batch.head);
+            }
             self.ports.meters.appends_refused.increment(1);
             return Err(PartitionError::RingFull);
         };
@@ -221,6 +227,10 @@ impl Shard {
     fn submit(&mut self, write: thalweg_wal::GroupWrite) {
         let thalweg_wal::GroupWrite { id, at, start, end, buf } = write;
         let (parts, tally) = (std::mem::take(&mut self.open_group.parts), std::mem::take(&mut self.open_group.tally));
+        #[cfg(feature = "planted-bugs")]
+        if thalweg_wal::planted(thalweg_wal::Bug::PromotedEarly) {
+            parts.iter().for_each(|(partition, end)| self.expose(*partition, *end));
+        }
         self.sealed.push_back(SealedGroup { end, sealed_at: self.now, bytes: buf.len() as u64, parts, tally });
         self.last_write = self.now;
         self.write_device(Queue::Hot, "wal-write", at, buf, move |result, buf| Event::Written {
@@ -280,6 +290,10 @@ impl Shard {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         if end > partition.high_watermark && end <= partition.next {
             partition.promote(end);
+            #[cfg(feature = "planted-bugs")]
+            if thalweg_wal::planted(thalweg_wal::Bug::LostWake) && !self.sealed.is_empty() {
+                return;
+            }
             self.watches.wake(id);
         }
     }

@@ -28,7 +28,7 @@ pub use inspect::{InspectReport, LogExtent, PartitionExtent, inspect};
 pub use log::{Full, GroupWrite, Log, Poisoned, Room, SuperblockWrite, ZeroWrite};
 pub use lsn::{GroupId, Incarnation, Lsn};
 #[cfg(any(test, feature = "planted-bugs"))]
-pub use planted::PlantedBugs;
+pub use planted::{Bug, PlantedBugs, plant, planted};
 pub use recover::{Recovered, RecoveryReport, create, open};
 pub use ring::{Ring, read};
 pub use scan::RecoveredBatch;

@@ -1,4 +1,5 @@
 //! Protections that a test can take out, to show that it would notice. Never in a release: a feature for tests alone.
+#![expect(clippy::disallowed_macros, reason = "a simulation is one thread; several may run side by side")]
 
 /// Which protections are off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -7,4 +8,41 @@ pub struct PlantedBugs {
     pub no_incarnation: bool,
     /// Recovery follows groups whose link to the one before does not match.
     pub no_chain: bool,
+}
+
+/// A bug that a simulation puts in for its own thread, in this crate or one above, to show that it would find it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bug {
+    /// The log is trimmed when commits are made, before they are durable.
+    TrimBeforeFsync,
+    /// An upload commits without waiting for the one before it.
+    CommitsOutOfOrder,
+    /// Readers see a group when it is handed to the device.
+    PromotedEarly,
+    /// The janitor deletes objects by their age.
+    DeletedByAge,
+    /// The log is trimmed up to what is durable, committed or not.
+    EvictedBeforeCommitted,
+    /// Room is used again when the first of the two superblocks is past it.
+    OneSuperblock,
+    /// A repetition is answered while the original is still on its way.
+    DuplicateEarly,
+    /// The offset is assigned before there is room.
+    OffsetBeforeRoom,
+    /// A parked fetch is not woken when more groups are under way.
+    LostWake,
+}
+
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Puts a bug in, in place of the last one, for the calling thread.
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Whether a bug is put in.
+pub fn planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
 }

@@ -45,6 +45,8 @@ impl Shard {
     }
 
     fn apply_retention(&mut self) {
+        #[cfg(feature = "planted-bugs")]
+        self.delete_by_age();
         let wall = self.wall;
         let starts: Vec<(PartitionId, Offset)> = self
             .partitions
@@ -52,6 +54,23 @@ impl Shard {
             .filter_map(|p| Some((p.id, plan::expired(&p.settings, p.objects.iter(), p.size_bytes(), wall)?)))
             .collect();
         self.record_log_starts(starts, Event::LogStarts);
+    }
+
+    /// A bug to be found: age says nothing of whether an object is needed.
+    #[cfg(feature = "planted-bugs")]
+    fn delete_by_age(&self) {
+        if !thalweg_wal::planted(thalweg_wal::Bug::DeletedByAge) {
+            return;
+        }
+        let (old, store) = (Wall(self.wall.0 - 10_000), self.ports.store.clone());
+        let objects = self.partitions.iter().flat_map(|p| p.objects.iter());
+        let keys: Vec<_> = objects.filter(|o| o.max_timestamp < old).map(|o| o.key.clone()).collect();
+        let task = async move {
+            for key in keys {
+                let _whatever = store.delete(key).await;
+            }
+        };
+        self.ports.runtime.spawn(Queue::Janitor, "by age", Box::pin(task));
     }
 
     /// Has the metadata record new log starts; `then` comes back as an event when they are durable.

@@ -85,7 +85,10 @@ async fn upload(job: &Job, objects: Vec<JobObject>) -> Result<(), UploadFailure>
     for (n, object) in objects.into_iter().enumerate() {
         commits.push(write(job, ObjectId(first.0 + n as u64), object).await?);
     }
-    if let Some(before) = &job.before {
+    let before = job.before.as_ref();
+    #[cfg(feature = "planted-bugs")]
+    let before = before.filter(|_| !thalweg_wal::planted(thalweg_wal::Bug::CommitsOutOfOrder));
+    if let Some(before) = before {
         if !before.recv_async().await.unwrap_or(false) {
             return Err(UploadFailure::Retry("the upload before this one failed".into()));
         }
@@ -246,6 +249,10 @@ fn drop_deleted(commit: &mut ObjectCommit, parts: &[(PartitionId, Option<Offset>
 }
 
 async fn sync(job: &Job) -> Result<(), UploadFailure> {
+    #[cfg(feature = "planted-bugs")]
+    if thalweg_wal::planted(thalweg_wal::Bug::TrimBeforeFsync) {
+        return Ok(());
+    }
     let (reply, durable) = flume::bounded(1);
     job.meta.try_send(MetaRequest::Sync { reply }).map_err(stopping)?;
     durable.recv_async().await.map_err(stopping)

@@ -196,6 +196,10 @@ impl Shard {
     fn resolved(&self) -> Lsn {
         let first_open = |p: &crate::partition::Partition| p.ring.from(p.committed_end, p.next).next().map(|e| e.lsn);
         let durable = self.log.durable();
+        #[cfg(feature = "planted-bugs")]
+        if thalweg_wal::planted(thalweg_wal::Bug::EvictedBeforeCommitted) {
+            return durable;
+        }
         self.partitions.iter().filter_map(first_open).min().map_or(durable, |lsn| lsn.min(durable))
     }
 

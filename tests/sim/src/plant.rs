@@ -13,9 +13,59 @@ pub enum Plant {
     /// The WAL's incarnation check and its chain of CRCs.
     #[cfg(feature = "planted-bugs")]
     NoIncarnationNoChain,
+    /// The log is trimmed when commits are made, before they are durable.
+    #[cfg(feature = "planted-bugs")]
+    TrimBeforeFsync,
+    /// An upload commits without waiting for the one before it.
+    #[cfg(feature = "planted-bugs")]
+    CommitsOutOfOrder,
+    /// Readers see a group when it is handed to the device.
+    #[cfg(feature = "planted-bugs")]
+    PromotedEarly,
+    /// The janitor deletes objects by their age.
+    #[cfg(feature = "planted-bugs")]
+    DeletedByAge,
+    /// The log is trimmed up to what is durable, committed or not.
+    #[cfg(feature = "planted-bugs")]
+    EvictedBeforeCommitted,
+    /// Room in the ring is used again when the first of the two superblocks is past it.
+    #[cfg(feature = "planted-bugs")]
+    OneSuperblock,
+    /// A repetition is answered while the original is still on its way.
+    #[cfg(feature = "planted-bugs")]
+    DuplicateEarly,
+    /// The offset is assigned before there is room.
+    #[cfg(feature = "planted-bugs")]
+    OffsetBeforeRoom,
+    /// A parked fetch is not woken when more groups are under way.
+    #[cfg(feature = "planted-bugs")]
+    LostWake,
 }
 
 impl Plant {
+    /// Puts the bug into the product, for this thread, until the next run.
+    pub(crate) fn put_in(self) {
+        #[cfg(feature = "planted-bugs")]
+        thalweg_wal::plant(self.bug());
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn bug(self) -> Option<thalweg_wal::Bug> {
+        use thalweg_wal::Bug;
+        Some(match self {
+            Plant::Nothing | Plant::EarlyOk | Plant::EarlySync | Plant::NoIncarnationNoChain => return None,
+            Plant::TrimBeforeFsync => Bug::TrimBeforeFsync,
+            Plant::CommitsOutOfOrder => Bug::CommitsOutOfOrder,
+            Plant::PromotedEarly => Bug::PromotedEarly,
+            Plant::DeletedByAge => Bug::DeletedByAge,
+            Plant::EvictedBeforeCommitted => Bug::EvictedBeforeCommitted,
+            Plant::OneSuperblock => Bug::OneSuperblock,
+            Plant::DuplicateEarly => Bug::DuplicateEarly,
+            Plant::OffsetBeforeRoom => Bug::OffsetBeforeRoom,
+            Plant::LostWake => Bug::LostWake,
+        })
+    }
+
     /// The WAL's limits, with what the plant takes out of them.
     pub(crate) fn into_log_config(self, config: thalweg_wal::LogConfig) -> thalweg_wal::LogConfig {
         #[cfg(feature = "planted-bugs")]

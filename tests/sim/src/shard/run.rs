@@ -68,6 +68,7 @@ pub struct Report {
 /// # Errors
 /// The first invariant that did not hold; a panic of the code under test is one.
 pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
+    plant.put_in();
     caught(|| History::new(seed, plant, trace).run())
 }
 

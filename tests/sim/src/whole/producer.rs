@@ -121,7 +121,7 @@ impl Producer {
 
     /// Sends the window and takes out what was acknowledged. Says whether all was.
     async fn send(&mut self, window: &mut VecDeque<Batch>) -> bool {
-        let mut sent = 0;
+        let (mut sent, life) = (0, self.client.scene.life(self.partition.topic));
         for batch in window.iter() {
             let request = self.request(batch);
             if !self.client.send(PRODUCE, &request).await {
@@ -135,14 +135,14 @@ impl Producer {
         for slot in 0..sent {
             let answer = self.client.receive::<ProduceRequest>(PRODUCE, Duration::from_millis(patience)).await;
             let Some(answer) = answer else { break };
-            acknowledged[slot] = self.judge(&window[slot], acknowledged[..slot].iter().all(|a| *a), &answer);
+            acknowledged[slot] = self.judge(&window[slot], (acknowledged[..slot].iter().all(|a| *a), life), &answer);
         }
         let mut kept = acknowledged.iter();
         window.retain(|_| kept.next() == Some(&false));
         window.is_empty()
     }
 
-    fn judge(&mut self, batch: &Batch, oldest: bool, answer: &ProduceResponse) -> bool {
+    fn judge(&mut self, batch: &Batch, (oldest, life): (bool, Life), answer: &ProduceResponse) -> bool {
         let (name, partition) = ((self.id, batch.head.base_sequence()), self.partition);
         let scene = &self.client.scene;
         let mut model = scene.model.borrow_mut();
@@ -153,7 +153,7 @@ impl Producer {
         };
         match part.error_code {
             0 => {
-                if scene.life(partition.topic) == Life::Gone {
+                if life == Life::Gone {
                     model.broken(format!("{partition}: batch {name:?} was acknowledged after the topic was deleted"));
                 }
                 model.acknowledged(partition, name, Offset(part.base_offset));

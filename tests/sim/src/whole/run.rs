@@ -53,6 +53,7 @@ const MAILBOX: usize = 300;
 /// # Errors
 /// The first invariant that did not hold; a panic of the code under test is one.
 pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
+    plant.put_in();
     caught(|| History::new(seed, plant, trace).run())
 }
 
