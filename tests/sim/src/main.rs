@@ -1,7 +1,10 @@
 //! Runs seeds of the simulation: `thalweg-sim --seeds 200`, or one of them step by step: `--seed 7 --trace`.
 
+#![expect(clippy::disallowed_methods, reason = "reads the list of seeds before anything is simulated")]
+
 use std::{
     io::{IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -21,6 +24,9 @@ struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Run the seeds of this file instead, one a line: `whole 7` or `shard 7`; what follows is a remark.
+    #[arg(long)]
+    kept: Option<PathBuf>,
     /// Say on stderr what happens.
     #[arg(long)]
     trace: bool,
@@ -41,11 +47,26 @@ enum What {
     Shard,
 }
 
-fn run(args: &Args, seed: u64) -> Result<String, Violation> {
-    match args.what {
+fn run(args: &Args, what: What, seed: u64) -> Result<String, Violation> {
+    match what {
         What::Whole => whole::run(seed, args.plant, args.trace).map(|report| format!("{report:?}")),
         What::Shard => shard::run(seed, args.plant, args.trace).map(|report| format!("{report:?}")),
     }
+}
+
+/// What is to be run.
+fn histories(args: &Args) -> Result<Vec<(What, u64)>, String> {
+    let Some(path) = &args.kept else {
+        return Ok((args.seed..args.seed + args.seeds).map(|seed| (args.what, seed)).collect());
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| history(line).ok_or_else(|| format!("{}: {line:?} is no history", path.display()))).collect()
+}
+
+fn history(line: &str) -> Option<(What, u64)> {
+    let mut words = line.split_whitespace();
+    Some((What::from_str(words.next()?, false).ok()?, words.next()?.parse().ok()?))
 }
 
 fn main() -> ExitCode {
@@ -53,23 +74,30 @@ fn main() -> ExitCode {
     if !args.trace {
         std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     }
-    let watched = args.seeds > 1 && std::io::stderr().is_terminal();
+    let histories = match histories(&args) {
+        Ok(histories) => histories,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let watched = histories.len() > 1 && std::io::stderr().is_terminal();
     let (mut passed, mut failed) = (0, 0);
-    for seed in args.seed..args.seed + args.seeds {
+    for (what, seed) in &histories {
         if watched {
-            eprint!("\r{passed} passed, {failed} failed of {}; seed {seed} ", args.seeds);
+            eprint!("\r{passed} passed, {failed} failed of {}; seed {seed} ", histories.len());
             let _unseen = std::io::stderr().flush();
         }
-        match run(&args, seed) {
+        match run(&args, *what, *seed) {
             Ok(report) => {
                 passed += 1;
-                if args.seeds == 1 {
+                if histories.len() == 1 {
                     println!("seed {seed}: {report}");
                 }
             }
             Err(violation) => {
                 failed += 1;
-                println!("seed {seed}: {}", violation.0);
+                println!("{what:?} seed {seed}: {}", violation.0);
                 if args.first {
                     break;
                 }

@@ -151,6 +151,10 @@ impl Producer {
             model.broken(format!("a produce of one batch was answered by {answer:?}"));
             return false;
         };
+        if part.error_code != 0 {
+            let bytes = batch.size_bytes();
+            scene.trace(|| format!("{partition}: batch {name:?} of {bytes} bytes gets {}", part.error_code));
+        }
         match part.error_code {
             0 => {
                 if life == Life::Gone {

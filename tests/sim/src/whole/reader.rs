@@ -29,8 +29,9 @@ const SLACK: Duration = Duration::from_millis(1_500);
 
 const OUT_OF_RANGE: i16 = 1;
 const UNKNOWN_TOPIC: [i16; 2] = [3, 100];
+const STORAGE: i16 = 56;
 /// Not the leader, storage.
-const PASSING: [i16; 2] = [6, 56];
+const PASSING: [i16; 2] = [6, STORAGE];
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
@@ -131,8 +132,8 @@ impl Reader {
             or(self.0.receive::<FetchRequest>(FETCH, wait + Duration::from_secs(10)), sample).await
         };
         let Some(answer) = answer else { return Got::Again };
-        let due = due.filter(|due| calm && self.0.scene.calm.get() && *due > offset);
-        match self.judge(partition, offset, (start, floor, life, due), answer) {
+        let due = due.filter(|due| calm && *due > offset);
+        match self.judge(partition, offset, (start, floor, life, due, calm), answer) {
             // The answer does not say where the log starts.
             Got::Expired(_) if self.look_up(partition, EARLIEST).await => self.expired(partition, offset, floor),
             Got::Expired(_) => Got::Again,
@@ -153,7 +154,7 @@ impl Reader {
         &mut self,
         partition: PartitionId,
         offset: Offset,
-        (start, floor, life, due): (Offset, Offset, Life, Option<Offset>),
+        (start, floor, life, due, calm): (Offset, Offset, Life, Option<Offset>, bool),
         mut answer: FetchResponse,
     ) -> Got {
         let scene = &self.0.scene;
@@ -172,6 +173,11 @@ impl Reader {
             return Got::Gone;
         }
         if PASSING.contains(&part.error_code) {
+            if part.error_code == STORAGE && calm {
+                model.broken(format!(
+                    "{partition}: what lies at {offset} cannot be read, though nothing fails any more"
+                ));
+            }
             return Got::Again;
         }
         if life == Life::Gone {

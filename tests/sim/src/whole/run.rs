@@ -70,6 +70,8 @@ pub(crate) struct History {
     world: Rc<World>,
     fuse: Rc<Fuse>,
     shape: Shape,
+    /// The last shape that served.
+    fits: Shape,
     seed: u64,
 }
 
@@ -108,7 +110,7 @@ impl History {
         };
         let shape = draw_shape(&mut random);
         let (jumped_ms, hasty) = (Rc::default(), seed % 2 == 0);
-        History { scene, site, bucket, random, plant, hasty, jumped_ms, world, fuse, shape, seed }
+        History { scene, site, bucket, random, plant, hasty, jumped_ms, world, fuse, shape, fits: shape, seed }
     }
 
     fn run(mut self) -> Result<Report, Violation> {
@@ -144,7 +146,6 @@ impl History {
 
     /// A life that ends in a crash or a stop.
     fn storm(&mut self) -> Result<(), Violation> {
-        let fits = self.shape;
         if self.site.starts > 0 && self.random.one_in(2) {
             self.shape = draw_shape(&mut self.random);
         }
@@ -162,6 +163,7 @@ impl History {
         let over = |this: &History| this.fuse.blown() || this.world.mono() >= last;
         let mut ended = self.wait(&life, |this| over(this) || *life.start.borrow() == Start::Serving);
         if ended == Ended::Done && *life.start.borrow() == Start::Serving {
+            self.fits = self.shape;
             if let End::At(counts, n, Since::Serving) = end {
                 self.fuse.set(counts, n);
             }
@@ -169,7 +171,7 @@ impl History {
         }
         self.judge_life(&life, ended, true)?;
         if *life.start.borrow() == Start::TooSmall {
-            self.shape = fits;
+            self.shape = self.fits;
         }
         if end == End::Stop || self.random.one_in(4) {
             self.stop(&life, true)?;
@@ -248,8 +250,7 @@ impl History {
         self.bucket.set_down(false);
         self.fuse.clear();
         self.scene.trace(|| "calm".to_owned());
-        let life = self.site.start(self.shape);
-        self.phase(&life, "the broker does not start", |_| *life.start.borrow() != Start::Opening)?;
+        let life = self.start_in_calm("the broker does not start")?;
         self.scene.calm.set(true);
         self.scene.settle.set(true);
         self.phase(&life, "the producers do not finish", |this| this.scene.producing.get() == 0)?;
@@ -258,17 +259,37 @@ impl History {
         Ok(life)
     }
 
+    /// Starts in the shape that is wanted, or in the one that served last when what the log holds does not fit.
+    fn start_in_calm(&mut self, what: &str) -> Result<Life, Violation> {
+        loop {
+            let life = self.site.start(self.shape);
+            self.phase(&life, what, |_| *life.start.borrow() != Start::Opening)?;
+            if *life.start.borrow() == Start::Serving {
+                self.fits = self.shape;
+                return Ok(life);
+            }
+            if self.shape == self.fits {
+                return Err(Violation(format!("{what}: what the log holds does not fit into what held it")));
+            }
+            self.shape = self.fits;
+            self.site.crash(life, false);
+        }
+    }
+
     fn phase(&self, life: &Life, what: &str, done: impl Fn(&History) -> bool) -> Result<(), Violation> {
         let last = self.world.mono().plus(CALM);
         let ended = self.wait(life, |this| done(this) || this.world.mono() >= last);
         self.judge_life(life, ended, false).map_err(|Violation(why)| Violation(format!("{what}: {why}")))?;
-        if done(self) { Ok(()) } else { Err(Violation(format!("{what} within {} s", CALM.as_secs()))) }
+        if done(self) {
+            return Ok(());
+        }
+        let (producing, working) = (self.scene.producing.get(), self.scene.working.get());
+        Err(Violation(format!("{what} within {} s: {producing} and {working} are at work", CALM.as_secs())))
     }
 
     /// A crash; or a stop in order, after which the log is not needed any more, and is taken away. Then all is read from the
     /// log starts to the ends.
     fn end(&mut self, life: Life) -> Result<(), Violation> {
-        let shape = self.shape;
         if self.random.one_in(2) {
             self.stop(&life, false)?;
             self.site.crash(life, false);
@@ -277,8 +298,7 @@ impl History {
         } else {
             self.site.crash(life, true);
         }
-        let life = self.site.start(self.shape);
-        self.phase(&life, "the last start", |_| *life.start.borrow() != Start::Opening)?;
+        let life = self.start_in_calm("the last start")?;
         let read = Rc::new(Cell::new(0));
         let partitions = self.scene.partitions(TopicLife::Live);
         for (partition, n) in partitions.iter().copied().zip(0x500..) {
@@ -293,7 +313,6 @@ impl History {
             self.scene.runtime.spawn(Queue::Hot, "last reader", Box::pin(task));
         }
         self.phase(&life, "reading all back", |_| read.get() == partitions.len())?;
-        self.shape = shape;
         Ok(())
     }
 

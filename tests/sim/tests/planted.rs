@@ -1,0 +1,60 @@
+//! Bugs that are put into the product, one at a time: each is found within a stated number of seeds. docs/simulation.md has the table.
+
+use thalweg_sim::{Plant, shard, whole};
+
+fn whole(plant: Plant, seeds: u64) {
+    let found = (1..=seeds).find_map(|seed| Some((seed, whole::run(seed, plant, false).err()?)));
+    let (seed, violation) = found.unwrap_or_else(|| panic!("{plant:?} is not found within {seeds} seeds"));
+    println!("{plant:?}: seed {seed}: {}", violation.0);
+}
+
+fn shard(plant: Plant, seeds: u64) {
+    let found = (1..=seeds).find_map(|seed| Some((seed, shard::run(seed, plant, false).err()?)));
+    let (seed, violation) = found.unwrap_or_else(|| panic!("{plant:?} is not found within {seeds} seeds"));
+    println!("{plant:?}: seed {seed}: {}", violation.0);
+}
+
+#[test]
+fn without_incarnation_and_chain() {
+    shard(Plant::NoIncarnationNoChain, 300);
+}
+
+#[test]
+fn a_disk_that_says_ok_too_early() {
+    whole(Plant::EarlyOk, 5);
+}
+
+#[test]
+fn metadata_that_says_durable_too_early() {
+    whole(Plant::EarlySync, 5);
+}
+
+#[test]
+fn trimmed_before_the_metadata_is_durable() {
+    whole(Plant::TrimBeforeFsync, 30);
+}
+
+#[test]
+fn commits_out_of_order() {
+    whole(Plant::CommitsOutOfOrder, 5);
+}
+
+#[test]
+fn evicted_before_it_is_committed() {
+    whole(Plant::EvictedBeforeCommitted, 5);
+}
+
+#[test]
+fn an_offset_before_there_is_room() {
+    whole(Plant::OffsetBeforeRoom, 5);
+}
+
+#[test]
+fn shown_before_it_is_durable() {
+    shard(Plant::PromotedEarly, 100);
+}
+
+#[test]
+fn a_repetition_answered_before_the_original_is_durable() {
+    shard(Plant::DuplicateEarly, 100);
+}
