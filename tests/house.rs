@@ -44,7 +44,6 @@ const SEEN_ONLY_BY: &[(&str, &[&str])] = &[
 const EDGES: &[&str] = &[
     "shards/src/runtime/",
     "wal/src/device/",
-    "wal/src/planted.rs",
     "wal/examples/",
     "objectstore/src/local/",
     "objectstore/s3/",

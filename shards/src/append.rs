@@ -290,10 +290,6 @@ impl Shard {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         if end > partition.high_watermark && end <= partition.next {
             partition.promote(end);
-            #[cfg(feature = "planted-bugs")]
-            if thalweg_wal::planted(thalweg_wal::Bug::LostWake) && !self.sealed.is_empty() {
-                return;
-            }
             self.watches.wake(id);
         }
     }

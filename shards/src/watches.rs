@@ -58,6 +58,9 @@ impl Watches {
     /// Wakes everybody who watches `partition`; each once.
     pub fn wake(&mut self, partition: PartitionId) {
         let Some(conns) = self.by_partition.remove(&partition) else { return };
+        #[cfg(feature = "planted-bugs")]
+        let conns =
+            conns.into_iter().take(if thalweg_wal::planted(thalweg_wal::Bug::LostWake) { 1 } else { usize::MAX });
         for conn in conns {
             if let Some(watch) = self.take(conn) {
                 watch.reply.send(Reply::Wake);

@@ -1,5 +1,4 @@
 //! Protections that a test can take out, to show that it would notice. Never in a release: a feature for tests alone.
-#![expect(clippy::disallowed_macros, reason = "a simulation is one thread; several may run side by side")]
 
 /// Which protections are off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,7 +28,7 @@ pub enum Bug {
     DuplicateEarly,
     /// The offset is assigned before there is room.
     OffsetBeforeRoom,
-    /// A parked fetch is not woken when more groups are under way.
+    /// Of several fetches parked at one partition, one is woken.
     LostWake,
 }
 

@@ -37,7 +37,7 @@ pub enum Plant {
     /// The offset is assigned before there is room.
     #[cfg(feature = "planted-bugs")]
     OffsetBeforeRoom,
-    /// A parked fetch is not woken when more groups are under way.
+    /// Of several fetches parked at one partition, one is woken.
     #[cfg(feature = "planted-bugs")]
     LostWake,
 }

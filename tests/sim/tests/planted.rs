@@ -58,3 +58,13 @@ fn shown_before_it_is_durable() {
 fn a_repetition_answered_before_the_original_is_durable() {
     shard(Plant::DuplicateEarly, 100);
 }
+
+#[test]
+fn objects_deleted_by_their_age() {
+    whole(Plant::DeletedByAge, 5);
+}
+
+#[test]
+fn a_parked_fetch_that_nobody_wakes() {
+    whole(Plant::LostWake, 40);
+}
