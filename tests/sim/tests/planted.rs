@@ -15,11 +15,6 @@ fn shard(plant: Plant, seeds: u64) {
 }
 
 #[test]
-fn without_incarnation_and_chain() {
-    shard(Plant::NoIncarnationNoChain, 300);
-}
-
-#[test]
 fn a_disk_that_says_ok_too_early() {
     whole(Plant::EarlyOk, 5);
 }
