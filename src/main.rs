@@ -8,7 +8,7 @@ use std::{
 use clap::Parser;
 use thalweg::{
     broker::Ports,
-    cli::{self, Args, Command, EXIT_REFUSED, ObjectCommand, SettingsArgs, WalCommand},
+    cli::{self, Args, Command, EXIT_REFUSED, MetadataCommand, ObjectCommand, SettingsArgs, WalCommand},
     config::Config,
 };
 
@@ -18,8 +18,20 @@ fn main() -> ExitCode {
         Command::Serve(args) => cli::serve(&args, &Ports::default()),
         Command::CheckConfig(settings) => show(&settings, |config| cli::check_config(config, &mut stdout())),
         Command::PrintConfig(settings) => show(&settings, |config| cli::print_config(config, &mut stdout())),
-        Command::Wal(WalCommand::Inspect { path }) => told(cli::inspect_wal(&path, &mut stdout())),
-        Command::Object(ObjectCommand::Inspect { url }) => told(cli::inspect_object(&url, &mut stdout())),
+        Command::Wal(WalCommand::Inspect { path, json }) => told(cli::inspect_wal(&path, json, &mut stdout())),
+        Command::Wal(WalCommand::Drain { path, settings, json }) => {
+            done(&settings, |config| cli::drain_wal(config, &path, json, &mut stdout()).map(|()| true))
+        }
+        Command::Metadata(MetadataCommand::Rebuild { settings, replace, without_snapshot, json }) => {
+            let rebuild = |config: Config| {
+                cli::rebuild_metadata(&config, replace, without_snapshot, json, &mut stdout()).map(|()| true)
+            };
+            done(&settings, rebuild)
+        }
+        Command::Metadata(MetadataCommand::Verify { settings, local, json }) => {
+            done(&settings, |config| cli::verify_metadata(&config, local, json, &mut stdout()))
+        }
+        Command::Object(ObjectCommand::Inspect { url, json }) => told(cli::inspect_object(&url, json, &mut stdout())),
     }
 }
 
@@ -31,6 +43,20 @@ fn told(outcome: Result<(), String>) -> ExitCode {
             eprintln!("{why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The exit code of a command with settings: 0 when all is well, 1 when not, 2 when the settings are wrong.
+fn done(settings: &SettingsArgs, run: impl FnOnce(Config) -> Result<bool, String>) -> ExitCode {
+    let config = match load(settings) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    cli::set_up_logging(&config);
+    match run(config) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => told(Err(why)),
     }
 }
 

@@ -24,6 +24,15 @@ pub fn data_key_prefix(id: u64) -> String {
     format!("{DATA_FOLDER}/{spread:02x}/{id:016x}-")
 }
 
+/// Id, writer's node and its epoch of a data object's key; `None` for any other key.
+pub fn parse_data_key(key: &ObjectKey) -> Option<(u64, i32, u64)> {
+    let name = key.as_str().strip_prefix(DATA_FOLDER)?.rsplit('/').next()?;
+    let (id, writer) = name.split_once("-n")?;
+    let (node, epoch) = writer.rsplit_once("-e")?;
+    let (id, node, epoch) = (u64::from_str_radix(id, 16).ok()?, node.parse().ok()?, epoch.parse().ok()?);
+    (data_key(id, NodeId(node), epoch) == *key).then_some((id, node, epoch))
+}
+
 /// Splits the URL of one data object (`file:///store/data/3f/...`, `s3://bucket/prefix/data/...?region=`) into the
 /// store's URL, query included, and the object's key.
 ///
@@ -52,6 +61,12 @@ mod tests {
         assert_eq!(data_key(1, NodeId(7), 3).as_str(), "data/9e/0000000000000001-n7-e3");
         assert!(data_key(1, NodeId(-1), 3).as_str().starts_with(&data_key_prefix(1)));
         let spread: BTreeSet<String> = (0..256).map(|id| data_key_prefix(id)[5..7].to_owned()).collect();
+        for (id, node, epoch) in [(1, 7, 3), (u64::MAX, -1, 0)] {
+            assert_eq!(parse_data_key(&data_key(id, NodeId(node), epoch)), Some((id, node, epoch)));
+        }
+        for other in ["data/9f/0000000000000001-n7-e3", "data/9e/01-n7-e3", "metadata/0000000000000001", "data/x"] {
+            assert_eq!(parse_data_key(&ObjectKey::new(other).expect("a key")), None, "{other}");
+        }
         assert!(spread.len() > 150, "256 consecutive ids use {} of 256 folders", spread.len());
     }
 

@@ -408,6 +408,8 @@ pub struct PartitionSettings {
     pub log_append_time: bool,
     /// `compression.type` and its level; `None` is `producer`, as it was sent.
     pub compression: Option<Compression>,
+    /// Revision of the metadata that these settings are of; objects tell it to a rebuild.
+    pub version: u64,
 }
 
 impl PartitionSettings {
@@ -422,6 +424,7 @@ impl PartitionSettings {
         timestamp_after_max_ms: Some(3_600_000),
         log_append_time: false,
         compression: None,
+        version: 0,
     };
 }
 

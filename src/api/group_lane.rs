@@ -10,7 +10,8 @@ use super::Call;
 use crate::{
     cluster::{ControlError, ControlRequest, CreateTopic, TopicView},
     coordinator::group::{
-        GroupCall, GroupError, GroupEvent, GroupRequest, GroupResult, ListedGroup, OFFSETS_TOPIC, partition_for,
+        GroupCall, GroupError, GroupEvent, GroupRequest, GroupResult, ListedGroup, OFFSETS_TOPIC,
+        offsets_topic_configs, partition_for,
     },
 };
 
@@ -63,7 +64,7 @@ pub async fn offsets_topic(call: &Call) -> Result<Arc<TopicView>, GroupError> {
     let topic = CreateTopic {
         name: OFFSETS_TOPIC.to_owned(),
         partitions: Some(call.edge.config.offsets_topic_num_partitions),
-        configs: BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
+        configs: offsets_topic_configs(),
         internal: true,
     };
     let (reply, answer) = flume::bounded(1);

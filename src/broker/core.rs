@@ -112,7 +112,7 @@ fn serve(
     let Recovered { log, batches, report } = recovered;
     tracing::info!(shard = parts.id.0, ?report, batches = batches.len(), "WAL slice recovered");
     let (ownership, owned) = flume::unbounded();
-    let config = shard_config(&parts);
+    let config = shard_config(&parts.config, parts.id, parts.identity.clone(), parts.shards);
     let ports = shard_ports(&parts, go.meta, device, ownership, runtime);
     let mut shard = Shard::new(config, ports, log);
     shard.adopt(go.snapshot.revision, go.specs, &batches).map_err(|why| format!("shard {}: {why}", parts.id))?;
@@ -130,11 +130,11 @@ fn serve(
     open_edge(parts, go.control, go.snapshot, runtime)
 }
 
-fn shard_config(parts: &CoreParts) -> ShardConfig {
-    let (config, shards) = (&parts.config, u64::from(parts.shards));
+pub(super) fn shard_config(config: &Config, id: ShardId, identity: WriterIdentity, shards: u16) -> ShardConfig {
+    let shards = u64::from(shards);
     ShardConfig {
-        id: parts.id,
-        identity: parts.identity.clone(),
+        id,
+        identity,
         tail_cache_bytes: config.cache_tail_bytes / shards,
         groups_in_flight: 2,
         wal_bytes_in_flight: 8 << 20,

@@ -7,10 +7,14 @@
 
 mod core;
 mod disk;
+mod drain;
 mod host;
+mod look;
+mod metadata;
 mod openers;
 mod ports;
 mod rehome;
+mod repair;
 mod serve;
 mod slices;
 mod start;
@@ -20,8 +24,11 @@ mod stores;
 mod tcp;
 mod threads;
 
+pub use drain::{Drained, drain};
 pub use host::{CoreBody, Cores, Host, Metadata, Network};
-pub use ports::{OpenMetadata, OpenSlice, Ports, SliceFiles};
+pub use look::inspect_slice;
+pub use ports::{MetadataParts, OpenMetadata, OpenSlice, Ports, SliceFiles};
+pub use repair::{rebuild_metadata, verify_metadata};
 pub use serve::{Ready, StopSignal, serve};
 pub use start::{Broker, BrokerParts};
 pub use start_error::StartError;

@@ -18,8 +18,11 @@ use thalweg_wal::{
     device::{DeviceError, SliceOptions},
 };
 
-use super::disk::Disk;
-use crate::cluster::{Cluster, ClusterError, ClusterSettings, OpenStore, store};
+use super::{StartError, disk::Disk, metadata};
+use crate::{
+    cluster::{Cluster, ClusterSettings, store},
+    config::Config,
+};
 
 /// Opens the devices of WAL slices.
 pub trait OpenSlice: Send + Sync {
@@ -65,23 +68,36 @@ pub trait SliceFiles: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
+/// What metadata is opened with.
+pub struct MetadataParts<'a> {
+    /// The broker's settings.
+    pub config: &'a Config,
+    /// What the cluster is opened with, as often as it is tried.
+    pub settings: &'a dyn Fn() -> ClusterSettings,
+    /// The files of the log, which say whose it is.
+    pub files: &'a dyn SliceFiles,
+    /// The object store.
+    pub objects: &'a dyn ObjectStore,
+    /// Whether what is missing may be lost.
+    pub accept_loss: bool,
+}
+
 /// Opens the metadata, or begins it, and takes a new epoch.
 pub trait OpenMetadata: Send + Sync {
     /// Opens it. May block for as long as a start may wait for the object store.
     ///
     /// # Errors
     /// See [`Cluster::open`].
-    fn open(&self, settings: ClusterSettings, objects: &dyn ObjectStore) -> Result<Cluster, ClusterError>;
+    fn open(&self, parts: MetadataParts<'_>) -> Result<Cluster, StartError>;
 }
 
-/// A store in a directory of its own below `data.dir`.
+/// A store in a directory of its own below `data.dir`, made anew from the bucket when it must be.
 impl<F> OpenMetadata for F
 where
     F: Fn(&Path) -> Result<Arc<dyn store::MetadataStore>, store::MetadataError> + Send + Sync + 'static,
 {
-    fn open(&self, settings: ClusterSettings, objects: &dyn ObjectStore) -> Result<Cluster, ClusterError> {
-        let open_store: &OpenStore = self;
-        Cluster::open(settings, open_store, objects)
+    fn open(&self, parts: MetadataParts<'_>) -> Result<Cluster, StartError> {
+        metadata::open(self, parts)
     }
 }
 

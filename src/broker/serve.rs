@@ -11,7 +11,7 @@ use flume::Receiver;
 use futures_lite::future;
 use thalweg_shards::runtime::mono_now;
 
-use super::{Broker, BrokerParts, Ports, StartError, slices, stores, tcp::Tcp, threads::Threads};
+use super::{Broker, BrokerParts, Ports, StartError, metadata, slices, stores, tcp::Tcp, threads::Threads};
 use crate::{
     cluster::Cluster,
     config::{Config, Endpoint, host},
@@ -63,7 +63,8 @@ pub fn serve(
     let (health, lags) = (Health::new(), Lags::default());
     let http = telemetry(&config, &health, &lags, &tokio)?;
     if !Cluster::present(&config.data_dir) {
-        slices::refuse_strangers(&*ports.files, &config.wal_path, None)?;
+        let own = metadata::owner(&config, &*ports.files, tokio.handle());
+        slices::refuse_strangers(&*ports.files, &config.wal_path, own)?;
     }
     let store = stores::open(&config.object_store_url, tokio.handle())?;
     let broker = future::block_on(Broker::start(BrokerParts {
@@ -71,6 +72,7 @@ pub fn serve(
         ports: ports.clone(),
         accept_loss,
         advertised: addresses.first().map(|(_, told)| told.clone()),
+        bucket: Some(metadata::bucket_ports(&config, &store, tokio.handle())),
         store,
         host: Arc::new(Threads::new(tokio.handle().clone(), health.clone())),
         network: Arc::new(Tcp::new(config.shards, addresses.clone())),

@@ -62,13 +62,8 @@ impl SliceSet {
             cluster: cluster.cluster_uuid(),
             node: NodeId(config.node_id),
             len: share + SUPERBLOCKS * BLOCK,
-            options: SliceOptions { sync: sync(config.wal_sync), allow_tmpfs: config.wal_allow_tmpfs },
-            config: LogConfig {
-                max_group_bytes: config.wal_max_group_bytes,
-                // Well above what the shard lets into flight; recovery looks this far past the log's end.
-                max_in_flight_bytes: 64 << 20,
-                ..LogConfig::default()
-            },
+            options: options(config),
+            config: log_config(config),
             accept_loss,
         }
     }
@@ -213,13 +208,41 @@ pub(super) fn refuse_strangers(
     Ok(())
 }
 
+/// How slices are opened.
+pub(super) fn options(config: &Config) -> SliceOptions {
+    SliceOptions { sync: sync(config.wal_sync), allow_tmpfs: config.wal_allow_tmpfs }
+}
+
+/// How their logs are read and written.
+pub(super) fn log_config(config: &Config) -> LogConfig {
+    LogConfig {
+        max_group_bytes: config.wal_max_group_bytes,
+        // Well above what the shard lets into flight; recovery looks this far past the log's end.
+        max_in_flight_bytes: 64 << 20,
+        ..LogConfig::default()
+    }
+}
+
+/// The slices of broker `node` in a directory, each with its cluster, as their superblocks tell.
+pub(super) fn found(files: &dyn SliceFiles, dir: &Path, node: NodeId) -> Vec<([u8; 16], SliceRecord)> {
+    let mut paths = files.list(dir).unwrap_or_default();
+    paths.sort();
+    let slice = |path: PathBuf| {
+        let named = path.file_name().and_then(|n| n.to_str()).is_some_and(is_slice);
+        let identity = owner(files, &path).ok()?.filter(|identity| named && identity.node == node)?;
+        let (id, shard) = (identity.slice, identity.shard);
+        Some((identity.cluster, SliceRecord { id, shard, path, closed_empty: false }))
+    };
+    paths.into_iter().filter_map(slice).collect()
+}
+
 /// Whether a file is a slice by its name.
 fn is_slice(name: &str) -> bool {
     name.starts_with("slice-") && name.ends_with(".wal")
 }
 
 /// Whose a slice is, as its superblocks say; `None` when they cannot be read.
-fn owner(files: &dyn SliceFiles, path: &Path) -> io::Result<Option<SliceIdentity>> {
+pub(super) fn owner(files: &dyn SliceFiles, path: &Path) -> io::Result<Option<SliceIdentity>> {
     let blocks = files.head(path, SUPERBLOCKS * BLOCK)?;
     let found = blocks.chunks_exact(BLOCK as usize).find_map(|block| Superblock::decode(block).ok());
     Ok(found.map(|superblock| superblock.identity))

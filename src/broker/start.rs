@@ -15,7 +15,7 @@ use thalweg_shards::{
 };
 
 use super::{
-    CoreBody, Cores, Host, Metadata, Network, Ports, StartError,
+    CoreBody, Cores, Host, Metadata, MetadataParts, Network, Ports, StartError,
     core::{self, CoreParts, Go, Milestone},
     rehome::rehome,
     slices::{self, SliceSet},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     cluster::{
-        BrokerView, Cluster, ClusterLanes, ClusterSettings, SliceRecord,
+        BrokerView, BucketPorts, Cluster, ClusterActors, ClusterLanes, ClusterSettings, SliceRecord,
         topic_config::{BrokerDefaults, CompressionLevels},
     },
     config::{Config, TimestampType},
@@ -33,6 +33,8 @@ use crate::{
 
 /// Connections that have not finished what is in flight after this long are cut.
 const CLOSE_CONNECTIONS: Duration = Duration::from_secs(5);
+/// A stop that is out of time still has this long for its last metadata snapshot.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(2);
 /// How often it is looked whether they have.
 const CLOSE_LOOK: Duration = Duration::from_millis(5);
 
@@ -46,6 +48,8 @@ pub struct BrokerParts {
     pub accept_loss: bool,
     /// What clients are told of this broker; none when nothing listens.
     pub advertised: Option<Advertised>,
+    /// Where snapshots of the metadata go; nowhere without.
+    pub bucket: Option<BucketPorts>,
     /// The object store.
     pub store: Arc<dyn ObjectStore>,
     /// Where its parts run.
@@ -66,6 +70,8 @@ pub struct Broker {
     metadata: Box<dyn Metadata>,
     cluster_lanes: ClusterLanes,
     slices: Vec<SliceRecord>,
+    /// Where the last metadata snapshot goes.
+    snapshots: Option<Arc<dyn ObjectStore>>,
     /// Its end tells the edges to finish what is in flight and close their connections.
     closing: Sender<()>,
     end: Sender<()>,
@@ -78,10 +84,15 @@ impl Broker {
     /// # Errors
     /// Why it does not start.
     pub async fn start(parts: BrokerParts) -> Result<Broker, StartError> {
-        let BrokerParts { config, ports, accept_loss, advertised, store, host, network, failed } = parts;
+        let BrokerParts { config, ports, accept_loss, advertised, bucket, store, host, network, failed } = parts;
         let shards = config.shards;
-        let settings = cluster_settings(&config, advertised, &host);
-        let cluster = ports.metadata.open(settings, &*store)?;
+        let cluster = ports.metadata.open(MetadataParts {
+            config: &config,
+            settings: &|| cluster_settings(&config, advertised.clone(), &host),
+            files: &*ports.files,
+            objects: &*store,
+            accept_loss,
+        })?;
         let mut set = SliceSet::of(&config, &cluster, &ports, &host, accept_loss);
         let made = ports.files.prepare(&set.dir);
         set.dir = made.map_err(|e| StartError::Wal(format!("{}: {e}", set.dir.display())))?;
@@ -144,6 +155,8 @@ impl Broker {
             let (meta, control) = (cluster_lanes.meta.clone(), cluster_lanes.control.clone());
             let _gone = word.try_send(Go { snapshot: snapshot.clone(), specs, meta, control });
         }
+        let snapshots = bucket.as_ref().map(|bucket| bucket.objects.clone());
+        let actors = bucket.into_iter().fold(actors, ClusterActors::with_bucket);
         let metadata = host.start_metadata(actors, lanes.clone(), edges)?;
         await_all(&reports, shards, Milestone::Serving).await?;
         Ok(Broker {
@@ -155,6 +168,7 @@ impl Broker {
             metadata,
             cluster_lanes,
             slices,
+            snapshots,
             closing,
             end,
             _wal_lock: wal_lock,
@@ -176,6 +190,7 @@ impl Broker {
     /// # Errors
     /// The metadata cannot be written, or a core ended otherwise than by itself.
     pub async fn stop(self, timeout: Duration) -> Result<(), StartError> {
+        let deadline = self.host.mono().plus(timeout);
         self.network.stop_accepting();
         drop(self.closing);
         let until = self.host.mono().plus(CLOSE_CONNECTIONS.min(timeout));
@@ -193,6 +208,13 @@ impl Broker {
                 None => {
                     tracing::warn!(shard = slice.shard.0, "the shard did not stop in time; its WAL keeps what it held")
                 }
+            }
+        }
+        // What the next start finds here, a rebuild must find in the bucket.
+        if let Some(objects) = self.snapshots {
+            let patience = LAST_SNAPSHOT.max(deadline.since(self.host.mono()));
+            if let Err(why) = cluster.write_last_snapshot(objects, patience) {
+                tracing::warn!(why, "the last metadata snapshot could not be written; the bucket has an older one");
             }
         }
         let stays: u64 = left.iter().flatten().sum();
@@ -250,7 +272,11 @@ async fn prepare_slices(
     Ok(new)
 }
 
-fn cluster_settings(config: &Config, advertised: Option<Advertised>, clocks: &Arc<dyn Host>) -> ClusterSettings {
+pub(super) fn cluster_settings(
+    config: &Config,
+    advertised: Option<Advertised>,
+    clocks: &Arc<dyn Host>,
+) -> ClusterSettings {
     let Advertised { host, port } = advertised.unwrap_or(Advertised { host: "localhost".into(), port: 9092 });
     let (wall, random) = (clocks.clone(), clocks.clone());
     ClusterSettings {
@@ -282,6 +308,7 @@ fn cluster_settings(config: &Config, advertised: Option<Advertised>, clocks: &Ar
                 timestamp_after_max_ms: config.log_message_timestamp_after_max_ms,
                 log_append_time: config.log_message_timestamp_type == TimestampType::LogAppendTime,
                 compression: None,
+                version: 0,
             },
         },
         producer_expiration_ms: config.producer_id_expiration_ms,

@@ -1,6 +1,9 @@
 //! Why a broker does not start, or had to stop.
 
-use crate::{cluster::ClusterError, config::Problems};
+use crate::{
+    cluster::{ClusterError, RebuildError},
+    config::Problems,
+};
 
 /// What stands between the operator and a running broker; the text names the key, or the command that mends it.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,14 @@ pub enum StartError {
     /// The metadata does not open, or contradicts the settings.
     #[error("{0}")]
     Cluster(#[from] ClusterError),
+    /// The metadata does not open, and the bucket does not give it back.
+    #[error("{refused}; and it could not be rebuilt from the object store: {why}")]
+    Rebuild {
+        /// Why it does not open.
+        refused: Box<ClusterError>,
+        /// What stands against a rebuild.
+        why: Box<RebuildError>,
+    },
     /// A WAL slice does not open.
     #[error("wal.path: {0}")]
     Wal(String),

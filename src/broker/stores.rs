@@ -13,9 +13,21 @@ use super::StartError;
 /// # Errors
 /// [`StartError::Store`] with what is wrong and how to mend it.
 pub(super) fn open(url: &Url, runtime: &tokio::runtime::Handle) -> Result<Arc<dyn ObjectStore>, StartError> {
+    open_for(url, runtime, Access::ReadWrite)
+}
+
+/// Opens the store; a command that only reads changes nothing, not even left-overs of a crash.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn open_for(
+    url: &Url,
+    runtime: &tokio::runtime::Handle,
+    access: Access,
+) -> Result<Arc<dyn ObjectStore>, StartError> {
     let refused = |e: &dyn std::fmt::Display| StartError::Store(e.to_string());
     match url.scheme() {
         "s3" => thalweg_objectstore_s3::open(url.as_str(), runtime, Limits::default()).map_err(|e| refused(&e)),
-        _ => thalweg_objectstore::open(url.as_str(), Access::ReadWrite).map_err(|e| refused(&e)),
+        _ => thalweg_objectstore::open(url.as_str(), access).map_err(|e| refused(&e)),
     }
 }

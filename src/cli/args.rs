@@ -30,9 +30,12 @@ pub enum Command {
     /// Print every setting's effective value and where it came from, in the form of a configuration file.
     #[command(after_help = "Example:\n  thalweg print-config --set log.retention.hours=24 | grep retention")]
     PrintConfig(SettingsArgs),
-    /// Look into the write-ahead log.
+    /// Look into the write-ahead log, or save what an orphaned part of it holds.
     #[command(subcommand, after_help = "Example:\n  thalweg wal inspect thalweg-data/wal")]
     Wal(WalCommand),
+    /// Make the metadata anew from the object store, or compare the two.
+    #[command(subcommand, after_help = "Example:\n  thalweg metadata rebuild --config /etc/thalweg.toml")]
+    Metadata(MetadataCommand),
     /// Look into the object store.
     #[command(
         subcommand,
@@ -48,6 +51,56 @@ pub enum WalCommand {
     Inspect {
         /// A slice's file, or the directory that holds them.
         path: PathBuf,
+        /// Tell it to a program: one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Upload and commit what a slice holds that no object has, while no broker runs on this metadata. The slice stays as it is.
+    #[command(after_help = "Example:\n  thalweg wal drain /mnt/old-volume/wal --config /etc/thalweg.toml")]
+    Drain {
+        /// A slice's file, or the directory that holds them.
+        path: PathBuf,
+        /// Settings.
+        #[command(flatten)]
+        settings: SettingsArgs,
+        /// Tell it to a program: one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with the metadata.
+#[derive(Subcommand, Debug)]
+pub enum MetadataCommand {
+    /// Make the metadata in `data.dir` from the newest snapshot in the object store and the objects after it. Deletes nothing.
+    #[command(after_help = "Example:\n  thalweg metadata rebuild --config /etc/thalweg.toml")]
+    Rebuild {
+        /// Settings.
+        #[command(flatten)]
+        settings: SettingsArgs,
+        /// Do so although there is metadata that can be read; it is moved aside.
+        #[arg(long)]
+        replace: bool,
+        /// Do so although there is no snapshot: settings of topics, and topics without objects, are lost then.
+        #[arg(long)]
+        without_snapshot: bool,
+        /// Tell it to a program: one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that every object that the newest snapshot, and the objects after it, lead to exists and is sound, and list those
+    /// that nothing names. Changes nothing; a broker may run. Exit code 1 when something is wrong.
+    #[command(after_help = "Example:\n  thalweg metadata verify --config /etc/thalweg.toml")]
+    Verify {
+        /// Settings.
+        #[command(flatten)]
+        settings: SettingsArgs,
+        /// Check against the metadata in `data.dir`, whose broker is stopped, in place of the bucket's.
+        #[arg(long)]
+        local: bool,
+        /// Tell it to a program: one JSON object a line.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -58,6 +111,9 @@ pub enum ObjectCommand {
     Inspect {
         /// The object: the store's URL, then `/` and the object's key.
         url: String,
+        /// Tell it to a program, as one JSON object.
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -10,6 +10,7 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    cluster::store::opening,
     config::{Config, LogFormat},
     net::decoding,
 };
@@ -25,11 +26,16 @@ pub fn set_up_logging(config: &Config) {
 }
 
 /// A panic ends the process at once: a thread that is gone, or a task that the runtime swallowed, must not leave half a
-/// broker behind. Only inside the decode guard it costs just the connection.
+/// broker behind. Only inside the decode guard it costs just the connection,
+/// and while the metadata is opened it is sled's way to say that its files are damaged.
 pub fn abort_on_panic() {
     panic::set_hook(Box::new(|info| {
         if decoding() {
             tracing::debug!(%info, "a request made the decoder panic");
+            return;
+        }
+        if opening() {
+            tracing::debug!(%info, "the metadata store made sled panic");
             return;
         }
         let backtrace = Backtrace::force_capture();

@@ -4,13 +4,16 @@
 
 mod args;
 mod logging;
+mod metadata;
 mod object;
+mod progress;
 mod serve;
 mod settings;
 mod wal;
 
-pub use args::{Args, Command, ObjectCommand, ServeArgs, SettingsArgs, WalCommand};
+pub use args::{Args, Command, MetadataCommand, ObjectCommand, ServeArgs, SettingsArgs, WalCommand};
 pub use logging::{abort_on_panic, set_up_logging};
+pub use metadata::{drain_wal, rebuild_metadata, verify_metadata};
 pub use object::inspect_object;
 pub use serve::serve;
 pub use settings::{check_config, print_config};

@@ -2,56 +2,34 @@
 #![expect(clippy::disallowed_methods, reason = "a command without shards")]
 
 use std::{
-    fs::{self, File},
-    future::ready,
+    fs,
     io::{self, Write},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
-use bytes::Bytes;
-use futures_lite::future::block_on;
-use thalweg_wal::{Device, IoBuf, device::LocalBoxFuture, inspect};
+use serde_json::{Value, json};
+use thalweg_record::PartitionId;
+use thalweg_wal::{InspectReport, PartitionExtent};
 
-/// A slice's file, opened for reading alone: a broker may have it open at the same time.
-struct ReadOnlyFile {
-    file: Rc<File>,
-    len: u64,
-}
-
-impl Device for ReadOnlyFile {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn alloc(&self, blocks: u32) -> IoBuf {
-        IoBuf::heap(blocks)
-    }
-
-    fn write(&self, _at: u64, b: IoBuf) -> LocalBoxFuture<'static, (io::Result<()>, IoBuf)> {
-        Box::pin(ready((Err(io::ErrorKind::PermissionDenied.into()), b)))
-    }
-
-    fn read(&self, at: u64, len: usize) -> LocalBoxFuture<'static, io::Result<Bytes>> {
-        let mut bytes = vec![0; len];
-        let read = self.file.read_exact_at(&mut bytes, at).map(|()| bytes.into());
-        Box::pin(ready(read))
-    }
-}
+use super::metadata::line;
+use crate::broker;
 
 /// Tells what the slice at `path` holds, or each slice in it when it is a directory.
 ///
 /// # Errors
 /// A sentence that names the file.
-pub fn inspect_wal(path: &Path, out: &mut impl Write) -> Result<(), String> {
+pub fn inspect_wal(path: &Path, json: bool, out: &mut impl Write) -> Result<(), String> {
     let slices = slices(path).map_err(|e| format!("{}: {e}", path.display()))?;
     if slices.is_empty() {
         return Err(format!("{}: no slice of a write-ahead log (*.wal) is in it", path.display()));
     }
     for slice in slices {
-        let told = look(&slice).map_err(|e| format!("{}: {e}", slice.display()))?;
-        writeln!(out, "{}\n{told}", slice.display()).map_err(|e| e.to_string())?;
+        let told = broker::inspect_slice(&slice).map_err(|e| format!("{}: {e}", slice.display()))?;
+        if json {
+            line(out, &in_json(&slice, &told))?;
+        } else {
+            writeln!(out, "{}\n{told}", slice.display()).map_err(|e| e.to_string())?;
+        }
     }
     Ok(())
 }
@@ -67,11 +45,21 @@ fn slices(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn look(slice: &Path) -> Result<String, String> {
-    let file = File::open(slice).map_err(|e| e.to_string())?;
-    let len = file.metadata().map_err(|e| e.to_string())?.len();
-    let device = Rc::new(ReadOnlyFile { file: Rc::new(file), len });
-    block_on(inspect(device)).map(|report| report.to_string()).map_err(|e| e.to_string())
+fn in_json(slice: &Path, told: &InspectReport) -> Value {
+    let path = slice.display().to_string();
+    let log = match &told.log {
+        Ok(log) => log,
+        Err(why) => return json!({"path": path, "bytes": told.device_bytes, "error": why}),
+    };
+    let partition = |(id, extent): (&PartitionId, &PartitionExtent)| {
+        json!({"topic_id": id.topic.to_string(), "partition": id.index, "first_offset": extent.first.0,
+            "last_offset": extent.last.0, "batches": extent.batches, "bytes": extent.bytes})
+    };
+    let partitions: Vec<Value> = log.partitions.iter().map(partition).collect();
+    let identity = &log.newest.identity;
+    json!({"path": path, "bytes": told.device_bytes, "node": identity.node.0, "shard": identity.shard.0,
+        "trim_lsn": log.newest.trim.0, "end_lsn": log.end.0, "groups": log.groups, "closed": log.newest.clean,
+        "damage": log.damage.as_ref().map(ToString::to_string), "partitions": partitions})
 }
 
 #[cfg(test)]
@@ -80,7 +68,7 @@ mod tests {
 
     fn told(path: &Path) -> Result<String, String> {
         let mut out = Vec::new();
-        inspect_wal(path, &mut out).map(|()| String::from_utf8(out).expect("text"))
+        inspect_wal(path, false, &mut out).map(|()| String::from_utf8(out).expect("text"))
     }
 
     #[test]

@@ -4,17 +4,19 @@
 //! simulation they are one task. While control waits for shards to bring a change in force, commits go on.
 #![expect(clippy::disallowed_methods, reason = "owns the metadata thread, which may block")]
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc, thread};
+use std::{cell::RefCell, convert::Infallible, rc::Rc, sync::Arc, thread};
 
 use flume::{Receiver, Sender};
 use futures_lite::future;
 use thalweg_shards::{mailbox::ShardLane, meta::MetaRequest};
 
 use super::{
+    bucket::{self, BucketPorts},
     control_actor::{self, Control},
     control_msg::ControlRequest,
+    ledger::{Fault, Ledger},
     meta_actor,
-    open::Cluster,
+    open::{Cluster, WallClock},
     snapshot::SnapshotUpdate,
 };
 
@@ -47,6 +49,7 @@ impl<T> Inbox<T> {
 /// The actors before they run; requests may be sent already, and wait.
 pub struct ClusterActors {
     cluster: Cluster,
+    bucket: Option<BucketPorts>,
     meta: Inbox<MetaRequest>,
     control: Inbox<ControlRequest>,
 }
@@ -74,6 +77,7 @@ impl Cluster {
         let (stop, stopped) = flume::bounded(0);
         let actors = ClusterActors {
             cluster: self,
+            bucket: None,
             meta: Inbox { requests: meta_in, stop: stopped.clone() },
             control: Inbox { requests: control_in, stop: stopped },
         };
@@ -82,16 +86,23 @@ impl Cluster {
 }
 
 impl ClusterActors {
+    /// Has metadata snapshots written to the bucket while the actors run.
+    pub fn with_bucket(self, ports: BucketPorts) -> ClusterActors {
+        ClusterActors { bucket: Some(ports), ..self }
+    }
+
     /// Runs both actors until they are stopped, then gives the metadata back; everything is durable then. `shards` are
     /// the lanes to all shards in the order of their ids; each of `edges` gets every new snapshot.
     pub async fn run(self, shards: Vec<ShardLane>, edges: Vec<Sender<SnapshotUpdate>>, fatal: Fatal) -> Cluster {
         let views = self.cluster.views();
         let Cluster { ledger, mut settings, cluster_id, cluster_uuid } = self.cluster;
         let ledger = Rc::new(RefCell::new(ledger));
-        let control = Control { ledger: ledger.clone(), views, shards, edges, stop: self.control.stop.clone() };
+        let stop = self.control.stop.clone();
+        let control = Control { ledger: ledger.clone(), views, shards, edges, stop: stop.clone() };
         let meta = meta_actor::serve(self.meta, ledger.clone(), &settings.wall);
         let control = control_actor::serve(self.control, control, &mut settings.random);
-        let ended = future::try_zip(meta, control).await.map(|_| ());
+        let kept = keep_until(self.bucket, stop, ledger.clone(), cluster_id.clone(), &settings.wall);
+        let ended = future::try_zip(future::try_zip(meta, control), kept).await.map(|_| ());
         let store = ledger.borrow().store();
         if let Err(fault) = ended.and_then(|()| Ok(store.sync()?)) {
             fatal(&fault.to_string());
@@ -113,6 +124,22 @@ impl ClusterActors {
         let run = move || future::block_on(self.run(shards, edges, fatal));
         Ok(ClusterThread(thread::Builder::new().name("thalweg-meta".into()).spawn(run)?))
     }
+}
+
+/// Has snapshots written until the actors are told to stop.
+async fn keep_until(
+    ports: Option<BucketPorts>,
+    stop: Receiver<Infallible>,
+    ledger: Rc<RefCell<Ledger>>,
+    cluster_id: Arc<str>,
+    wall: &WallClock,
+) -> Result<(), Fault> {
+    let Some(ports) = ports else { return Ok(()) };
+    let stopped = async {
+        let _dropped = stop.recv_async().await;
+        Ok(())
+    };
+    future::or(bucket::keep(ports, ledger, cluster_id, wall), stopped).await
 }
 
 /// The thread of the running actors.

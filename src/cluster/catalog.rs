@@ -149,7 +149,7 @@ impl Catalog {
             partition: id,
             topic_name: topic.name.clone(),
             leader_epoch,
-            settings,
+            settings: PartitionSettings { version: topic.revision.0, ..settings },
             log_start: partition.log_start,
             committed: committed.collect(),
             epochs: partition.epochs.clone(),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use flume::Sender;
 use thalweg_record::{PartitionId, TopicId};
-use thalweg_shards::msg::PartitionChange;
+use thalweg_shards::msg::{PartitionChange, PartitionSettings};
 
 use super::{
     control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic},
@@ -193,8 +193,9 @@ impl Turn {
             return Ok(Ok(()));
         }
         let partitions = topic.partitions.len() as i32;
-        let settings = views.defaults.effective(&overrides);
+        let effective = views.defaults.effective(&overrides);
         let revision = ledger.change_topic(id, partitions, overrides)?;
+        let settings = PartitionSettings { version: revision, ..effective };
         self.written(revision);
         views.set(id, &ledger.catalog.topics[&id]);
         self.changes.extend(

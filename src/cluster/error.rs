@@ -42,7 +42,8 @@ pub enum ClusterError {
     /// The data directory is empty but the prefix is in use.
     #[error(
         "\"data.dir\" {dir} is empty, but \"object.store.url\" {url} holds the data of cluster {found}: offsets and ids must \
-         not begin again. Point \"data.dir\" to the directory that was used with it, or \"object.store.url\" to an unused prefix"
+         not begin again. Point \"data.dir\" to the directory that was used with it, or \"object.store.url\" to an unused prefix. \
+         If the directory is lost, `thalweg metadata rebuild` with these settings makes its metadata anew from the bucket"
     )]
     PrefixInUse {
         /// The object store.
@@ -86,6 +87,11 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
+    /// Whether what should lie on the local disk is damaged: a rebuild from the bucket mends that.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, ClusterError::Damaged(_) | ClusterError::Store(MetadataError::Corrupt { .. }))
+    }
+
     /// What is stored cannot be used.
     pub(super) fn damaged(why: impl Into<String>) -> ClusterError {
         ClusterError::Damaged(why.into())

@@ -33,6 +33,11 @@ pub(super) fn to_text(id: [u8; 16]) -> String {
     URL_SAFE_NO_PAD.encode(id)
 }
 
+/// Kafka's cluster id of a UUID.
+pub fn cluster_id_text(id: [u8; 16]) -> String {
+    to_text(id)
+}
+
 /// The UUID of a text.
 pub(super) fn from_text(text: &str) -> Option<[u8; 16]> {
     URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()

@@ -10,6 +10,12 @@ pub(super) const CLUSTER: &[u8] = b"cluster";
 pub(super) const NEXT_OBJECT: &[u8] = b"next/object";
 /// First producer id that no block covers.
 pub(super) const NEXT_PRODUCER: &[u8] = b"next/producer";
+/// All counters.
+pub(super) const NEXT: &[u8] = b"next/";
+/// All brokers.
+pub(super) const NODES: &[u8] = b"node/";
+/// All WAL slices of all brokers.
+pub(super) const SLICES: &[u8] = b"slice/";
 /// All topics.
 pub(super) const TOPICS: &[u8] = b"topic/";
 /// All partition heads.
@@ -27,7 +33,7 @@ fn key(word: &[u8], rest: &[u8]) -> Vec<u8> {
 
 /// A broker's record.
 pub(super) fn node(node: NodeId) -> Vec<u8> {
-    key(b"node/", &node.0.to_be_bytes())
+    key(NODES, &node.0.to_be_bytes())
 }
 
 /// A topic's record.
@@ -62,7 +68,7 @@ pub(super) fn garbage(object: ObjectId) -> Vec<u8> {
 
 /// All WAL slices of a broker.
 pub(super) fn slices(node: NodeId) -> Vec<u8> {
-    [b"slice/", &node.0.to_be_bytes()[..], b"/"].concat()
+    [SLICES, &node.0.to_be_bytes()[..], b"/"].concat()
 }
 
 /// A WAL slice.

@@ -5,6 +5,7 @@
 //! else has written meanwhile: a broker that takes this one's partitions over raises the epoch first.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -13,6 +14,7 @@ use thalweg_record::{NodeId, Offset, PartitionId, ShardId, Wall};
 use thalweg_shards::meta::{CommitOutcome, CommitRange, ObjectCommit, ObjectId};
 
 use super::{
+    bucket::{Copy, Entry},
     catalog::{Catalog, Garbage, Object},
     keys,
     schema::{self, BlockRecord, GarbageKind, GarbageRecord, ObjectRecord},
@@ -28,6 +30,17 @@ pub(super) enum Fault {
     /// Another broker, or a later start of this one, has raised the epoch.
     #[error("this broker's epoch {0} is fenced: another process works with its metadata")]
     Fenced(i32),
+    /// The bucket holds snapshots of a later epoch.
+    #[error(
+        "the metadata of this cluster was rebuilt elsewhere (snapshots of epoch {found} are in the bucket, this broker has \
+         epoch {own}): this data directory must not be used any more"
+    )]
+    Replaced {
+        /// This broker's.
+        own: i32,
+        /// The other's.
+        found: i32,
+    },
 }
 
 /// Store and catalog.
@@ -41,6 +54,10 @@ pub(super) struct Ledger {
     node_value: Vec<u8>,
     /// How long an idle producer is remembered.
     producer_expiration_ms: i64,
+    /// A snapshot that is being copied.
+    copy: RefCell<Option<Copy>>,
+    /// Counts creations, changes and deletions of topics.
+    pub(super) topic_changes: u64,
 }
 
 /// Who writes.
@@ -57,7 +74,8 @@ impl Ledger {
     pub(super) fn new(store: Arc<dyn MetadataStore>, catalog: Catalog, writer: Writer) -> Ledger {
         let Writer { node, epoch, shards, node_value, producer_expiration_ms } = writer;
         let producer_expiration_ms = i64::try_from(producer_expiration_ms).unwrap_or(i64::MAX);
-        Ledger { store, catalog, node, epoch, shards, node_value, producer_expiration_ms }
+        let (copy, topic_changes) = (RefCell::new(None), 0);
+        Ledger { store, catalog, node, epoch, shards, node_value, producer_expiration_ms, copy, topic_changes }
     }
 
     /// The store, for syncs outside the lock.
@@ -70,10 +88,44 @@ impl Ledger {
         self.epoch
     }
 
+    /// This broker.
+    pub(super) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// How often topics were created, changed or deleted in this run.
+    pub(super) fn topic_changes(&self) -> u64 {
+        self.topic_changes
+    }
+
+    /// Begins to copy the store, in place of a copy that was not finished; answers the revision that it will show.
+    pub(super) fn begin_copy(&mut self) -> Revision {
+        let copy = Copy::begin(&*self.store);
+        let revision = copy.revision();
+        self.copy.replace(Some(copy));
+        revision
+    }
+
+    /// The next entries of the copy; `None` after the last.
+    pub(super) fn copied_page(&mut self) -> Result<Option<Vec<Entry>>, Fault> {
+        let copy = self.copy.get_mut();
+        let page = match copy {
+            Some(copy) => copy.page(&*self.store)?,
+            None => None,
+        };
+        if page.is_none() {
+            *copy = None;
+        }
+        Ok(page)
+    }
+
     /// Writes if the epoch is still ours and `compares` hold; `None` when a comparison of these did not hold.
     fn try_write(&self, mut compares: Vec<Compare>, writes: &[Write]) -> Result<Option<Revision>, Fault> {
         let key = keys::node(self.node);
         compares.push(Compare::Value(key.clone(), self.node_value.clone()));
+        if let Some(copy) = &mut *self.copy.borrow_mut() {
+            copy.before(&*self.store, writes)?;
+        }
         match self.store.transact(&compares, writes)? {
             Transacted::Applied(revision) => Ok(Some(revision)),
             Transacted::Refused => match self.store.get(&key)? {
@@ -131,6 +183,9 @@ impl Ledger {
         let block = Compare::Value(keys::block(first), schema::encode(block));
         let mismatches = self.catalog.mismatches(&commit.ranges);
         if !mismatches.is_empty() {
+            if mismatches.len() == commit.ranges.len() && mismatches.iter().all(|(_, end)| end.is_none()) {
+                self.drop_reserved(shard, commit.object, block)?;
+            }
             return Ok(CommitOutcome::Mismatch(mismatches));
         }
         let absent = Compare::Absent(keys::object(commit.object));
@@ -147,6 +202,29 @@ impl Ledger {
         }
         self.append(shard, commit, now);
         Ok(CommitOutcome::Committed)
+    }
+
+    /// Names an object that a rebuild found, written by `shard` in `epoch`; its ranges fit. Nothing reserves its id any more.
+    pub(super) fn adopt(&mut self, commit: &ObjectCommit, shard: u16, epoch: i32) -> Result<(), Fault> {
+        // A rebuild expires nobody.
+        let now = Wall(i64::MIN);
+        let live = |r: &CommitRange| self.catalog.partition(r.partition).is_some_and(|p| r.last >= p.log_start);
+        if !commit.ranges.iter().any(live) {
+            self.commit_dead(ShardId(shard), commit, vec![], now)?;
+            return Ok(());
+        }
+        let record = ObjectRecord::new(commit, shard, epoch);
+        self.write(vec![], &[Write::Put(keys::object(commit.object), schema::encode(&record))])?;
+        self.catalog.append(commit, shard, epoch);
+        Ok(())
+    }
+
+    /// All topics of an object were deleted before its commit: its reservation ends here, and it is garbage.
+    fn drop_reserved(&mut self, shard: ShardId, object: ObjectId, block: Compare) -> Result<(), Fault> {
+        let record = GarbageRecord { kind: GarbageKind::Orphan, epoch: self.epoch, shard: shard.0, key: None };
+        self.write(vec![block], &[Write::Put(keys::garbage(object), schema::encode(&record))])?;
+        self.catalog.garbage.insert(object, Garbage { record, handed: true });
+        Ok(())
     }
 
     /// Commits an object that lies below the log starts altogether: it is garbage at once, and the heads keep what it

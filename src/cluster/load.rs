@@ -117,7 +117,7 @@ fn place(catalog: &mut Catalog, id: PartitionId, object: ObjectId, range: &Commi
     let Some(partition) = catalog.partition_mut(id) else { return Ok(()) };
     let live = if range.base < partition.committed_end {
         partition.locate(object, range)
-    } else if range.base == partition.committed_end {
+    } else if partition.goes_on_at(range.base) {
         partition.append(object, range)
     } else {
         return Err(format!("no object holds offsets {} to {} of {id}", partition.committed_end, range.base));

@@ -1,6 +1,7 @@
 //! Cluster metadata: the store's port and engines, the control actor, and the snapshots it publishes.
 
 mod actors;
+mod bucket;
 mod catalog;
 mod control_actor;
 mod control_msg;
@@ -26,9 +27,13 @@ mod topics;
 mod views;
 
 pub use actors::{ClusterActors, ClusterLanes, ClusterThread, Fatal, StopActors};
+pub use bucket::{
+    BUCKET_METRICS, BucketMeters, BucketPorts, LogNotes, Progress, RebuildError, RebuildSettings, Rebuilt, Verified,
+    restore, verify_bucket, verify_local,
+};
 pub use control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic};
 pub use error::ClusterError;
-pub use ids::Random;
-pub use open::{Cluster, ClusterSettings, OpenStore, WallClock};
+pub use ids::{Random, cluster_id_text};
+pub use open::{Cluster, ClusterSettings, OpenStore, WallClock, owner_of_prefix};
 pub use slices::SliceRecord;
 pub use snapshot::{BrokerView, ClusterSnapshot, SnapshotUpdate, TopicSettings, TopicView, owner_shard};

@@ -16,6 +16,7 @@ use thalweg_objectstore::{ObjectStore, StoreError};
 use thalweg_record::{LeaderEpoch, NodeId, Wall};
 
 use super::{
+    bucket,
     error::ClusterError,
     ids::{self, Random},
     keys,
@@ -142,6 +143,19 @@ impl Cluster {
         self.cluster_uuid
     }
 
+    /// Writes a last metadata snapshot to the bucket when the newest there shows less; for a broker that stops. Blocks, no
+    /// longer than `patience`; without it a rebuild would begin at an older one.
+    ///
+    /// # Errors
+    /// A sentence with the reason.
+    pub fn write_last_snapshot(self, objects: Arc<dyn ObjectStore>, patience: Duration) -> Result<(), String> {
+        let last = async {
+            let written = bucket::keep_last(objects, self.ledger, self.cluster_id, &self.settings.wall).await;
+            Ok(written.map_err(|trouble| trouble.to_string()))
+        };
+        within(patience, last).unwrap_or_else(|late| Err(late.to_string()))
+    }
+
     /// The epoch of this run, higher than that of every earlier one: leader epoch of all partitions, and part of the
     /// keys of objects.
     pub fn node_epoch(&self) -> LeaderEpoch {
@@ -149,7 +163,7 @@ impl Cluster {
     }
 }
 
-fn metadata_dir(data_dir: &Path) -> PathBuf {
+pub(super) fn metadata_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("metadata")
 }
 
@@ -175,6 +189,11 @@ fn refuse_used_prefix(settings: &ClusterSettings, objects: &dyn ObjectStore) -> 
             Err(ClusterError::PrefixInUse { url, found, dir })
         }
     }
+}
+
+/// The cluster id that owns the prefix, when the object store says so in time. Blocks.
+pub fn owner_of_prefix(objects: &dyn ObjectStore) -> Option<String> {
+    within(NEW_PREFIX_PATIENCE, prefix::owner(objects)).ok().flatten()
 }
 
 /// Begins a new cluster in an empty store. It is durable here before the prefix carries its id: the other way round a

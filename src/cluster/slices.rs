@@ -71,7 +71,7 @@ impl Cluster {
     fn write_slice(&self, write: Write) -> Result<(), ClusterError> {
         let failed = |fault| match fault {
             Fault::Store(error) => ClusterError::Store(error),
-            fenced @ Fault::Fenced(_) => ClusterError::damaged(fenced.to_string()),
+            fenced @ (Fault::Fenced(_) | Fault::Replaced { .. }) => ClusterError::damaged(fenced.to_string()),
         };
         self.ledger.write(vec![], &[write]).map_err(failed)?;
         Ok(self.ledger.store().sync()?)

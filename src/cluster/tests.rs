@@ -40,26 +40,30 @@ fn settings_of(node: i32, data_dir: &Path, seed: u64) -> ClusterSettings {
 }
 
 /// A store, a bucket, and how often they were opened.
-struct World {
-    store: MemoryStore,
-    objects: Objects,
-    opened: u64,
+pub(super) struct World {
+    pub(super) store: MemoryStore,
+    pub(super) objects: Objects,
+    pub(super) opened: u64,
 }
 
 impl World {
-    fn new() -> World {
+    pub(super) fn new() -> World {
         World { store: MemoryStore::new(), objects: Objects::new(), opened: 0 }
     }
 
-    fn open(&mut self) -> Cluster {
+    pub(super) fn open(&mut self) -> Cluster {
+        self.open_on(Arc::new(self.store.clone()))
+    }
+
+    pub(super) fn open_on(&mut self, store: Arc<dyn MetadataStore>) -> Cluster {
         self.opened += 1;
         let settings = settings_of(1, Path::new("data"), self.opened);
-        Cluster::open_on(Arc::new(self.store.clone()), settings, &self.objects).expect("opens")
+        Cluster::open_on(store, settings, &self.objects).expect("opens")
     }
 }
 
 /// Running actors; shards and edges acknowledge everything.
-struct Running {
+pub(super) struct Running {
     lanes: ClusterLanes,
     thread: ClusterThread,
     changes: Arc<Mutex<Vec<(ShardId, PartitionChange)>>>,
@@ -75,6 +79,10 @@ fn fatal(why: &str) {
 }
 
 fn run(cluster: Cluster) -> Running {
+    run_with(cluster, None)
+}
+
+pub(super) fn run_with(cluster: Cluster, bucket: Option<BucketPorts>) -> Running {
     let (shards, ends) = inboxes();
     let changes = Arc::new(Mutex::new(Vec::new()));
     let snapshot = Arc::new(Mutex::new(cluster.snapshot()));
@@ -96,7 +104,10 @@ fn run(cluster: Cluster) -> Running {
             update.taken.send(()).unwrap();
         }
     });
-    let (actors, lanes) = cluster.actors();
+    let (mut actors, lanes) = cluster.actors();
+    if let Some(ports) = bucket {
+        actors = actors.with_bucket(ports);
+    }
     let thread = actors.start(shards, vec![edge], Box::new(fatal)).expect("a thread");
     Running { lanes, thread, changes, snapshot }
 }
@@ -114,15 +125,15 @@ impl Running {
         answer.recv().expect("answered")
     }
 
-    fn create(&self, topics: Vec<CreateTopic>) -> Vec<Result<CreatedTopic, ControlError>> {
+    pub(super) fn create(&self, topics: Vec<CreateTopic>) -> Vec<Result<CreatedTopic, ControlError>> {
         self.control(|reply| ControlRequest::CreateTopics { topics, validate_only: false, reply })
     }
 
-    fn create_one(&self, name: &str, partitions: i32) -> TopicId {
+    pub(super) fn create_one(&self, name: &str, partitions: i32) -> TopicId {
         self.create(vec![topic(name, partitions)]).remove(0).expect("created").id
     }
 
-    fn delete(&self, id: TopicId) -> Result<(), ControlError> {
+    pub(super) fn delete(&self, id: TopicId) -> Result<(), ControlError> {
         self.control(|reply| ControlRequest::DeleteTopics { ids: vec![id], reply }).remove(0)
     }
 
@@ -131,15 +142,15 @@ impl Running {
         self.control(|reply| ControlRequest::AlterTopicConfigs { topic, ops, validate_only: false, reply })
     }
 
-    fn reserve(&self, count: u32) -> ObjectId {
+    pub(super) fn reserve(&self, count: u32) -> ObjectId {
         self.meta(|reply| MetaRequest::ReserveObjects { shard: ShardId(0), count, reply })
     }
 
-    fn commit(&self, commit: ObjectCommit) -> CommitOutcome {
+    pub(super) fn commit(&self, commit: ObjectCommit) -> CommitOutcome {
         self.meta(|reply| MetaRequest::Commit { shard: ShardId(0), commits: vec![commit], reply }).remove(0)
     }
 
-    fn raise(&self, partition: PartitionId, to: i64) {
+    pub(super) fn raise(&self, partition: PartitionId, to: i64) {
         self.meta(|reply| MetaRequest::RaiseLogStart { starts: vec![(partition, Offset(to))], reply });
     }
 
@@ -151,16 +162,16 @@ impl Running {
         self.snapshot.lock().unwrap().clone()
     }
 
-    fn stop(self) -> Cluster {
+    pub(super) fn stop(self) -> Cluster {
         self.thread.stop(self.lanes.stop)
     }
 }
 
-fn topic(name: &str, partitions: i32) -> CreateTopic {
+pub(super) fn topic(name: &str, partitions: i32) -> CreateTopic {
     CreateTopic { name: name.into(), partitions: Some(partitions), configs: BTreeMap::new(), internal: false }
 }
 
-fn commit(object: ObjectId, ranges: &[(PartitionId, i64, i64)]) -> ObjectCommit {
+pub(super) fn commit(object: ObjectId, ranges: &[(PartitionId, i64, i64)]) -> ObjectCommit {
     let range = |&(partition, base, last): &(PartitionId, i64, i64)| CommitRange {
         partition,
         base: Offset(base),
@@ -258,7 +269,7 @@ fn a_recreated_topic_is_another_one() {
     assert_eq!(spec(&cluster, PartitionId { topic: new, index: 0 }).expect("there").committed_end, Offset(0));
     assert!(spec(&cluster, partition).is_none(), "gone");
     assert!(cluster.ledger.catalog.objects.is_empty());
-    assert_eq!(cluster.ledger.catalog.garbage.len(), 1, "marked, not deleted");
+    assert_eq!(cluster.ledger.catalog.garbage.len(), 2, "marked: the old one's object, and the one that came too late");
 }
 
 #[test]

@@ -194,6 +194,13 @@ settings! {
     object_split_bytes: u64 = Setting::of("object.split.bytes", "16777216").unit("bytes").range(65_536, 5 * GIB);
     /// Size of the blocks in an object, the unit of cold reads. A larger batch has a block of its own.
     object_block_bytes: u32 = Setting::of("object.block.bytes", "524288").unit("bytes").range(4096, 1 << 28);
+    /// How often the metadata is written to the object store, when it has changed: what a broker that lost its disk begins
+    /// with (`thalweg metadata rebuild`).
+    metadata_snapshot_interval_ms: u64 =
+        Setting::of("metadata.snapshot.interval.ms", "60000").unit("ms").range(1, i64::MAX);
+    /// Whether a start makes the metadata anew from the object store when it is damaged on the local disk, or missing there
+    /// beside the log of this broker. What was there is moved aside.
+    auto_metadata_rebuild_enable: bool = Setting::of("auto.metadata.rebuild.enable", "true");
 
     /// Memory for the newest records, of all shards together. Consumers that keep up read from here.
     cache_tail_bytes: u64 = Setting::of("cache.tail.bytes", "268435456").unit("bytes").range(65_536, TIB);

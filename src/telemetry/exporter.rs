@@ -11,6 +11,7 @@ use super::{
     lag::LAG_METRICS,
     process::{BUILD_METRICS, PROCESS_METRICS, ProcessMeters},
 };
+use crate::cluster::BUCKET_METRICS;
 
 /// All metrics, table by table.
 pub fn tables() -> impl Iterator<Item = &'static Metric> {
@@ -23,6 +24,7 @@ pub fn tables() -> impl Iterator<Item = &'static Metric> {
         LAG_METRICS,
         SHARD_METRICS,
         STORE_METRICS,
+        BUCKET_METRICS,
         PROCESS_METRICS,
         BUILD_METRICS,
     ];
@@ -91,6 +93,7 @@ mod tests {
     use super::*;
     use crate::{
         api::ErrorTally,
+        cluster::BucketMeters,
         telemetry::{EdgeMeters, GroupMeters},
     };
 
@@ -102,6 +105,7 @@ mod tests {
             describe();
             let (shard, store, edge) = (ShardMeters::new(ShardId(0)), StoreMeters::new(), EdgeMeters::new(ShardId(0)));
             GroupMeters::new(ShardId(0));
+            BucketMeters::new();
             ProcessMeters::new().sample(true);
             let mut tally = ErrorTally::default();
             [0, 3, 3].into_iter().for_each(|code| tally.add(code));

@@ -58,6 +58,8 @@ ELSEWHERE = {
     "object.upload.interval.ms": STORAGE + "test_when_uploads_begin",
     "object.split.bytes": STORAGE + "test_how_objects_are_cut",
     "object.block.bytes": STORAGE + "test_how_objects_are_cut",
+    "metadata.snapshot.interval.ms": STORAGE + "test_metadata_snapshots",
+    "auto.metadata.rebuild.enable": "tests/bucket/test_bucket.py::test_damaged_metadata_is_rebuilt_by_the_start",
     "cache.tail.bytes": STORAGE + "test_newest_records_are_in_memory",
     "cache.read.bytes": STORAGE + "test_what_was_read_from_objects_is_in_memory",
 }

@@ -199,6 +199,28 @@ def test_how_objects_are_cut():
     assert partitions == 2 and 3 <= blocks <= 6
 
 
+@pytest.mark.parametrize("often", [{}, {"metadata.snapshot.interval.ms": 100}], ids=["default", "100 ms"])
+def test_metadata_snapshots(often):
+    """One soon after the start; then, while objects are committed, by default no other within a minute."""
+    with bare({"shards": 1, "object.upload.interval.ms": 50} | often) as broker, Connection(broker.bootstrap) as wire:
+        written = "thalweg_metadata_snapshots_total"
+        grows(broker, written)
+        create(broker, "t", 1)
+        # The topic is in a snapshot within five seconds, whatever the interval.
+        before = metrics.total(metrics.wait_until(broker, lambda now: metrics.total(now, written) > 1), written)
+        for _ in range(5):
+            uploaded = metrics.total(metrics.read(broker), "thalweg_upload_objects_total")
+            wire.produce("t", 0, batch([b"x"]))
+            metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_upload_objects_total") > uploaded)
+        if often:
+            metrics.wait_until(broker, lambda now: metrics.total(now, written) > before + 2)
+        else:
+            assert metrics.total(metrics.read(broker), written) == before
+        broker.stop()
+        kept = sorted(path.name for path in (broker.data / "objects" / "metadata").iterdir())
+        assert len(kept) == 2, "the newest and the one before it"
+
+
 # ---- Memory ---------------------------------------------------------------------------------------------------------
 
 BIG = 4 << 20

@@ -21,7 +21,8 @@ pub struct Properties {
     pub node_epoch: u64,
     /// The writer's shard.
     pub shard: ShardId,
-    /// Counts the uploads of that shard in that epoch, in log order.
+    /// Counts the uploads of that shard in that epoch, in log order. `u64::MAX` is kept for objects that no shard uploads
+    /// (compaction's): a rebuild believes them only when a metadata snapshot names them.
     pub upload_sequence: u64,
     /// One entry per partition in the object, by partition.
     pub partitions: Vec<PartitionProperties>,

@@ -60,6 +60,7 @@ pub(super) struct JobObject {
 pub(super) struct JobPart {
     pub range: CommitRange,
     pub topic_name: Arc<str>,
+    pub settings_version: u64,
     pub leader_epoch: LeaderEpoch,
     pub log_start: Offset,
     pub epochs: Vec<(LeaderEpoch, Offset)>,
@@ -160,7 +161,7 @@ fn properties(job: &Job, object: &JobObject) -> Properties {
     let partitions = object.parts.iter().map(|part| PartitionProperties {
         partition: part.range.partition,
         topic_name: part.topic_name.to_string(),
-        settings_version: 0,
+        settings_version: part.settings_version,
         leader_epoch: part.leader_epoch,
         log_start: part.log_start,
         epochs: part.epochs.clone(),
@@ -218,7 +219,7 @@ async fn commit(job: &Job, mut commits: Vec<ObjectCommit>) -> Result<(), UploadF
                 let Some(open) = commits.first_mut() else { continue };
                 drop_deleted(open, &parts)?;
                 if open.ranges.is_empty() {
-                    // Its reservation stays: the janitor of the next start removes the object.
+                    // The metadata has taken its reservation away, and has the object deleted.
                     commits.remove(0);
                 }
             }

@@ -142,6 +142,7 @@ impl Shard {
         Some(JobPart {
             range: partition.commit_range(part.base(), part.last(), part.bytes, max_timestamp),
             topic_name: partition.topic_name.clone(),
+            settings_version: partition.settings.version,
             leader_epoch: partition.epoch,
             log_start: partition.log_start,
             epochs: partition.epochs.entries().to_vec(),

@@ -110,6 +110,12 @@ impl MetadataStore for MemoryStore {
         Ok(Transacted::Applied(revision))
     }
 
+    fn skip_to(&self, revision: Revision) -> Result<(), MetadataError> {
+        let mut content = self.content();
+        content.revision = content.revision.max(revision);
+        Ok(())
+    }
+
     fn sync(&self) -> Result<(), MetadataError> {
         let mut content = self.content();
         content.undo.clear();

@@ -14,5 +14,5 @@ mod sync_mark;
 pub use self::{
     memory::MemoryStore,
     port::{Compare, MetadataError, MetadataStore, Revision, Transacted, Versioned, Write},
-    sled::{SledStore, open_sled},
+    sled::{SledStore, open_sled, opening},
 };

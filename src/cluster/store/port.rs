@@ -123,6 +123,9 @@ pub trait MetadataStore: Send + Sync + 'static {
     /// transaction. What is applied is visible at once and durable after the next [`MetadataStore::sync`].
     fn transact(&self, compares: &[Compare], writes: &[Write]) -> Result<Transacted, MetadataError>;
 
+    /// Transactions from now on take revisions above `revision`, if that is ahead: for content taken over from another store.
+    fn skip_to(&self, revision: Revision) -> Result<(), MetadataError>;
+
     /// Returns when everything applied before the call survives the loss of power.
     fn sync(&self) -> Result<(), MetadataError>;
 }

@@ -14,7 +14,10 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::{
@@ -27,6 +30,29 @@ use super::{
 const CACHE_BYTES: u64 = 64 << 20;
 /// Key of the [`State`]; the port keeps callers away from keys that begin with a zero byte.
 const STATE_KEY: &[u8] = b"\0state";
+
+/// Stores that are being opened in this process.
+static OPENING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a store is being opened: a panic is then sled's answer to damage, on whichever of its threads, and is told as such.
+pub fn opening() -> bool {
+    OPENING.load(Ordering::SeqCst) > 0
+}
+
+struct Opening;
+
+impl Opening {
+    fn begin() -> Opening {
+        OPENING.fetch_add(1, Ordering::SeqCst);
+        Opening
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        OPENING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 /// A metadata store on the local disk, open in this process alone.
 #[derive(Debug)]
@@ -58,6 +84,7 @@ impl SledStore {
         let corrupt = |why: String| MetadataError::Corrupt { path: dir.to_owned(), why };
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES);
         // sled answers some damage with a panic.
+        let _opening = Opening::begin();
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let db = config.open().map_err(|e| engine_error(dir, e))?;
             let state = load_state(dir, &db)?;
@@ -162,6 +189,14 @@ impl MetadataStore for SledStore {
         self.db.apply_batch(batch).map_err(|e| engine_error(&self.dir, e))?;
         *state = next;
         Ok(Transacted::Applied(next.revision))
+    }
+
+    fn skip_to(&self, revision: Revision) -> Result<(), MetadataError> {
+        let mut state = self.state();
+        let next = State { revision: state.revision.max(revision), ..*state };
+        self.db.insert(STATE_KEY, next.encode()).map_err(|e| engine_error(&self.dir, e))?;
+        *state = next;
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), MetadataError> {

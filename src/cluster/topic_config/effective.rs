@@ -128,6 +128,7 @@ pub(in crate::cluster) mod tests {
             timestamp_after_max_ms: None,
             log_append_time: true,
             compression: Some(Compression::Gzip(2)),
+            version: 0,
         };
         assert_eq!(defaults.effective(&overrides), expected);
         let broker = BrokerDefaults { compression_type: "zstd", ..defaults };

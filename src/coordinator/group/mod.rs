@@ -33,7 +33,7 @@ pub use census::Census;
 pub use config::GroupConfig;
 pub use error::GroupError;
 pub use offsets::CommittedOffset;
-pub use placement::{OFFSETS_TOPIC, partition_for};
+pub use placement::{OFFSETS_TOPIC, offsets_topic_configs, partition_for};
 pub use positions::{Position, Positions};
 pub use request::*;
 pub use state::GroupState;

@@ -1,7 +1,14 @@
 //! Which partition of `__consumer_offsets` holds a group, exactly as in Apache Kafka, so that its tools find groups.
 
+use std::collections::BTreeMap;
+
 /// The internal topic that holds groups and their offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// The settings of that topic.
+pub fn offsets_topic_configs() -> BTreeMap<String, String> {
+    BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())])
+}
 
 /// The partition that holds `group`, of `partitions` (>= 1): the absolute value of Java's `String.hashCode`, modulo the
 /// count. Kafka takes the one value without an absolute one for 0; masking the sign away would place half of all groups

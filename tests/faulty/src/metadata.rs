@@ -99,6 +99,14 @@ impl MetadataStore for VolatileStore {
         Ok(Transacted::Applied(revision))
     }
 
+    fn skip_to(&self, revision: Revision) -> Result<(), MetadataError> {
+        let mut state = self.state();
+        assert!(state.applied.is_empty(), "a store skips before it is written");
+        self.disk.skip_to(revision)?;
+        state.revision = self.disk.revision();
+        Ok(())
+    }
+
     fn sync(&self) -> Result<(), MetadataError> {
         if self.forgets_sync {
             return Ok(());

@@ -12,13 +12,12 @@ use std::{
 };
 
 use thalweg::{
-    broker::OpenMetadata,
+    broker::{MetadataParts, OpenMetadata, StartError},
     cluster::{
-        Cluster, ClusterError, ClusterSettings,
+        Cluster,
         store::{Compare, MemoryStore, MetadataError, MetadataStore, Revision, Transacted, Versioned, Write},
     },
 };
-use thalweg_objectstore::ObjectStore;
 use thalweg_shards::runtime::seeded::Stream;
 
 use super::host::OneThread;
@@ -81,8 +80,8 @@ fn gone() -> MetadataError {
 }
 
 impl OpenMetadata for Metadata {
-    fn open(&self, settings: ClusterSettings, _objects: &dyn ObjectStore) -> Result<Cluster, ClusterError> {
-        Cluster::open_on(self.0.clone(), settings, &self.0.doorstep)
+    fn open(&self, parts: MetadataParts<'_>) -> Result<Cluster, StartError> {
+        Ok(Cluster::open_on(self.0.clone(), (parts.settings)(), &self.0.doorstep)?)
     }
 }
 
@@ -111,6 +110,10 @@ impl MetadataStore for Shared {
         let state = self.state.get();
         state.unsynced.set(state.unsynced.get() + usize::from(self.content.revision() > before));
         Ok(outcome)
+    }
+
+    fn skip_to(&self, revision: Revision) -> Result<(), MetadataError> {
+        self.content.skip_to(revision)
     }
 
     fn sync(&self) -> Result<(), MetadataError> {

@@ -120,6 +120,7 @@ impl Site {
             },
             accept_loss: false,
             advertised: Some(Advertised { host: HOST.into(), port: PORT }),
+            bucket: None,
             store: self.store.clone(),
             host: host.clone(),
             network: network.clone(),

@@ -1,0 +1,86 @@
+//! Deleting objects of which nothing is live: the second of two phases. The first is their record in the metadata.
+//!
+//! An object that was committed goes when every metadata snapshot in the bucket lists it as garbage, so that a rebuild from
+//! any of them misses nothing. One that never was goes as soon as its record is durable: the record took its reservation
+//! away. Deleting is repeated until the store says so, and forgotten only then; a crash in between repeats it.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use futures_util::{StreamExt, stream};
+use thalweg_objectstore::{ObjectKey, ObjectStore, StoreError, data_key};
+use thalweg_shards::meta::ObjectId;
+
+use super::meters::BucketMeters;
+use crate::cluster::{
+    ledger::{Fault, Ledger},
+    schema::GarbageKind,
+};
+
+/// Calls of the object store at once.
+const AT_ONCE: usize = 8;
+/// Objects deleted before the keeper looks at other things again.
+const BATCH: usize = 1_000;
+
+/// Committed objects of which nothing is live.
+pub(super) fn dead(ledger: &Ledger) -> BTreeSet<ObjectId> {
+    let dead = ledger.catalog.garbage.iter().filter(|(_, g)| g.record.kind == GarbageKind::Dead);
+    dead.map(|(id, _)| *id).collect()
+}
+
+/// Whether garbage waits for further snapshots: some of it is not in `listed`, what all of them list.
+pub(super) fn waits(ledger: &Ledger, listed: &BTreeSet<ObjectId>) -> bool {
+    ledger.catalog.garbage.iter().any(|(id, g)| g.record.kind == GarbageKind::Dead && !listed.contains(id))
+}
+
+/// What may go now, of which `listed` is what every snapshot in the bucket lists as garbage.
+fn may_go(ledger: &Ledger, listed: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, ObjectKey> {
+    let node = ledger.node();
+    let key = |id: &ObjectId, record: &crate::cluster::schema::GarbageRecord| match (&record.key, record.kind) {
+        (Some(key), _) => ObjectKey::new(key.clone()).ok(),
+        (None, GarbageKind::Orphan) => Some(data_key(id.0, node, record.epoch.unsigned_abs().into())),
+        (None, GarbageKind::Dead) => None,
+    };
+    let garbage = ledger.catalog.garbage.iter();
+    let free = garbage.filter(|(id, g)| g.record.kind == GarbageKind::Orphan || listed.contains(id));
+    free.filter_map(|(id, g)| Some((*id, key(id, &g.record)?))).take(BATCH).collect()
+}
+
+/// Deletes up to a batch of what may go. Answers whether all of that is gone.
+///
+/// # Errors
+/// The metadata fails for good. What the object store refuses stays listed, and is tried again.
+pub(super) async fn delete(
+    objects: &dyn ObjectStore,
+    ledger: &Rc<RefCell<Ledger>>,
+    listed: &BTreeSet<ObjectId>,
+    meters: &BucketMeters,
+) -> Result<bool, Fault> {
+    let going = may_go(&ledger.borrow(), listed);
+    if going.is_empty() {
+        return Ok(true);
+    }
+    // Nothing may come back here that is gone there.
+    let store = ledger.borrow().store();
+    store.sync()?;
+    let deletions = going.into_iter().map(|(id, key)| async move {
+        let outcome = objects.delete(&key).await;
+        (id, outcome)
+    });
+    let outcomes: Vec<(ObjectId, Result<(), StoreError>)> =
+        stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
+    let gone: Vec<ObjectId> = outcomes.iter().filter(|(_, o)| o.is_ok()).map(|(id, _)| *id).collect();
+    let failed = outcomes.len() - gone.len();
+    if let Some((id, Err(error))) = outcomes.iter().find(|(_, o)| o.is_err()) {
+        tracing::warn!(object = id.0, %error, failed, "dead objects could not be deleted; it is tried again");
+    }
+    meters.deleted.increment(gone.len() as u64);
+    meters.delete_errors.increment(failed as u64);
+    if !gone.is_empty() {
+        ledger.borrow_mut().garbage_gone(&gone)?;
+    }
+    Ok(failed == 0)
+}

@@ -1,0 +1,310 @@
+//! Writes metadata snapshots to the bucket: when something has changed, every interval, and at a clean stop.
+//!
+//! Lives on the metadata thread beside the two actors. What fails is tried again for ever, one thing at a time. A snapshot is
+//! created under the next sequence with "if absent", so a process that was replaced by a rebuild elsewhere finds itself out.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, VecDeque},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_lite::future::yield_now;
+use thalweg_objectstore::{Backoff, ObjectStore, StoreError};
+use thalweg_record::Wall;
+use thalweg_shards::meta::ObjectId;
+
+use super::{
+    deletion,
+    format::{Encoder, Head},
+    meters::BucketMeters,
+    stored,
+};
+use crate::cluster::{
+    ledger::{Fault, Ledger},
+    store::Revision,
+};
+
+/// Snapshots that stay in the bucket: the newest, and the one before it in case the newest cannot be read. Each one more
+/// would let deleted objects stay an interval longer, for they are deleted only when no snapshot names them.
+pub(super) const KEPT: usize = 2;
+/// How often the keeper looks whether something is due.
+const STEP: Duration = Duration::from_secs(1);
+/// A change of topics is in a snapshot after this long: objects do not hold settings, so a rebuild could not tell them.
+const TOPICS_WITHIN: Duration = Duration::from_secs(5);
+/// Waits between attempts.
+const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+/// Completes after the time given.
+pub type Sleep = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// What the keeper works with.
+pub struct BucketPorts {
+    /// The object store; whichever executor polls its futures.
+    pub objects: Arc<dyn ObjectStore>,
+    /// `metadata.snapshot.interval.ms`.
+    pub interval: Duration,
+    /// The clock.
+    pub sleep: Sleep,
+}
+
+/// Why a round came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cluster) enum Trouble {
+    /// For good.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// For now.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A snapshot that is in the bucket.
+#[derive(Clone, Debug)]
+struct Kept {
+    sequence: u64,
+    /// The dead objects that it lists as such; none when this process does not know.
+    dead: BTreeSet<ObjectId>,
+}
+
+/// Waits that grow from failure to failure.
+#[derive(Debug, Default)]
+struct Retry {
+    failures: u32,
+    wait: Duration,
+}
+
+impl Retry {
+    /// Whether it is time, now that `step` has passed.
+    fn is_due(&mut self, step: Duration) -> bool {
+        self.wait = self.wait.saturating_sub(step);
+        self.wait.is_zero()
+    }
+
+    fn ended(&mut self, well: bool) {
+        // The upper half of the bound: who waits for one thing alone needs no chance.
+        self.wait = if well { Duration::ZERO } else { BACKOFF.wait(self.failures, u64::MAX) };
+        self.failures = if well { 0 } else { self.failures + 1 };
+    }
+}
+
+/// Writes snapshots until it is dropped. The error is for good: the process must not go on.
+pub(in crate::cluster) async fn keep(
+    ports: BucketPorts,
+    ledger: Rc<RefCell<Ledger>>,
+    cluster_id: Arc<str>,
+    wall: &dyn Fn() -> Wall,
+) -> Result<(), Fault> {
+    let mut keeper = Keeper::new(ports.objects.clone(), ledger, cluster_id);
+    let step = STEP.min(ports.interval);
+    // The first is due at once: it tells a new epoch.
+    let (mut since, mut writing, mut deleting) = (ports.interval, Retry::default(), Retry::default());
+    loop {
+        (ports.sleep)(step).await;
+        since += step;
+        keeper.age += step;
+        keeper.show();
+        if writing.is_due(step) && keeper.due(since, ports.interval) {
+            let outcome = keeper.round(wall).await;
+            writing.ended(outcome.is_ok());
+            match outcome {
+                Ok(()) => since = Duration::ZERO,
+                Err(Trouble::Fault(fault)) => return Err(fault),
+                Err(Trouble::Store(error)) => {
+                    keeper.meters.snapshot_errors.increment(1);
+                    let again_in_ms = writing.wait.as_millis();
+                    tracing::warn!(%error, again_in_ms, "the metadata snapshot could not be written");
+                }
+            }
+        }
+        if deleting.is_due(step) {
+            let removed = keeper.remove_old().await;
+            deleting.ended(keeper.delete().await? && removed);
+        }
+    }
+}
+
+/// Writes a last snapshot, unless the newest one shows the same; for a broker whose actors have ended.
+pub(in crate::cluster) async fn keep_last(
+    objects: Arc<dyn ObjectStore>,
+    ledger: Ledger,
+    cluster_id: Arc<str>,
+    wall: &dyn Fn() -> Wall,
+) -> Result<(), Trouble> {
+    let (revision, epoch) = (ledger.store().revision(), ledger.epoch());
+    let mut keeper = Keeper::new(objects, Rc::new(RefCell::new(ledger)), cluster_id);
+    keeper.find_earlier().await?;
+    if let Some(newest) = keeper.kept.as_ref().and_then(|kept| kept.back()) {
+        let head = stored::head(&*keeper.objects, newest.sequence).await;
+        if head.is_ok_and(|head| (head.revision, head.node_epoch) == (revision, epoch)) {
+            return Ok(());
+        }
+    }
+    keeper.round(wall).await?;
+    // What stays is removed by the next run.
+    keeper.remove_old().await;
+    Ok(())
+}
+
+/// One writer of snapshots.
+pub(in crate::cluster) struct Keeper {
+    objects: Arc<dyn ObjectStore>,
+    ledger: Rc<RefCell<Ledger>>,
+    cluster_id: Arc<str>,
+    /// Snapshots in the bucket, oldest first; `None` until they were listed.
+    kept: Option<VecDeque<Kept>>,
+    /// What the newest of this process shows: its revision, and the changes of topics by then.
+    newest: Option<(Revision, u64)>,
+    age: Duration,
+    meters: BucketMeters,
+}
+
+impl Keeper {
+    pub(in crate::cluster) fn new(
+        objects: Arc<dyn ObjectStore>,
+        ledger: Rc<RefCell<Ledger>>,
+        cluster_id: Arc<str>,
+    ) -> Keeper {
+        let (age, meters) = (Duration::ZERO, BucketMeters::new());
+        Keeper { objects, ledger, cluster_id, kept: None, newest: None, age, meters }
+    }
+
+    fn changed(&self) -> bool {
+        self.newest.is_none_or(|(revision, _)| revision != self.ledger.borrow().store().revision())
+    }
+
+    fn due(&self, since: Duration, interval: Duration) -> bool {
+        let topics = self.newest.is_none_or(|(_, topics)| topics != self.ledger.borrow().topic_changes());
+        let soon = topics && since >= TOPICS_WITHIN.min(interval);
+        let waits = deletion::waits(&self.ledger.borrow(), self.listed());
+        (since >= interval || soon) && (self.changed() || waits)
+    }
+
+    /// The dead objects that every snapshot in the bucket lists as such: what the oldest does, for the dead stay dead.
+    fn listed(&self) -> &BTreeSet<ObjectId> {
+        static NONE: BTreeSet<ObjectId> = BTreeSet::new();
+        self.kept.as_ref().and_then(VecDeque::front).map_or(&NONE, |oldest| &oldest.dead)
+    }
+
+    /// Deletes objects behind the snapshots; answers whether nothing failed.
+    async fn delete(&self) -> Result<bool, Fault> {
+        // Until the first snapshot is written, another process may own this cluster.
+        if self.newest.is_none() {
+            return Ok(true);
+        }
+        deletion::delete(&*self.objects, &self.ledger, self.listed(), &self.meters).await
+    }
+
+    fn show(&self) {
+        self.meters.garbage.set(self.ledger.borrow().catalog.garbage.len() as f64);
+        let age = if self.changed() { self.age } else { Duration::ZERO };
+        self.meters.snapshot_age_seconds.set(age.as_secs_f64());
+    }
+
+    /// Writes one snapshot.
+    pub(in crate::cluster) async fn round(&mut self, wall: &dyn Fn() -> Wall) -> Result<(), Trouble> {
+        self.find_earlier().await?;
+        self.write(wall).await
+    }
+
+    /// Learns once which snapshots there are.
+    async fn find_earlier(&mut self) -> Result<(), Trouble> {
+        if self.kept.is_some() {
+            return Ok(());
+        }
+        let found = stored::list(&*self.objects).await?;
+        if let Some(newest) = found.last() {
+            self.refuse_successor(*newest).await?;
+        }
+        self.kept = Some(found.into_iter().map(|sequence| Kept { sequence, dead: BTreeSet::new() }).collect());
+        Ok(())
+    }
+
+    /// Whoever writes snapshots under a later epoch has taken this cluster over.
+    async fn refuse_successor(&self, sequence: u64) -> Result<(), Trouble> {
+        let own = self.ledger.borrow().epoch();
+        match stored::head(&*self.objects, sequence).await {
+            Ok(head) if head.node_epoch > own => Err(Fault::Replaced { own, found: head.node_epoch }.into()),
+            Err(stored::ReadError::Store(error)) => Err(error.into()),
+            // One that cannot be read proves nothing; the next one has another sequence.
+            Ok(_) | Err(stored::ReadError::Fault(_)) => Ok(()),
+        }
+    }
+
+    async fn write(&mut self, wall: &dyn Fn() -> Wall) -> Result<(), Trouble> {
+        let kept = self.kept.as_ref().expect("found before");
+        let sequence = kept.back().map_or(1, |newest| newest.sequence + 1);
+        let (topics, dead) = {
+            let ledger = self.ledger.borrow();
+            // What a crash could take back must not be in the bucket.
+            ledger.store().sync().map_err(Fault::from)?;
+            (ledger.topic_changes(), deletion::dead(&ledger))
+        };
+        let (revision, parts) = self.copy(sequence, wall()).await?;
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        match stored::write(&*self.objects, sequence, parts).await {
+            Ok(()) => {}
+            Err(StoreError::Exists(_)) => {
+                // An earlier try of ours whose answer was lost, or a stranger's.
+                self.refuse_successor(sequence).await?;
+                self.keep(Kept { sequence, dead: BTreeSet::new() });
+                return Err(StoreError::Retry(format!("snapshot {sequence} was there already")).into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.keep(Kept { sequence, dead });
+        self.newest = Some((revision, topics));
+        self.age = Duration::ZERO;
+        self.meters.snapshots.increment(1);
+        self.meters.snapshot_sequence.set(sequence as f64);
+        self.meters.snapshot_bytes.set(bytes as f64);
+        tracing::debug!(sequence, %revision, bytes, "metadata snapshot written");
+        Ok(())
+    }
+
+    fn keep(&mut self, snapshot: Kept) {
+        self.kept.as_mut().expect("found before").push_back(snapshot);
+    }
+
+    /// Copies the store page by page; others have their turn in between.
+    async fn copy(&self, sequence: u64, now: Wall) -> Result<(Revision, Vec<Bytes>), Trouble> {
+        let head = {
+            let mut ledger = self.ledger.borrow_mut();
+            let revision = ledger.begin_copy();
+            Head {
+                cluster_id: self.cluster_id.to_string(),
+                node: ledger.node().0,
+                node_epoch: ledger.epoch(),
+                sequence,
+                revision,
+                written_at_ms: now.0,
+            }
+        };
+        let mut encoder = Encoder::new(&head);
+        loop {
+            let page = self.ledger.borrow_mut().copied_page()?;
+            let Some(page) = page else { break };
+            encoder.push(&page);
+            yield_now().await;
+        }
+        Ok((head.revision, encoder.finish()))
+    }
+
+    /// Removes snapshots that are too old; answers whether nothing failed.
+    async fn remove_old(&mut self) -> bool {
+        while let Some(oldest) = self.kept.as_ref().filter(|kept| kept.len() > KEPT).and_then(VecDeque::front) {
+            let (sequence, key) = (oldest.sequence, stored::key(oldest.sequence));
+            if let Err(error) = self.objects.delete(&key).await {
+                tracing::warn!(sequence, %error, "an old metadata snapshot could not be removed; it is tried again");
+                self.meters.snapshot_errors.increment(1);
+                return false;
+            }
+            self.kept.as_mut().expect("just seen").pop_front();
+        }
+        true
+    }
+}

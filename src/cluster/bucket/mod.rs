@@ -1,0 +1,33 @@
+//! What the bucket holds of the metadata, so that it alone is enough: snapshots, written while the broker runs, and the
+//! deletion of objects behind them.
+//!
+//! The keeper lives on the metadata thread beside the two actors and waits for nothing but the object store and its alarm; a
+//! snapshot is copied page by page between their turns.
+
+mod copy;
+mod deletion;
+mod format;
+mod keeper;
+mod meters;
+mod progress;
+mod rebuild;
+mod restore;
+mod stored;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub(super) use self::{
+    copy::Copy,
+    format::Entry,
+    keeper::{keep, keep_last},
+};
+pub use self::{
+    keeper::BucketPorts,
+    meters::{BUCKET_METRICS, BucketMeters},
+    progress::{LogNotes, Progress},
+    rebuild::{RebuildError, RebuildSettings, Rebuilt},
+    restore::{restore, verify_bucket, verify_local},
+    verify::Verified,
+};

@@ -1,0 +1,555 @@
+//! Makes the metadata anew from the bucket alone: the newest valid snapshot, and the tail objects that came after it.
+//!
+//! Writes into an empty store and deletes nothing anywhere. Reserved ids, epochs and producer ids jump ahead of all that the
+//! lost broker can have used since the snapshot. What cannot be known is said in the notes, never guessed in silence.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, stream};
+use thalweg_objectstore::{
+    DATA_FOLDER, ObjectKey, ObjectMeta, ObjectStore, StoreError,
+    format::{InspectError, inspect},
+    parse_data_key,
+};
+use thalweg_record::{NodeId, Offset, PartitionId, TopicId};
+use thalweg_shards::meta::{ObjectCommit, ObjectId};
+
+use super::{
+    format::{Entry, MetadataSnapshot},
+    progress::Progress,
+    stored::{self, ReadError},
+    tail::{self, Begin, Chain, TailObject, TailPart},
+};
+use crate::cluster::{
+    SliceRecord,
+    error::ClusterError,
+    keys,
+    ledger::{Fault, Ledger, Writer},
+    load, prefix,
+    schema::{self, BlockRecord, ClusterRecord, NodeRecord, SliceRow},
+    store::{MetadataStore, Revision, Write},
+    topic_name,
+    topics::NewTopic,
+};
+
+/// More starts than a broker makes between two snapshots that it can write.
+const EPOCH_JUMP: i32 = 1 << 10;
+/// More ids than it takes meanwhile; 2^31 rebuilds use up a quarter of what there are.
+const ID_JUMP: u64 = 1 << 32;
+/// More transactions than it makes meanwhile.
+const REVISION_JUMP: u64 = 1 << 32;
+/// Objects looked at at once.
+const AT_ONCE: usize = 8;
+/// Entries written at once.
+const ENTRIES: usize = 1_000;
+/// The most partitions that a name in an object is believed.
+const MAX_TOPIC_PARTITIONS: i32 = 10_000;
+/// The internal topic, whose number of partitions decides which of them holds a group.
+const OFFSETS_TOPIC: &str = crate::coordinator::group::OFFSETS_TOPIC;
+
+/// What a rebuild needs to know besides the bucket.
+#[derive(Clone, Debug)]
+pub struct RebuildSettings {
+    /// `node.id`.
+    pub node: NodeId,
+    /// `object.store.url`.
+    pub object_store_url: String,
+    /// Rebuild from objects alone when there is no snapshot: settings of topics, and topics without objects, are lost then.
+    pub without_snapshot: bool,
+    /// WAL slices of this broker that are here.
+    pub slices: Vec<SliceRecord>,
+    /// Topics of which those slices hold records. One that the bucket does not know stands against the rebuild, unless
+    /// `accept_loss`: it was deleted, or created after the snapshot, and the start would drop its records.
+    pub slices_hold: BTreeSet<TopicId>,
+    /// Whether such records may be dropped.
+    pub accept_loss: bool,
+    /// Whether slices that the snapshot names and that are not here stay recorded, so that the start asks for them.
+    pub keep_missing_slices: bool,
+    /// `offsets.topic.num.partitions`, should the snapshot not know that topic.
+    pub offsets_partitions: i32,
+}
+
+/// What a rebuild made.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Rebuilt {
+    /// Kafka's cluster id.
+    pub cluster_id: String,
+    /// Number of the snapshot that it began with.
+    pub snapshot: Option<u64>,
+    /// When that was written, in milliseconds since 1970.
+    pub snapshot_written_at_ms: Option<i64>,
+    /// Topics in the end.
+    pub topics: usize,
+    /// Their partitions.
+    pub partitions: usize,
+    /// Objects in the end.
+    pub objects: usize,
+    /// Those of them that the snapshot did not name.
+    pub tail_objects: usize,
+    /// Keys of data objects that nothing names; they stay where they are.
+    pub unused_objects: Vec<String>,
+    /// What the operator should know: what may be undone, guessed or missing.
+    pub notes: Vec<String>,
+}
+
+/// Why the metadata cannot be rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The object store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The new metadata.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The bucket does not say enough.
+    #[error("{0}")]
+    Bucket(String),
+}
+
+impl From<Fault> for RebuildError {
+    fn from(fault: Fault) -> RebuildError {
+        match fault {
+            Fault::Store(error) => ClusterError::Store(error).into(),
+            other => RebuildError::Bucket(other.to_string()),
+        }
+    }
+}
+
+impl From<crate::cluster::store::MetadataError> for RebuildError {
+    fn from(error: crate::cluster::store::MetadataError) -> RebuildError {
+        ClusterError::Store(error).into()
+    }
+}
+
+/// Fills the empty `store` with the metadata that the bucket tells of; durable when this returns.
+///
+/// # Errors
+/// [`RebuildError`]; `store` is of no use then.
+pub(in crate::cluster) async fn rebuild(
+    objects: &dyn ObjectStore,
+    store: Arc<dyn MetadataStore>,
+    settings: &RebuildSettings,
+    progress: &dyn Progress,
+) -> Result<Rebuilt, RebuildError> {
+    let url = &settings.object_store_url;
+    let Some(cluster_id) = prefix::owner(objects).await? else {
+        return Err(RebuildError::Bucket(format!("\"object.store.url\" {url} holds no data of Thalweg")));
+    };
+    let mut report = Rebuilt { cluster_id: cluster_id.clone(), ..Rebuilt::default() };
+    let snapshot = newest(objects, &cluster_id, settings, &mut report, progress).await?;
+    let known = Known::of(&snapshot, settings)?;
+    import(&*store, &snapshot)?;
+    let mut listed = Vec::new();
+    stored::each(objects, &format!("{DATA_FOLDER}/"), |meta| listed.extend(Listed::of(meta))).await?;
+    let epoch = listed.iter().map(|l| l.epoch).chain([known.epoch]).max().unwrap_or(0).saturating_add(EPOCH_JUMP);
+    let node_value = schema::encode(&NodeRecord { epoch });
+    put(&*store, &[Write::Put(keys::node(settings.node), node_value.clone())])?;
+    let catalog = load::load(&*store)?;
+    let writer = Writer { node: settings.node, epoch, shards: 1, node_value, producer_expiration_ms: u64::MAX };
+    let mut ledger = Ledger::new(store.clone(), catalog, writer);
+    let candidates: Vec<&Listed> = listed.iter().filter(|l| known.may_be_tail(l, &ledger)).collect();
+    let tails = look(objects, &candidates, &cluster_id, &mut report, progress).await?;
+    let used = adopt(&mut ledger, &known, settings, tails, &mut report)?;
+    unknown_topics(&ledger, settings, &mut report)?;
+    finish(&ledger, &known, settings, &listed, &mut report)?;
+    report.tail_objects = used.len();
+    store.sync()?;
+    report.notes.iter().for_each(|note| progress.note(note));
+    Ok(report)
+}
+
+/// The newest snapshot that can be read; an empty one when there is none and the settings allow that.
+async fn newest(
+    objects: &dyn ObjectStore,
+    cluster_id: &str,
+    settings: &RebuildSettings,
+    report: &mut Rebuilt,
+    progress: &dyn Progress,
+) -> Result<Option<MetadataSnapshot>, RebuildError> {
+    let url = &settings.object_store_url;
+    for sequence in stored::list(objects).await?.into_iter().rev() {
+        match stored::read(objects, sequence, progress).await {
+            Ok(found) if found.head.cluster_id != cluster_id => {
+                let other = &found.head.cluster_id;
+                report.notes.push(format!("metadata snapshot {sequence} is of another cluster ({other}); it is passed over"));
+            }
+            Ok(found) => {
+                report.snapshot = Some(sequence);
+                report.snapshot_written_at_ms = Some(found.head.written_at_ms);
+                return Ok(Some(found));
+            }
+            Err(ReadError::Fault(newer @ super::format::Fault::Version(_))) => {
+                return Err(RebuildError::Bucket(format!("metadata snapshot {sequence} in {url}: {newer}")));
+            }
+            Err(ReadError::Fault(fault)) => report.notes.push(format!(
+                "metadata snapshot {sequence} cannot be used ({fault}); an older one may bring back what was deleted since"
+            )),
+            // It was removed, for there are newer ones by now.
+            Err(ReadError::Store(StoreError::NotFound(_))) => {}
+            Err(ReadError::Store(error)) => return Err(error.into()),
+        }
+    }
+    if settings.without_snapshot {
+        report
+            .notes
+            .push("there is no metadata snapshot: topics without objects and all settings of topics are lost".into());
+        return Ok(None);
+    }
+    Err(RebuildError::Bucket(format!(
+        "{url} holds no metadata snapshot that can be used. `thalweg metadata rebuild --without-snapshot` makes the metadata from \
+         the objects alone: topics without objects, and the settings of topics, are lost then"
+    )))
+}
+
+/// What the snapshot says of ids and epochs.
+struct Known {
+    revision: u64,
+    epoch: i32,
+    next_object: u64,
+    next_producer: u64,
+    /// Blocks of reserved ids: objects in them may have been committed since.
+    reserved: BTreeMap<u64, u64>,
+    /// Revisions of topics.
+    topics: BTreeMap<TopicId, u64>,
+    slices: Vec<SliceRecord>,
+}
+
+impl Known {
+    fn of(snapshot: &Option<MetadataSnapshot>, settings: &RebuildSettings) -> Result<Known, RebuildError> {
+        let mut known = Known {
+            revision: 0,
+            epoch: 0,
+            next_object: 1,
+            next_producer: 0,
+            reserved: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            slices: Vec::new(),
+        };
+        let Some(MetadataSnapshot { head, entries }) = snapshot else { return Ok(known) };
+        (known.revision, known.epoch) = (head.revision.0, head.node_epoch);
+        if head.node != settings.node.0 {
+            let (found, configured) = (head.node, settings.node.0);
+            return Err(RebuildError::Bucket(format!(
+                "\"object.store.url\" {} holds the data of broker {found}, but \"node.id\" is {configured}: set \"node.id\" = {found}",
+                settings.object_store_url
+            )));
+        }
+        let slices = keys::slices(settings.node);
+        for (key, found) in entries {
+            let unreadable = |why: &str| ClusterError::damaged(format!("record {}: {why}", key.escape_ascii()));
+            if key == keys::NEXT_OBJECT {
+                known.next_object = number(&found.value).ok_or_else(|| unreadable("no number"))?;
+            } else if key == keys::NEXT_PRODUCER {
+                known.next_producer = number(&found.value).ok_or_else(|| unreadable("no number"))?;
+            } else if let Some(first) = keys::parse_id(keys::BLOCKS, key) {
+                let block: BlockRecord = schema::decode(&found.value).map_err(|why| unreadable(&why))?;
+                known.reserved.insert(first.0, block.count.into());
+            } else if let Some(topic) = keys::parse_topic(key) {
+                known.topics.insert(topic, found.revision.0);
+            } else if let Some(id) = key.strip_prefix(slices.as_slice()) {
+                let row: SliceRow = schema::decode(&found.value).map_err(|why| unreadable(&why))?;
+                let id = id.try_into().map_err(|_| unreadable("bad slice id"))?;
+                let (shard, path) = (thalweg_record::ShardId(row.shard), row.path.into());
+                known.slices.push(SliceRecord { id, shard, path, closed_empty: row.closed_empty });
+            }
+        }
+        Ok(known)
+    }
+
+    /// Whether an object can have been committed after the snapshot: its id was reserved, and nothing was known of it. An id
+    /// whose reservation was gone by then belongs to nobody, whoever may have written under it.
+    fn may_be_tail(&self, listed: &Listed, ledger: &Ledger) -> bool {
+        let id = listed.id;
+        let of_block = self.reserved.range(..=id.0).next_back();
+        let reserved = of_block.is_some_and(|(first, count)| id.0 - first < *count);
+        let named = ledger.catalog.objects.contains_key(&id) || ledger.catalog.garbage.contains_key(&id);
+        (reserved || id.0 >= self.next_object) && !named
+    }
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(value.try_into().ok()?))
+}
+
+/// A data object in the bucket.
+struct Listed {
+    id: ObjectId,
+    key: ObjectKey,
+    bytes: u64,
+    epoch: i32,
+}
+
+impl Listed {
+    fn of(meta: ObjectMeta) -> Option<Listed> {
+        let (id, _node, epoch) = parse_data_key(&meta.key)?;
+        Some(Listed { id: ObjectId(id), key: meta.key, bytes: meta.size_bytes, epoch: i32::try_from(epoch).ok()? })
+    }
+}
+
+fn put(store: &dyn MetadataStore, writes: &[Write]) -> Result<(), RebuildError> {
+    store.transact(&[], writes)?;
+    Ok(())
+}
+
+/// Everything of the snapshot that stays true: neither reservations nor what belongs to a run or a machine.
+fn import(store: &dyn MetadataStore, snapshot: &Option<MetadataSnapshot>) -> Result<(), RebuildError> {
+    let (revision, entries) = snapshot.as_ref().map_or((0, &[][..]), |s| (s.head.revision.0, s.entries.as_slice()));
+    // Objects name the revision of their topic's settings: none may be given out twice.
+    store.skip_to(Revision(revision.saturating_add(REVISION_JUMP)))?;
+    let stays = |key: &[u8]| {
+        key != keys::CLUSTER
+            && ![keys::BLOCKS, keys::NEXT, keys::NODES, keys::SLICES].iter().any(|p| key.starts_with(p))
+    };
+    let kept: Vec<&Entry> = entries.iter().filter(|(key, _)| stays(key)).collect();
+    for page in kept.chunks(ENTRIES) {
+        let writes: Vec<Write> = page.iter().map(|(key, v)| Write::Put(key.clone(), v.value.clone())).collect();
+        put(store, &writes)?;
+    }
+    Ok(())
+}
+
+/// Reads what the candidates say of themselves.
+async fn look(
+    objects: &dyn ObjectStore,
+    candidates: &[&Listed],
+    cluster_id: &str,
+    report: &mut Rebuilt,
+    progress: &dyn Progress,
+) -> Result<Vec<TailObject>, RebuildError> {
+    progress.begin("looking at the objects after it", candidates.iter().map(|l| l.bytes).sum());
+    let looks = candidates.iter().map(|listed| async move { (*listed, inspect(objects, &listed.key).await) });
+    let mut looks = stream::iter(looks).buffered(AT_ONCE);
+    let mut tails = Vec::new();
+    while let Some((listed, outcome)) = looks.next().await {
+        progress.advance(listed.bytes);
+        match outcome {
+            Ok(found) if found.footer.object != listed.id.0 => {
+                report.notes.push(format!("object {} is another one by its own words; it is passed over", listed.key));
+            }
+            Ok(found) => tails.extend(TailObject::of(found, cluster_id)),
+            // Between the listing and now its writer has removed it.
+            Err(InspectError::Store(StoreError::NotFound(_))) => {}
+            Err(InspectError::Store(error)) => return Err(error.into()),
+            Err(InspectError::Format(fault)) => {
+                report.notes.push(format!("object {} cannot be read ({fault}); it is passed over", listed.key));
+            }
+        }
+    }
+    progress.end();
+    Ok(tails)
+}
+
+/// Takes the tail objects in; answers those that are used.
+fn adopt(
+    ledger: &mut Ledger,
+    known: &Known,
+    settings: &RebuildSettings,
+    tails: Vec<TailObject>,
+    report: &mut Rebuilt,
+) -> Result<BTreeSet<ObjectId>, RebuildError> {
+    let mut parts: BTreeMap<PartitionId, Vec<(ObjectId, &TailPart)>> = BTreeMap::new();
+    for object in &tails {
+        object.parts.iter().for_each(|part| parts.entry(part.partition).or_default().push((object.id, part)));
+    }
+    topics(ledger, known, settings, &parts, report)?;
+    let mut ranges: BTreeMap<ObjectId, Vec<_>> = BTreeMap::new();
+    let mut starts: Vec<(PartitionId, Offset)> = Vec::new();
+    for (id, parts) in &parts {
+        let Some(partition) = ledger.catalog.partition(*id) else { continue };
+        let begin = Begin { committed_end: partition.committed_end, epochs: partition.epochs.clone() };
+        let Chain { links, log_start, cut } = tail::chain(&begin, parts);
+        if cut > 0 {
+            let name = &parts[0].1.topic_name;
+            let index = id.index;
+            report.notes.push(format!(
+                "{cut} records of {name}-{index} were never acknowledged in their place; they are left out"
+            ));
+        }
+        starts.push((*id, log_start));
+        links.into_iter().for_each(|(object, range)| ranges.entry(object).or_default().push(range));
+    }
+    ledger.raise_log_start(&starts)?;
+    let mut waiting: Vec<&TailObject> = tails.iter().filter(|object| ranges.contains_key(&object.id)).collect();
+    waiting.sort_by_key(|object| object.id);
+    let mut used = BTreeSet::new();
+    // Nearly in order: two uploads of a shard may have taken their ids the other way round.
+    loop {
+        let mut left = Vec::new();
+        let before = waiting.len();
+        for object in waiting {
+            let mut ranges = ranges[&object.id].clone();
+            ranges.sort_by_key(|range| range.partition);
+            let (object_bytes, key) = (object.bytes, object.key.clone());
+            let commit = ObjectCommit { object: object.id, key, object_bytes, ranges };
+            if ledger.catalog.mismatches(&commit.ranges).is_empty() {
+                ledger.adopt(&commit, object.shard, object.node_epoch)?;
+                used.insert(object.id);
+            } else {
+                left.push(object);
+            }
+        }
+        if left.is_empty() || left.len() == before {
+            report.notes.extend(left.iter().map(|o| format!("object {} contradicts others; it is passed over", o.key)));
+            return Ok(used);
+        }
+        waiting = left;
+    }
+}
+
+/// Records in the log of topics that the bucket does not know: nobody can tell what was acknowledged of them.
+fn unknown_topics(ledger: &Ledger, settings: &RebuildSettings, report: &mut Rebuilt) -> Result<(), RebuildError> {
+    for topic in settings.slices_hold.iter().filter(|id| !ledger.catalog.topics.contains_key(id)) {
+        let text = format!(
+            "the write-ahead log holds records of topic id {topic}, which the object store does not know: it was deleted, or \
+             created after the last metadata snapshot"
+        );
+        if !settings.accept_loss {
+            return Err(RebuildError::Bucket(format!(
+                "{text}. `thalweg wal inspect` shows them; to start without them, start once with `thalweg serve --accept-loss`"
+            )));
+        }
+        report.notes.push(format!("{text}; the start drops them"));
+    }
+    Ok(())
+}
+
+/// Creates topics that only tail objects know, and gives known ones the partitions that these tell.
+fn topics(
+    ledger: &mut Ledger,
+    known: &Known,
+    settings: &RebuildSettings,
+    parts: &BTreeMap<PartitionId, Vec<(ObjectId, &TailPart)>>,
+    report: &mut Rebuilt,
+) -> Result<(), RebuildError> {
+    let mut told: BTreeMap<TopicId, Told> = BTreeMap::new();
+    for (id, parts) in parts.iter().filter(|(id, _)| (0..MAX_TOPIC_PARTITIONS).contains(&id.index)) {
+        let topic = told.entry(id.topic).or_insert_with(|| Told::new(&parts[0].1.topic_name));
+        topic.partitions = topic.partitions.max(id.index + 1);
+        for (object, part) in parts {
+            topic.version = topic.version.max(part.settings_version);
+            topic.newest = topic.newest.max(*object);
+            topic.oldest = topic.oldest.min(*object);
+        }
+    }
+    let mut by_age: Vec<(&TopicId, &Told)> = told.iter().collect();
+    by_age.sort_by_key(|(id, topic)| (topic.newest, **id));
+    for (id, topic) in by_age {
+        let name = &topic.name;
+        if let Some(found) = ledger.catalog.topics.get(id) {
+            if topic.partitions as usize > found.partitions.len() {
+                let overrides = found.overrides.clone();
+                ledger.change_topic(*id, topic.partitions, overrides)?;
+                report
+                    .notes
+                    .push(format!("topic {name} got partitions after the snapshot; it has {} now", topic.partitions));
+            }
+            if known.topics.get(id).is_some_and(|revision| topic.version > *revision) {
+                report
+                    .notes
+                    .push(format!("settings of topic {name} were changed after the snapshot; the change is undone"));
+            }
+            continue;
+        }
+        let later =
+            if topic.version > 0 { topic.version > known.revision } else { topic.oldest.0 >= known.next_object };
+        if !later || topic_name::check(name).is_err() {
+            // It was deleted before the snapshot: what is left of it is not brought back.
+            continue;
+        }
+        if let Some(earlier) = ledger.catalog.names.get(name.as_str()).copied() {
+            ledger.delete_topic(earlier)?;
+            report.notes.push(format!("topic {name} was deleted and created anew after the snapshot"));
+        }
+        let internal = name == OFFSETS_TOPIC;
+        let partitions = if internal { topic.partitions.max(settings.offsets_partitions) } else { topic.partitions };
+        let overrides = if internal { crate::coordinator::group::offsets_topic_configs() } else { BTreeMap::new() };
+        ledger.create_topic(NewTopic { id: *id, name: name.clone(), partitions, internal, overrides })?;
+        report.notes.push(format!(
+            "topic {name} was created after the snapshot: it has {partitions} partitions by its objects, and default settings"
+        ));
+    }
+    Ok(())
+}
+
+/// What objects tell of a topic.
+struct Told {
+    name: String,
+    partitions: i32,
+    version: u64,
+    newest: ObjectId,
+    oldest: ObjectId,
+}
+
+impl Told {
+    fn new(name: &str) -> Told {
+        Told { name: name.to_owned(), partitions: 0, version: 0, newest: ObjectId(0), oldest: ObjectId(u64::MAX) }
+    }
+}
+
+/// Counters, identity and slices; and what the report counts.
+fn finish(
+    ledger: &Ledger,
+    known: &Known,
+    settings: &RebuildSettings,
+    listed: &[Listed],
+    report: &mut Rebuilt,
+) -> Result<(), RebuildError> {
+    let catalog = &ledger.catalog;
+    let partitions = || catalog.topics.values().flat_map(|topic| &topic.partitions);
+    let object =
+        listed.iter().map(|l| l.id.0 + 1).chain([known.next_object]).max().unwrap_or(1).saturating_add(ID_JUMP);
+    let seen = partitions().flat_map(|p| p.producers.keys()).map(|id| id.unsigned_abs() + 1).max().unwrap_or(0);
+    let producer = seen.max(known.next_producer).saturating_add(ID_JUMP);
+    let url = settings.object_store_url.clone();
+    let record = ClusterRecord { cluster_id: report.cluster_id.clone(), node: settings.node.0, checked_url: Some(url) };
+    let mut writes = vec![
+        Write::Put(keys::NEXT_OBJECT.to_vec(), object.to_be_bytes().to_vec()),
+        Write::Put(keys::NEXT_PRODUCER.to_vec(), producer.to_be_bytes().to_vec()),
+        Write::Put(keys::CLUSTER.to_vec(), schema::encode(&record)),
+    ];
+    for slice in slices(known, settings, report) {
+        let Some(path) = slice.path.to_str() else { continue };
+        let row = SliceRow { shard: slice.shard.0, path: path.to_owned(), closed_empty: slice.closed_empty };
+        writes.push(Write::Put(keys::slice(settings.node, slice.id), schema::encode(&row)));
+    }
+    put(&*ledger.store(), &writes)?;
+    report.topics = catalog.topics.len();
+    report.partitions = partitions().count();
+    report.objects = catalog.objects.len();
+    let named = |id: &ObjectId| catalog.objects.contains_key(id) || catalog.garbage.contains_key(id);
+    report.unused_objects = listed.iter().filter(|l| !named(&l.id)).map(|l| l.key.to_string()).collect();
+    if report.snapshot.is_some() {
+        report.notes.push(
+            "what was deleted after the snapshot (topics, records below a log start) may be back, if no later object tells of it"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// The slices to record: those that are here, and those that must be asked for.
+fn slices(known: &Known, settings: &RebuildSettings, report: &mut Rebuilt) -> Vec<SliceRecord> {
+    let mut slices = settings.slices.clone();
+    for slice in &known.slices {
+        if slice.closed_empty || slices.iter().any(|here| here.id == slice.id) {
+            continue;
+        }
+        if settings.keep_missing_slices {
+            slices.push(slice.clone());
+        } else {
+            report.notes.push(format!(
+                "the WAL slice {} of shard {} is not here: what it holds that no object has is missing. If the file still \
+                 exists, `thalweg wal drain` brings it back, before the broker starts",
+                slice.path.display(),
+                slice.shard
+            ));
+        }
+    }
+    slices
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! Rebuilds from buckets that running actors have filled, on stores in memory.
+
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use thalweg_objectstore::{
+    MemoryStore as Objects, PutCondition, data_key,
+    format::{ObjectEncoder, PartitionProperties, Properties},
+};
+use thalweg_record::{Batch, BatchHead, HEAD_LEN, LeaderEpoch, ShardId};
+use thalweg_shards::meta::CommitRange;
+
+use super::*;
+use crate::cluster::{
+    Cluster,
+    bucket::{LogNotes, restore, verify::verify},
+    store::{MemoryStore, open_sled},
+    tests::{Running, World, run_with},
+};
+
+fn settings() -> RebuildSettings {
+    RebuildSettings {
+        node: NodeId(1),
+        object_store_url: "memory:".into(),
+        without_snapshot: false,
+        slices: Vec::new(),
+        slices_hold: BTreeSet::new(),
+        accept_loss: false,
+        keep_missing_slices: false,
+        offsets_partitions: 50,
+    }
+}
+
+fn batch(base: i64, records: i32, epoch: i32) -> Batch {
+    let body = b"records";
+    let mut head = BatchHead([0; HEAD_LEN]);
+    head.0[16] = 2;
+    head.set_batch_length((HEAD_LEN - 12 + body.len()) as i32);
+    head.set_last_offset_delta(records - 1);
+    head.set_record_count(records);
+    head.set_crc(head.compute_crc(body));
+    head.stamp(Offset(base), LeaderEpoch(epoch));
+    Batch { head, body: Bytes::from_static(body) }
+}
+
+/// What a shard uploads: ten records of each partition from its first offset on.
+struct Upload<'a> {
+    cluster_id: &'a str,
+    name: &'a str,
+    epoch: i32,
+    version: u64,
+    sequence: u64,
+    log_start: i64,
+}
+
+impl Upload<'_> {
+    /// Puts the object, and says how it is committed.
+    fn put(&self, objects: &Objects, id: ObjectId, parts: &[(TopicId, i64)]) -> ObjectCommit {
+        let mut encoder = ObjectEncoder::new(id.0, 4096);
+        let mut properties = Properties {
+            cluster_id: self.cluster_id.into(),
+            node: NodeId(1),
+            node_epoch: self.epoch as u64,
+            shard: ShardId(0),
+            upload_sequence: self.sequence,
+            partitions: Vec::new(),
+        };
+        let mut parts = parts.to_vec();
+        parts.sort();
+        for (topic, base) in parts {
+            let partition = PartitionId { topic, index: 0 };
+            encoder.push(partition, &batch(base, 10, self.epoch));
+            properties.partitions.push(PartitionProperties {
+                partition,
+                topic_name: self.name.into(),
+                settings_version: self.version,
+                leader_epoch: LeaderEpoch(self.epoch),
+                log_start: Offset(self.log_start),
+                epochs: vec![(LeaderEpoch(self.epoch), Offset(base))],
+                ..PartitionProperties::default()
+            });
+        }
+        let encoded = encoder.finish(&properties);
+        let key = data_key(id.0, NodeId(1), self.epoch as u64);
+        block_on(objects.put(&key, encoded.parts, PutCondition::IfAbsent)).expect("memory");
+        let range = |r: &thalweg_objectstore::format::PartitionRange| CommitRange {
+            partition: r.partition,
+            base: r.base,
+            last: r.last,
+            size_bytes: r.size_bytes,
+            max_timestamp: r.max_timestamp,
+            epochs: vec![(LeaderEpoch(self.epoch), r.base)],
+            producers: Vec::new(),
+        };
+        let ranges = encoded.ranges.iter().map(range).collect();
+        ObjectCommit { object: id, key, object_bytes: encoded.size_bytes, ranges }
+    }
+}
+
+/// A broker whose bucket is looked at.
+struct Scene {
+    world: World,
+    running: Running,
+    cluster_id: String,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let mut world = World::new();
+        let cluster = world.open();
+        let cluster_id = cluster.cluster_id().to_string();
+        Scene { running: run_with(cluster, None), world, cluster_id }
+    }
+
+    fn upload<'a>(&'a self, name: &'a str) -> Upload<'a> {
+        let version = self.world.store.revision().0;
+        Upload { cluster_id: &self.cluster_id, name, epoch: 0, version, sequence: 1, log_start: 0 }
+    }
+
+    fn committed(&self, name: &str, topic: TopicId, base: i64) -> ObjectCommit {
+        let commit = self.upload(name).put(&self.world.objects, self.running.reserve(1), &[(topic, base)]);
+        self.running.commit(commit.clone());
+        commit
+    }
+
+    /// Ends the run with a snapshot, and begins the next one.
+    fn snapshot(mut self) -> Scene {
+        let ended = self.running.stop();
+        ended
+            .write_last_snapshot(Arc::new(self.world.objects.clone()), std::time::Duration::from_secs(10))
+            .expect("ok");
+        self.running = run_with(self.world.open(), None);
+        self
+    }
+
+    fn rebuilt(&self) -> (Rebuilt, Cluster) {
+        self.rebuilt_by(&settings()).expect("rebuilt")
+    }
+
+    fn rebuilt_by(&self, settings: &RebuildSettings) -> Result<(Rebuilt, Cluster), RebuildError> {
+        let store = Arc::new(MemoryStore::new());
+        let rebuilt = block_on(rebuild(&self.world.objects, store.clone(), settings, &LogNotes))?;
+        store.crash();
+        let found = block_on(verify(&self.world.objects, &*store, &LogNotes))?;
+        assert_eq!(found.problems, Vec::<String>::new());
+        let mut elsewhere = World { objects: self.world.objects.clone(), ..World::new() };
+        Ok((rebuilt, elsewhere.open_on(store)))
+    }
+}
+
+/// Log start, committed end and first offsets of a topic's partition 0.
+fn extent(cluster: &Cluster, topic: TopicId) -> Option<(i64, i64, Vec<i64>)> {
+    let id = PartitionId { topic, index: 0 };
+    let spec = cluster.partitions().into_iter().flatten().find(|spec| spec.partition == id)?;
+    Some((spec.log_start.0, spec.committed_end.0, spec.committed.iter().map(|c| c.base.0).collect()))
+}
+
+#[test]
+fn the_snapshot_and_what_came_after_it_are_there() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 2);
+    scene.committed("t", topic, 0);
+    let scene = scene.snapshot();
+    scene.committed("t", topic, 10);
+    scene.committed("t", topic, 20);
+    let (rebuilt, cluster) = scene.rebuilt();
+    assert_eq!((rebuilt.topics, rebuilt.partitions, rebuilt.objects, rebuilt.tail_objects), (1, 2, 3, 2));
+    assert_eq!(extent(&cluster, topic), Some((0, 30, vec![0, 10, 20])));
+    assert!(rebuilt.unused_objects.is_empty() && rebuilt.snapshot == Some(1));
+}
+
+#[test]
+fn ids_and_epochs_jump_ahead_of_all_that_was_used() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    let scene = scene.snapshot();
+    let last = scene.committed("t", topic, 0);
+    let (before, epoch) = (scene.world.store.revision().0, 1);
+    let (_, cluster) = scene.rebuilt();
+    assert!(cluster.node_epoch().0 > epoch + EPOCH_JUMP / 2, "{}", cluster.node_epoch());
+    assert!(cluster.snapshot().revision > before + REVISION_JUMP / 2);
+    let running = run_with(cluster, None);
+    assert!(running.reserve(1).0 > last.object.0 + ID_JUMP / 2);
+    running.stop();
+}
+
+#[test]
+fn a_topic_created_after_the_snapshot_is_there_and_one_deleted_before_it_is_not() {
+    let scene = Scene::new();
+    let old = scene.running.create_one("old", 1);
+    // Uploaded, and never committed: its topic is deleted before the snapshot.
+    scene.upload("old").put(&scene.world.objects, scene.running.reserve(1), &[(old, 0)]);
+    scene.running.delete(old).expect("deleted");
+    let scene = scene.snapshot();
+    let new = scene.running.create_one("new", 1);
+    scene.committed("new", new, 0);
+    let (rebuilt, cluster) = scene.rebuilt();
+    assert_eq!((extent(&cluster, old), extent(&cluster, new)), (None, Some((0, 10, vec![0]))));
+    assert!(rebuilt.notes.iter().any(|note| note.contains("topic new was created after")), "{:?}", rebuilt.notes);
+    assert_eq!(rebuilt.unused_objects.len(), 1, "it is not deleted either");
+}
+
+#[test]
+fn a_name_that_was_given_anew_belongs_to_the_later_topic() {
+    let scene = Scene::new();
+    let first = scene.running.create_one("t", 1);
+    scene.committed("t", first, 0);
+    let scene = scene.snapshot();
+    scene.running.delete(first).expect("deleted");
+    let second = scene.running.create_one("t", 1);
+    scene.committed("t", second, 0);
+    let (_, cluster) = scene.rebuilt();
+    assert_eq!((extent(&cluster, first), extent(&cluster, second)), (None, Some((0, 10, vec![0]))));
+}
+
+#[test]
+fn what_compaction_wrote_counts_only_when_a_snapshot_names_it() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    let scene = scene.snapshot();
+    let id = scene.running.reserve(1);
+    Upload { sequence: tail::NOT_A_TAIL, ..scene.upload("t") }.put(&scene.world.objects, id, &[(topic, 0)]);
+    let (rebuilt, cluster) = scene.rebuilt();
+    assert_eq!((rebuilt.tail_objects, extent(&cluster, topic)), (0, Some((0, 0, vec![]))));
+}
+
+#[test]
+fn a_log_start_that_a_later_object_tells_stays_raised() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    scene.committed("t", topic, 0);
+    let scene = scene.snapshot();
+    let id = scene.running.reserve(1);
+    let later = Upload { log_start: 10, ..scene.upload("t") }.put(&scene.world.objects, id, &[(topic, 10)]);
+    scene.running.commit(later);
+    assert_eq!(extent(&scene.rebuilt().1, topic), Some((10, 20, vec![10])));
+}
+
+#[test]
+fn a_damaged_snapshot_is_passed_over_and_a_newer_version_is_refused() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    let scene = scene.snapshot();
+    scene.committed("t", topic, 0);
+    let scene = scene.snapshot();
+    let key = stored::key(2);
+    let whole = scene.world.objects.objects()[&key].to_vec();
+    let mut damaged = whole.clone();
+    damaged[200] ^= 1;
+    scene.world.objects.overwrite(&key, damaged.into());
+    let (rebuilt, cluster) = scene.rebuilt();
+    assert_eq!((rebuilt.snapshot, extent(&cluster, topic)), (Some(1), Some((0, 10, vec![0]))));
+    let mut newer = whole;
+    newer[8] = 2;
+    scene.world.objects.overwrite(&key, newer.into());
+    let refused = scene.rebuilt_by(&settings()).err().expect("refused").to_string();
+    assert!(refused.contains("version 2"), "{refused}");
+}
+
+#[test]
+fn without_a_snapshot_objects_alone_are_enough_when_asked_for() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    scene.committed("t", topic, 0);
+    let refused = scene.rebuilt_by(&settings()).err().expect("refused").to_string();
+    assert!(refused.contains("--without-snapshot"), "{refused}");
+    let asked = RebuildSettings { without_snapshot: true, ..settings() };
+    let (rebuilt, cluster) = scene.rebuilt_by(&asked).expect("rebuilt");
+    assert_eq!((rebuilt.snapshot, extent(&cluster, topic)), (None, Some((0, 10, vec![0]))));
+}
+
+#[test]
+fn another_node_is_refused_and_missing_slices_are_told_or_kept() {
+    let mut world = World::new();
+    let cluster = world.open();
+    let slice = SliceRecord { id: [7; 16], shard: ShardId(0), path: "/lost/slice-0.wal".into(), closed_empty: false };
+    cluster.record_slice(&slice).expect("recorded");
+    let cluster_id = cluster.cluster_id().to_string();
+    let scene = Scene { running: run_with(cluster, None), world, cluster_id }.snapshot();
+    let other = RebuildSettings { node: NodeId(2), ..settings() };
+    assert!(scene.rebuilt_by(&other).err().expect("refused").to_string().contains("\"node.id\" = 1"));
+    let (rebuilt, cluster) = scene.rebuilt();
+    assert!(cluster.slices().expect("readable").is_empty());
+    assert!(rebuilt.notes.iter().any(|note| note.contains("/lost/slice-0.wal")), "{:?}", rebuilt.notes);
+    let asked = RebuildSettings { keep_missing_slices: true, ..settings() };
+    assert_eq!(scene.rebuilt_by(&asked).expect("rebuilt").1.slices().expect("readable"), [slice]);
+}
+
+#[test]
+fn records_in_the_log_of_a_topic_that_the_bucket_does_not_know_are_not_dropped_in_silence() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    let scene = scene.snapshot();
+    let unknown = TopicId([9; 16]);
+    let held = RebuildSettings { slices_hold: BTreeSet::from([topic, unknown]), ..settings() };
+    let refused = scene.rebuilt_by(&held).err().expect("refused").to_string();
+    assert!(refused.contains(&unknown.to_string()) && refused.contains("--accept-loss"), "{refused}");
+    let (rebuilt, _) = scene.rebuilt_by(&RebuildSettings { accept_loss: true, ..held }).expect("accepted");
+    assert!(rebuilt.notes.iter().any(|note| note.contains("drops them")), "{:?}", rebuilt.notes);
+}
+
+#[test]
+fn metadata_comes_to_its_place_whole_and_what_lay_there_is_moved_aside() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    scene.committed("t", topic, 0);
+    let scene = scene.snapshot();
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    std::fs::create_dir_all(data.join("metadata")).expect("made");
+    std::fs::write(data.join("metadata/db"), "damaged").expect("written");
+    let restored = |settings: &RebuildSettings| {
+        restore(&data, &open_sled, &scene.world.objects, settings, &LogNotes).map(|(_, aside)| aside)
+    };
+    // One that fails, and leaves its draft, changes nothing.
+    restored(&RebuildSettings { node: NodeId(2), ..settings() }).expect_err("another's");
+    assert_eq!(std::fs::read(data.join("metadata/db")).expect("there"), b"damaged");
+    for n in 1..3 {
+        assert_eq!(restored(&settings()).expect("rebuilt"), Some(data.join(format!("metadata.aside-{n}"))));
+    }
+    assert_eq!(std::fs::read(data.join("metadata.aside-1/db")).expect("kept"), b"damaged");
+    let left: Vec<_> =
+        std::fs::read_dir(&data).expect("a directory").map(|e| e.expect("readable").file_name()).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+    let mut elsewhere = World { objects: scene.world.objects.clone(), ..World::new() };
+    let cluster = elsewhere.open_on(open_sled(&data.join("metadata")).expect("opens"));
+    assert_eq!(extent(&cluster, topic), Some((0, 10, vec![0])));
+}

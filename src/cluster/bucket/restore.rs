@@ -1,0 +1,98 @@
+//! Puts rebuilt metadata in its place on the local disk.
+//!
+//! The store is made beside its place and moved there when it is complete and durable: a rebuild that is cut short is begun
+//! anew. What lay there before is moved aside, never deleted.
+#![expect(clippy::disallowed_methods, reason = "runs at the start or in a command, on a thread that may block")]
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures_lite::future::block_on;
+use thalweg_objectstore::ObjectStore;
+
+use super::{
+    progress::Progress,
+    rebuild::{RebuildError, RebuildSettings, Rebuilt, rebuild},
+    verify::{Verified, verify},
+};
+use crate::cluster::{
+    error::ClusterError,
+    open::{OpenStore, metadata_dir},
+    store::MemoryStore,
+};
+
+/// Rebuilds the metadata below `data_dir` from the bucket. Answers what it made, and where earlier metadata was moved to.
+///
+/// # Errors
+/// [`RebuildError`]; what lay there is as it was then.
+pub fn restore(
+    data_dir: &Path,
+    open_store: &OpenStore,
+    objects: &dyn ObjectStore,
+    settings: &RebuildSettings,
+    progress: &dyn Progress,
+) -> Result<(Rebuilt, Option<PathBuf>), RebuildError> {
+    let place = metadata_dir(data_dir);
+    let draft = place.with_extension("rebuild");
+    let failed = |what: &Path, source: io::Error| ClusterError::Io { what: what.display().to_string(), source };
+    fs::create_dir_all(data_dir).map_err(|e| failed(data_dir, e))?;
+    match fs::remove_dir_all(&draft) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&draft, e).into()),
+        _ => {}
+    }
+    let rebuilt = block_on(rebuild(objects, open_store(&draft)?, settings, progress))?;
+    let aside = if place.exists() { Some(free_name(&place)) } else { None };
+    if let Some(aside) = &aside {
+        fs::rename(&place, aside).map_err(|e| failed(&place, e))?;
+    }
+    fs::rename(&draft, &place).map_err(|e| failed(&draft, e))?;
+    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|e| failed(data_dir, e))?;
+    Ok((rebuilt, aside))
+}
+
+/// Verifies what a rebuild would make of the bucket now; nothing is changed anywhere.
+///
+/// # Errors
+/// [`RebuildError`].
+pub fn verify_bucket(
+    objects: &dyn ObjectStore,
+    settings: &RebuildSettings,
+    progress: &dyn Progress,
+) -> Result<(Rebuilt, Verified), RebuildError> {
+    let store = Arc::new(MemoryStore::new());
+    let rebuilt = block_on(rebuild(objects, store.clone(), settings, progress))?;
+    Ok((rebuilt, block_on(verify(objects, &*store, progress))?))
+}
+
+/// Verifies the metadata below `data_dir`, whose broker is stopped.
+///
+/// # Errors
+/// [`RebuildError`].
+pub fn verify_local(
+    data_dir: &Path,
+    open_store: &OpenStore,
+    objects: &dyn ObjectStore,
+    progress: &dyn Progress,
+) -> Result<Verified, RebuildError> {
+    let dir = metadata_dir(data_dir);
+    if !dir.exists() {
+        return Err(RebuildError::Bucket(format!("{} does not exist", dir.display())));
+    }
+    block_on(verify(objects, &*open_store(&dir)?, progress))
+}
+
+/// The first of `metadata.aside-1`, `metadata.aside-2`, ... that is free.
+fn free_name(place: &Path) -> PathBuf {
+    let mut n = 1;
+    loop {
+        let name = place.with_extension(format!("aside-{n}"));
+        if !name.exists() {
+            return name;
+        }
+        n += 1;
+    }
+}

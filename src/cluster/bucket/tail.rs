@@ -1,0 +1,273 @@
+//! Which objects of the bucket come after a metadata snapshot, decided without doing it.
+//!
+//! Pure. Tail objects are chained partition by partition, start = end, from where the snapshot ends. Where a later leader
+//! epoch begins, what earlier epochs wrote past that offset was lost before it could be read, and is cut. Of several chains the
+//! one that reaches furthest is taken: within an epoch all objects hold the same batches at the same offsets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thalweg_objectstore::{
+    ObjectKey,
+    format::{BlockEntry, Inspection},
+};
+use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
+use thalweg_shards::{
+    meta::{CommitRange, ObjectId},
+    msg::{ProducerBatch, ProducerEntry},
+};
+
+/// An upload sequence that no shard counts to: objects that compaction wrote, which count only when a snapshot names them.
+pub(super) const NOT_A_TAIL: u64 = u64::MAX;
+
+/// An object that no snapshot names.
+#[derive(Clone, Debug)]
+pub(super) struct TailObject {
+    pub(super) id: ObjectId,
+    pub(super) key: ObjectKey,
+    pub(super) bytes: u64,
+    /// The writer's.
+    pub(super) node_epoch: i32,
+    pub(super) shard: u16,
+    pub(super) parts: Vec<TailPart>,
+}
+
+/// What it holds of one partition.
+#[derive(Clone, Debug)]
+pub(super) struct TailPart {
+    pub(super) partition: PartitionId,
+    pub(super) topic_name: String,
+    pub(super) settings_version: u64,
+    pub(super) log_start: Offset,
+    /// All that the writer knew.
+    pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
+    pub(super) producers: Vec<ProducerEntry>,
+    pub(super) blocks: Vec<BlockEntry>,
+}
+
+impl TailObject {
+    /// What an object says of itself; `None` when it is no tail object of `cluster_id`.
+    pub(super) fn of(found: Inspection, cluster_id: &str) -> Option<TailObject> {
+        let about = found.properties;
+        if about.cluster_id != cluster_id || about.upload_sequence == NOT_A_TAIL {
+            return None;
+        }
+        let parts = about.partitions.into_iter().map(|part| TailPart {
+            blocks: found.index.partition(part.partition).to_vec(),
+            partition: part.partition,
+            topic_name: part.topic_name,
+            settings_version: part.settings_version,
+            log_start: part.log_start,
+            epochs: part.epochs,
+            producers: part.producers.iter().map(producer).collect(),
+        });
+        Some(TailObject {
+            id: ObjectId(found.footer.object),
+            key: found.key,
+            bytes: found.size_bytes,
+            node_epoch: i32::try_from(about.node_epoch).ok()?,
+            shard: about.shard.0,
+            parts: parts.filter(|part| !part.blocks.is_empty()).collect(),
+        })
+    }
+}
+
+fn producer(state: &thalweg_objectstore::format::ProducerState) -> ProducerEntry {
+    let batch = |b: &thalweg_objectstore::format::ProducerBatch| ProducerBatch {
+        first_sequence: b.first_sequence,
+        last_sequence: b.last_sequence,
+        base_offset: b.base_offset,
+        last_offset: b.last_offset,
+    };
+    ProducerEntry {
+        producer_id: state.producer_id,
+        epoch: state.epoch,
+        window: state.window.iter().map(batch).collect(),
+        last_timestamp: state.last_timestamp,
+    }
+}
+
+/// Where a partition's chain begins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Begin {
+    pub(super) committed_end: Offset,
+    pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+/// A partition's chain.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Chain {
+    /// By first offset: the object, and the range of it that counts.
+    pub(super) links: Vec<(ObjectId, CommitRange)>,
+    /// The greatest log start that its objects tell.
+    pub(super) log_start: Offset,
+    /// Records that earlier epochs wrote past the start of a later one.
+    pub(super) cut: u64,
+}
+
+/// Chains the parts of one partition; `parts` in any order.
+pub(super) fn chain(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Chain {
+    let epochs: BTreeSet<(LeaderEpoch, Offset)> =
+        begin.epochs.iter().chain(parts.iter().flat_map(|(_, part)| &part.epochs)).copied().collect();
+    let mut ranges = Vec::new();
+    let (mut cut, mut log_start) = (0, Offset(0));
+    for (object, part) in parts {
+        log_start = log_start.max(part.log_start);
+        let sound: Vec<BlockEntry> = part.blocks.iter().take_while(|b| survives(b, &epochs)).copied().collect();
+        cut += part.blocks[sound.len()..].iter().map(|block| block.records).sum::<u64>();
+        if let Some(range) = range(part, &sound) {
+            ranges.push((*object, range));
+        }
+    }
+    ranges.sort_by_key(|(object, range)| (range.base, *object));
+    Chain { links: furthest(begin.committed_end, log_start, ranges), log_start, cut }
+}
+
+/// Whether no later epoch begins at or before the end of a block.
+fn survives(block: &BlockEntry, epochs: &BTreeSet<(LeaderEpoch, Offset)>) -> bool {
+    epochs.iter().all(|(epoch, first)| *epoch <= block.leader_epoch || *first > block.last)
+}
+
+fn range(part: &TailPart, blocks: &[BlockEntry]) -> Option<CommitRange> {
+    let (base, last) = (blocks.first()?.base, blocks.last()?.last);
+    let mut producers = part.producers.clone();
+    for producer in &mut producers {
+        producer.window.retain(|batch| batch.last_offset <= last);
+    }
+    producers.retain(|producer| !producer.window.is_empty());
+    Some(CommitRange {
+        partition: part.partition,
+        base,
+        last,
+        size_bytes: blocks.iter().map(|b| u64::from(b.size_bytes)).sum(),
+        max_timestamp: blocks.iter().map(|b| b.max_timestamp).max().unwrap_or(Wall(-1)),
+        epochs: part.epochs.iter().filter(|(_, first)| (base..=last).contains(first)).copied().collect(),
+        producers,
+    })
+}
+
+/// The contiguous ranges from `end` that reach furthest. `ranges` ascend by first offset. A log that was lost below its start
+/// begins anew there.
+fn furthest(end: Offset, log_start: Offset, ranges: Vec<(ObjectId, CommitRange)>) -> Vec<(ObjectId, CommitRange)> {
+    // Reached offsets, and the range that led there.
+    let mut reached: BTreeMap<Offset, Option<usize>> = BTreeMap::from([(end, None)]);
+    if log_start > end && !ranges.iter().any(|(_, r)| r.base < log_start && r.last >= log_start) {
+        reached.insert(log_start, None);
+    }
+    for (n, (_, range)) in ranges.iter().enumerate() {
+        if reached.contains_key(&range.base) {
+            reached.entry(range.last.next()).or_insert(Some(n));
+        }
+    }
+    let mut links = Vec::new();
+    let mut at = reached.last_key_value().and_then(|(_, led)| *led);
+    while let Some(n) = at {
+        links.push(n);
+        at = reached[&ranges[n].1.base];
+    }
+    let mut by_place: BTreeMap<usize, (ObjectId, CommitRange)> = ranges.into_iter().enumerate().collect();
+    links.iter().rev().filter_map(|n| by_place.remove(n)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(base: i64, last: i64, epoch: i32) -> BlockEntry {
+        BlockEntry {
+            partition: PartitionId::default(),
+            leader_epoch: LeaderEpoch(epoch),
+            base: Offset(base),
+            last: Offset(last),
+            records: (last - base + 1) as u64,
+            max_timestamp: Wall(last),
+            max_timestamp_base: Offset(base),
+            position: 0,
+            size_bytes: 100,
+            crc: 0,
+        }
+    }
+
+    fn part(blocks: &[(i64, i64, i32)], epochs: &[(i32, i64)], log_start: i64) -> TailPart {
+        TailPart {
+            partition: PartitionId::default(),
+            topic_name: "t".into(),
+            settings_version: 1,
+            log_start: Offset(log_start),
+            epochs: epochs.iter().map(|(e, o)| (LeaderEpoch(*e), Offset(*o))).collect(),
+            producers: vec![ProducerEntry {
+                producer_id: 1,
+                epoch: 0,
+                window: blocks
+                    .iter()
+                    .map(|(base, last, _)| ProducerBatch {
+                        first_sequence: *base as i32,
+                        last_sequence: *last as i32,
+                        base_offset: Offset(*base),
+                        last_offset: Offset(*last),
+                    })
+                    .collect(),
+                last_timestamp: Wall(5),
+            }],
+            blocks: blocks.iter().map(|(b, l, e)| block(*b, *l, *e)).collect(),
+        }
+    }
+
+    fn chained(end: i64, known: &[(i32, i64)], parts: &[TailPart]) -> (Vec<(u64, i64, i64)>, Chain) {
+        let epochs = known.iter().map(|(e, o)| (LeaderEpoch(*e), Offset(*o))).collect();
+        let parts: Vec<_> = parts.iter().enumerate().map(|(n, part)| (ObjectId(n as u64), part)).collect();
+        let chain = chain(&Begin { committed_end: Offset(end), epochs }, &parts);
+        (chain.links.iter().map(|(id, r)| (id.0, r.base.0, r.last.0)).collect(), chain)
+    }
+
+    #[test]
+    fn what_follows_the_end_is_chained_in_order() {
+        let e = [(0, 0)];
+        let parts = [part(&[(20, 29, 0)], &e, 0), part(&[(10, 19, 0)], &e, 3), part(&[(40, 49, 0)], &e, 0)];
+        let (links, chain) = chained(10, &e, &parts);
+        assert_eq!(links, [(1, 10, 19), (0, 20, 29)], "40 has nothing before it");
+        assert_eq!((chain.log_start, chain.cut), (Offset(3), 0));
+        assert_eq!(chained(0, &e, &parts).0, []);
+    }
+
+    #[test]
+    fn of_two_uploads_of_the_same_records_the_chain_goes_on() {
+        // The first upload failed after its put; the second was cut elsewhere, and a third follows it.
+        let e = [(0, 0)];
+        let parts = [part(&[(0, 9, 0)], &e, 0), part(&[(0, 14, 0)], &e, 0), part(&[(15, 19, 0)], &e, 0)];
+        assert_eq!(chained(0, &e, &parts).0, [(1, 0, 14), (2, 15, 19)]);
+    }
+
+    #[test]
+    fn what_an_epoch_wrote_past_the_start_of_the_next_is_cut() {
+        // The log was lost at 10, and epoch 3 began there; what epoch 2 had uploaded beyond was never committed.
+        let old = part(&[(0, 9, 2), (10, 29, 2)], &[(2, 0)], 0);
+        let new = part(&[(10, 12, 3)], &[(2, 0), (3, 10)], 0);
+        let (links, chain) = chained(0, &[], &[old, new]);
+        assert_eq!(links, [(0, 0, 9), (1, 10, 12)]);
+        assert_eq!(chain.cut, 20);
+        let producers = &chain.links[0].1.producers;
+        assert_eq!(producers[0].window.iter().map(|b| b.last_offset.0).collect::<Vec<_>>(), [9], "cut likewise");
+    }
+
+    #[test]
+    fn an_epoch_that_the_snapshot_knows_cuts_too() {
+        let old = part(&[(10, 29, 2)], &[(2, 0)], 0);
+        let (links, chain) = chained(10, &[(2, 0), (3, 10)], &[old]);
+        assert_eq!((links.len(), chain.cut), (0, 20));
+    }
+
+    #[test]
+    fn a_log_that_began_anew_at_its_start_is_found() {
+        let parts = [part(&[(30, 39, 4)], &[(4, 30)], 30)];
+        assert_eq!(chained(10, &[(2, 0)], &parts).0, [(0, 30, 39)]);
+    }
+
+    #[test]
+    fn a_range_tells_the_epochs_that_begin_in_it() {
+        let parts = [part(&[(10, 19, 1), (20, 29, 2)], &[(0, 0), (1, 5), (2, 20)], 0)];
+        let (_, chain) = chained(10, &[], &parts);
+        let range = &chain.links[0].1;
+        assert_eq!(range.epochs, [(LeaderEpoch(2), Offset(20))]);
+        assert_eq!((range.size_bytes, range.max_timestamp), (200, Wall(29)));
+    }
+}
