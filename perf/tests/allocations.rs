@@ -1,19 +1,19 @@
 //! What a produce allocates in a shard: so much a request and so much a batch, whatever records there are.
 #![allow(clippy::disallowed_methods, reason = "lives outside the broker")]
 
-#[allow(dead_code, reason = "benchmarks use more of it")]
-#[path = "../benches/parts/sample.rs"]
-mod sample;
 #[path = "../benches/parts/shard.rs"]
 mod shard;
 
-use sample::Shape;
 use shard::Fixture;
+use thalweg_perf::client::batch::batch;
+use thalweg_record::Batch;
 use thalweg_shards::msg::Reply;
 
-/// Allocations of one turn that takes `count` requests with a batch each, and of its way to the device and back.
-fn allocations(shape: Shape, count: usize) -> u64 {
-    let (mut fixture, batch) = (Fixture::new(), shape.batch());
+/// Allocations of one turn that takes `count` requests with a batch of so many records each, and of its way to the device and
+/// back.
+fn allocations(records: u32, count: usize) -> u64 {
+    let mut encoded = batch(records, 100).expect("encodes");
+    let (mut fixture, batch) = (Fixture::new(), Batch::split_from(&mut encoded).expect("one batch"));
     // What grows once (queues, tables, size classes) has grown.
     (0..200).for_each(|_| fixture.append(&batch, count));
     let measured = (0..9).map(|_| {
@@ -29,14 +29,14 @@ fn allocations(shape: Shape, count: usize) -> u64 {
 
 #[test]
 fn records_cost_no_allocation() {
-    let lone = allocations(Shape(1, 100), 1);
-    assert_eq!(allocations(Shape(600, 100), 1), lone, "600 records or one");
+    let lone = allocations(1, 1);
+    assert_eq!(allocations(600, 1), lone, "600 records or one");
     assert!(lone <= 30, "{lone} allocations for a request of one batch");
 }
 
 #[test]
 fn a_batch_costs_few() {
-    let (one, sixteen) = (allocations(Shape(64, 1024), 1), allocations(Shape(64, 1024), 16));
+    let (one, sixteen) = (allocations(64, 1), allocations(64, 16));
     let each = (sixteen - one).div_ceil(15);
     assert!(each <= 5, "{each} allocations for each further request of a turn ({one} for one, {sixteen} for sixteen)");
 }
