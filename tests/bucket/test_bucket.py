@@ -131,7 +131,7 @@ def damaged(metadata, how):
 def test_damaged_metadata_is_rebuilt_by_the_start(store, how):
     """After kill -9, with records in the log that no object has; what was there is moved aside. A setting forbids it."""
     scene = Scene()
-    with brokers.Thalweg(SETTINGS | store) as broker:
+    with brokers.Thalweg(SETTINGS | store | {"metadata.snapshot.interval.ms": 1000}) as broker:
         for n in range(6):
             scene.create(broker, name(n), 1 + n % 3)
         for n in range(10, 16):
