@@ -89,6 +89,15 @@ pub fn drain(
     let host: Arc<dyn Host> = Arc::new(Threads::new(tokio.handle().clone(), Health::new()));
     let cluster = Cluster::open(cluster_settings(&config, None, &host), open_store, &*plain)?;
     let mut waiting = found(&*ports.files, path, cluster.cluster_uuid(), NodeId(config.node_id))?;
+    let drained = |id| waiting.iter().any(|(_, of)| of.slice == id);
+    if let Some(own) = cluster.slices()?.into_iter().find(|slice| !slice.closed_empty && !drained(slice.id)) {
+        // Its partitions may have gone on in there, under the offsets that are drained here.
+        return Err(StartError::Wal(format!(
+            "this broker has a log that may hold newer records, {}: start and stop the broker, so that they are in the object store, \
+             or drain both",
+            own.path.display()
+        )));
+    }
     let work = Work { config: config.clone(), ports: ports.clone(), objects, uploaded };
     let (mut cluster, mut total) = (cluster, Drained::default());
     // A partition that moved between slices goes on in another one: that may have to come first.

@@ -6,7 +6,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use thalweg_objectstore::{Access, ObjectStore};
-use thalweg_record::{NodeId, TopicId};
+use thalweg_record::{NodeId, PartitionId};
+use thalweg_shards::runtime::random_bits;
 
 use super::{MetadataParts, SliceFiles, StartError, look, slices, stores};
 use crate::{
@@ -56,10 +57,12 @@ pub(super) fn open(open_store: &OpenStore, parts: MetadataParts<'_>) -> Result<C
     if !mends || !config.auto_metadata_rebuild_enable {
         return Err(refused.into());
     }
+    // Who runs on this log is not to find its metadata moved aside.
+    let _alone = if here.is_empty() { None } else { Some(slices::lock(files, &config.wal_path)?) };
     tracing::error!(why = %refused, "THE METADATA IS DAMAGED OR LOST; it is made anew from the object store");
     let slices: Vec<SliceRecord> = here.into_iter().map(|(_, slice)| slice).collect();
     let settings_of = RebuildSettings {
-        slices_hold: topics_in(&slices),
+        slices_hold: partitions_in(&slices),
         accept_loss,
         keep_missing_slices: true,
         ..rebuild_settings(config, slices, false)
@@ -78,10 +81,10 @@ pub(super) fn open(open_store: &OpenStore, parts: MetadataParts<'_>) -> Result<C
     Ok(Cluster::open(settings(), open_store, objects)?)
 }
 
-/// The topics of which slices hold records; a slice that cannot be read is judged when it is opened.
-pub(super) fn topics_in(slices: &[SliceRecord]) -> BTreeSet<TopicId> {
+/// The partitions of which slices hold records; a slice that cannot be read is judged when it is opened.
+pub(super) fn partitions_in(slices: &[SliceRecord]) -> BTreeSet<PartitionId> {
     let logs = slices.iter().filter_map(|slice| look::inspect_slice(&slice.path).ok()?.log.ok());
-    logs.flat_map(|log| log.partitions.into_keys().map(|partition| partition.topic)).collect()
+    logs.flat_map(|log| log.partitions.into_keys()).collect()
 }
 
 /// Whose slices a broker without metadata may find in its log's directory: this broker's of the cluster that owns the bucket,
@@ -109,6 +112,7 @@ pub(super) fn rebuild_settings(config: &Config, slices: Vec<SliceRecord>, withou
         slices,
         slices_hold: BTreeSet::new(),
         accept_loss: false,
+        random: random_bits(),
         keep_missing_slices: false,
         offsets_partitions: config.offsets_topic_num_partitions,
     }

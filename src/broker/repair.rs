@@ -46,7 +46,7 @@ pub fn rebuild_metadata(
     let here: Vec<SliceRecord> = here.into_iter().map(|(_, slice)| slice).collect();
     // Who types the command is told, and can still drain the slices.
     let settings = RebuildSettings {
-        slices_hold: metadata::topics_in(&here),
+        slices_hold: metadata::partitions_in(&here),
         accept_loss: true,
         ..metadata::rebuild_settings(config, here, without_snapshot)
     };

@@ -68,6 +68,22 @@ pub enum ClusterError {
         /// How many committed objects it names.
         objects: usize,
     },
+    /// The bucket holds metadata that this data directory does not know.
+    #[error(
+        "\"data.dir\" {dir} is out of date: \"object.store.url\" {url} holds metadata snapshot {found} of epoch {epoch}, newer than \
+         all that this directory has seen. Another broker goes on with this cluster, or did: point \"data.dir\" to its directory. If \
+         that is lost, move this one away, and `thalweg metadata rebuild` makes the metadata anew from the bucket"
+    )]
+    OutOfDate {
+        /// The data directory.
+        dir: String,
+        /// The object store.
+        url: String,
+        /// The snapshot's number.
+        found: u64,
+        /// The epoch of its writer.
+        epoch: i32,
+    },
     /// The object store does not answer, and must for this start.
     #[error("\"object.store.url\" {url}: {why}")]
     ObjectStore {

@@ -12,6 +12,8 @@ pub(super) const NEXT_OBJECT: &[u8] = b"next/object";
 pub(super) const NEXT_PRODUCER: &[u8] = b"next/producer";
 /// All counters.
 pub(super) const NEXT: &[u8] = b"next/";
+/// Number of the newest metadata snapshot in the bucket that this store has seen or begun to write.
+pub(super) const SNAPSHOT: &[u8] = b"snapshot";
 /// All brokers.
 pub(super) const NODES: &[u8] = b"node/";
 /// All WAL slices of all brokers.

@@ -120,6 +120,9 @@ impl Cluster {
         };
         let catalog = load::load(&*store)?;
         let checked = own_prefix(&settings, &record, catalog.objects.len(), objects)?;
+        if checked {
+            refuse_out_of_date(&*store, &settings, objects)?;
+        }
         let (epoch, node_value) = next_epoch(&*store, node)?;
         if checked && record.checked_url.as_ref() != Some(&settings.object_store_url) {
             let checked_url = Some(settings.object_store_url.clone());
@@ -258,6 +261,31 @@ fn own_prefix(
             Ok(false)
         }
         Err(error) => Err(store_error(settings, &error)),
+    }
+}
+
+/// A store that does not know the newest metadata snapshot in the bucket is an old copy, or was rebuilt while its broker went on: with it
+/// offsets and ids would begin again. Should the object store not answer in time, the keeper of the snapshots finds out.
+fn refuse_out_of_date(
+    store: &dyn MetadataStore,
+    settings: &ClusterSettings,
+    objects: &dyn ObjectStore,
+) -> Result<(), ClusterError> {
+    let seen = store.get(keys::SNAPSHOT)?.map_or(Some(0), |v| schema::number(&v.value));
+    let seen = seen.ok_or_else(|| ClusterError::damaged("the number of the newest snapshot is no number"))?;
+    let own = load::record::<NodeRecord>(store, &keys::node(settings.broker.node))?.map_or(-1, |(node, _)| node.epoch);
+    match within(KNOWN_PREFIX_PATIENCE, bucket::newest_written(objects)) {
+        Ok(Some((found, epoch))) if found > seen || epoch > own => Err(ClusterError::OutOfDate {
+            dir: settings.data_dir.display().to_string(),
+            url: settings.object_store_url.clone(),
+            found,
+            epoch,
+        }),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "the newest metadata snapshot cannot be looked at; starting without that");
+            Ok(())
+        }
     }
 }
 

@@ -22,6 +22,11 @@ struct Stamped<T> {
     d: T,
 }
 
+/// A number that stands alone, big-endian.
+pub(super) fn number(value: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(value.try_into().ok()?))
+}
+
 /// A value's bytes.
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(&Stamped { v: VERSION, d: value }).expect("records have text keys and no failing parts")

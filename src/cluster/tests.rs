@@ -22,7 +22,7 @@ use super::{
 
 const SHARDS: u16 = 2;
 
-fn settings_of(node: i32, data_dir: &Path, seed: u64) -> ClusterSettings {
+pub(super) fn settings_of(node: i32, data_dir: &Path, seed: u64) -> ClusterSettings {
     let mut state = seed;
     ClusterSettings {
         data_dir: data_dir.to_owned(),

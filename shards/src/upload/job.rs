@@ -151,8 +151,9 @@ async fn encode(
 
 async fn put(job: &Job, key: &ObjectKey, parts: Vec<Bytes>) -> Result<(), UploadFailure> {
     match job.store.put(key.clone(), parts, PutCondition::IfAbsent).await {
-        // The id is reserved for this one put: whoever wrote it, an earlier try of the engine's, wrote the same bytes.
-        Ok(()) | Err(StoreError::Exists(_)) => Ok(()),
+        Ok(()) => Ok(()),
+        // The id is reserved for this one put, and no engine repeats one that is to create: the bytes there may be another's.
+        Err(error @ StoreError::Exists(_)) => Err(UploadFailure::Retry(format!("another writer has this id: {error}"))),
         Err(error) => Err(UploadFailure::Retry(error.to_string())),
     }
 }

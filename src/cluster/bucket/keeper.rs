@@ -25,8 +25,9 @@ use super::{
     stored,
 };
 use crate::cluster::{
+    keys,
     ledger::{Fault, Ledger},
-    store::Revision,
+    store::{Revision, Write},
 };
 
 /// Snapshots that stay in the bucket: the newest, and the one before it in case the newest cannot be read. Each one more
@@ -36,6 +37,8 @@ pub(super) const KEPT: usize = 2;
 const STEP: Duration = Duration::from_secs(1);
 /// A change of topics is in a snapshot after this long: objects do not hold settings, so a rebuild could not tell them.
 const TOPICS_WITHIN: Duration = Duration::from_secs(5);
+/// How often a broker that stops tries to write its last snapshot.
+const LAST_TRIES: usize = 3;
 /// Waits between attempts.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
 
@@ -144,7 +147,15 @@ pub(in crate::cluster) async fn keep_last(
             return Ok(());
         }
     }
-    keeper.round(wall).await?;
+    // A snapshot that was under way when the actors ended may come first.
+    let mut tries = 1;
+    while let Err(trouble) = keeper.round(wall).await {
+        let again = matches!(trouble, Trouble::Store(StoreError::Retry(_))) && tries < LAST_TRIES;
+        if !again {
+            return Err(trouble);
+        }
+        tries += 1;
+    }
     // What stays is removed by the next run.
     keeper.remove_old().await;
     Ok(())
@@ -235,11 +246,25 @@ impl Keeper {
         }
     }
 
+    /// Looks whether somebody has written `sequence` or a later one.
+    async fn give_way(&mut self, sequence: u64) -> Result<(), Trouble> {
+        let Some(top) = stored::list(&*self.objects).await?.pop().filter(|top| *top >= sequence) else { return Ok(()) };
+        self.refuse_successor(top).await?;
+        self.keep(Kept { sequence: top, dead: BTreeSet::new() });
+        Err(StoreError::Retry(format!("snapshot {top} was there already")).into())
+    }
+
     async fn write(&mut self, wall: &dyn Fn() -> Wall) -> Result<(), Trouble> {
         let kept = self.kept.as_ref().expect("found before");
         let sequence = kept.back().map_or(1, |newest| newest.sequence + 1);
+        self.give_way(sequence).await?;
         let (topics, dead) = {
             let ledger = self.ledger.borrow();
+            // A copy of this store that does not know of the snapshot is out of date.
+            let number = sequence.to_be_bytes().to_vec();
+            if ledger.store().get(keys::SNAPSHOT).map_err(Fault::from)?.is_none_or(|found| found.value != number) {
+                ledger.write(Vec::new(), &[Write::Put(keys::SNAPSHOT.to_vec(), number)])?;
+            }
             // What a crash could take back must not be in the bucket.
             ledger.store().sync().map_err(Fault::from)?;
             (ledger.topic_changes(), deletion::dead(&ledger))
@@ -257,6 +282,8 @@ impl Keeper {
             Err(error) => return Err(error.into()),
         }
         self.keep(Kept { sequence, dead });
+        // The name may have been free because a successor has removed what it had written under it.
+        self.give_way(sequence + 1).await?;
         self.newest = Some((revision, topics));
         self.age = Duration::ZERO;
         self.meters.snapshots.increment(1);

@@ -22,6 +22,7 @@ pub(super) use self::{
     copy::Copy,
     format::Entry,
     keeper::{keep, keep_last},
+    stored::newest_written,
 };
 pub use self::{
     keeper::BucketPorts,

@@ -36,8 +36,11 @@ use crate::cluster::{
 };
 
 /// More starts than a broker makes between two snapshots that it can write.
-const EPOCH_JUMP: i32 = 1 << 10;
-/// More ids than it takes meanwhile; 2^31 rebuilds use up a quarter of what there are.
+const EPOCH_JUMP: i32 = 1 << 20;
+/// Two rebuilds of one bucket must not give out the same epochs and ids: this many bits of each are drawn.
+const DRAWN_EPOCH_BITS: u32 = 10;
+const DRAWN_ID_BITS: u32 = 31;
+/// More ids than it takes meanwhile; 2^30 rebuilds use up a quarter of what there are.
 const ID_JUMP: u64 = 1 << 32;
 /// More transactions than it makes meanwhile.
 const REVISION_JUMP: u64 = 1 << 32;
@@ -61,11 +64,13 @@ pub struct RebuildSettings {
     pub without_snapshot: bool,
     /// WAL slices of this broker that are here.
     pub slices: Vec<SliceRecord>,
-    /// Topics of which those slices hold records. One that the bucket does not know stands against the rebuild, unless
+    /// Partitions of which those slices hold records. A topic that the bucket does not know stands against the rebuild, unless
     /// `accept_loss`: it was deleted, or created after the snapshot, and the start would drop its records.
-    pub slices_hold: BTreeSet<TopicId>,
-    /// Whether such records may be dropped.
+    pub slices_hold: BTreeSet<PartitionId>,
+    /// Whether such records, and objects that cannot be read, may be left out.
     pub accept_loss: bool,
+    /// Random bits: two rebuilds of one bucket must differ in them.
+    pub random: u64,
     /// Whether slices that the snapshot names and that are not here stay recorded, so that the start asks for them.
     pub keep_missing_slices: bool,
     /// `offsets.topic.num.partitions`, should the snapshot not know that topic.
@@ -139,22 +144,24 @@ pub(in crate::cluster) async fn rebuild(
         return Err(RebuildError::Bucket(format!("\"object.store.url\" {url} holds no data of Thalweg")));
     };
     let mut report = Rebuilt { cluster_id: cluster_id.clone(), ..Rebuilt::default() };
+    let seen = stored::list(objects).await?.pop().unwrap_or(0);
     let snapshot = newest(objects, &cluster_id, settings, &mut report, progress).await?;
     let known = Known::of(&snapshot, settings)?;
     import(&*store, &snapshot)?;
     let mut listed = Vec::new();
     stored::each(objects, &format!("{DATA_FOLDER}/"), |meta| listed.extend(Listed::of(meta))).await?;
-    let epoch = listed.iter().map(|l| l.epoch).chain([known.epoch]).max().unwrap_or(0).saturating_add(EPOCH_JUMP);
+    let epoch = listed.iter().map(|l| l.epoch).chain([known.epoch]).max().unwrap_or(0);
+    let epoch = epoch.saturating_add(EPOCH_JUMP + (settings.random >> (64 - DRAWN_EPOCH_BITS)) as i32);
     let node_value = schema::encode(&NodeRecord { epoch });
     put(&*store, &[Write::Put(keys::node(settings.node), node_value.clone())])?;
     let catalog = load::load(&*store)?;
     let writer = Writer { node: settings.node, epoch, shards: 1, node_value, producer_expiration_ms: u64::MAX };
     let mut ledger = Ledger::new(store.clone(), catalog, writer);
     let candidates: Vec<&Listed> = listed.iter().filter(|l| known.may_be_tail(l, &ledger)).collect();
-    let tails = look(objects, &candidates, &cluster_id, &mut report, progress).await?;
+    let tails = look(objects, &candidates, &cluster_id, settings, &mut report, progress).await?;
     let used = adopt(&mut ledger, &known, settings, tails, &mut report)?;
     unknown_topics(&ledger, settings, &mut report)?;
-    finish(&ledger, &known, settings, &listed, &mut report)?;
+    finish(&ledger, &known, settings, (seen, &listed), &mut report)?;
     report.tail_objects = used.len();
     store.sync()?;
     report.notes.iter().for_each(|note| progress.note(note));
@@ -241,9 +248,9 @@ impl Known {
         for (key, found) in entries {
             let unreadable = |why: &str| ClusterError::damaged(format!("record {}: {why}", key.escape_ascii()));
             if key == keys::NEXT_OBJECT {
-                known.next_object = number(&found.value).ok_or_else(|| unreadable("no number"))?;
+                known.next_object = schema::number(&found.value).ok_or_else(|| unreadable("no number"))?;
             } else if key == keys::NEXT_PRODUCER {
-                known.next_producer = number(&found.value).ok_or_else(|| unreadable("no number"))?;
+                known.next_producer = schema::number(&found.value).ok_or_else(|| unreadable("no number"))?;
             } else if let Some(first) = keys::parse_id(keys::BLOCKS, key) {
                 let block: BlockRecord = schema::decode(&found.value).map_err(|why| unreadable(&why))?;
                 known.reserved.insert(first.0, block.count.into());
@@ -268,10 +275,6 @@ impl Known {
         let named = ledger.catalog.objects.contains_key(&id) || ledger.catalog.garbage.contains_key(&id);
         (reserved || id.0 >= self.next_object) && !named
     }
-}
-
-fn number(value: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(value.try_into().ok()?))
 }
 
 /// A data object in the bucket.
@@ -300,7 +303,7 @@ fn import(store: &dyn MetadataStore, snapshot: &Option<MetadataSnapshot>) -> Res
     // Objects name the revision of their topic's settings: none may be given out twice.
     store.skip_to(Revision(revision.saturating_add(REVISION_JUMP)))?;
     let stays = |key: &[u8]| {
-        key != keys::CLUSTER
+        ![keys::CLUSTER, keys::SNAPSHOT].contains(&key)
             && ![keys::BLOCKS, keys::NEXT, keys::NODES, keys::SLICES].iter().any(|p| key.starts_with(p))
     };
     let kept: Vec<&Entry> = entries.iter().filter(|(key, _)| stays(key)).collect();
@@ -311,11 +314,24 @@ fn import(store: &dyn MetadataStore, snapshot: &Option<MetadataSnapshot>) -> Res
     Ok(())
 }
 
+/// Leaves an object out whose records may have been acknowledged, if that is allowed.
+fn pass_over(key: &ObjectKey, why: &str, settings: &RebuildSettings, report: &mut Rebuilt) -> Result<(), RebuildError> {
+    let text = format!("object {key}: {why}");
+    if !settings.accept_loss {
+        return Err(RebuildError::Bucket(format!(
+            "{text}. What it holds may have been acknowledged; to start without it, start once with `thalweg serve --accept-loss`"
+        )));
+    }
+    report.notes.push(format!("{text}; it is passed over"));
+    Ok(())
+}
+
 /// Reads what the candidates say of themselves.
 async fn look(
     objects: &dyn ObjectStore,
     candidates: &[&Listed],
     cluster_id: &str,
+    settings: &RebuildSettings,
     report: &mut Rebuilt,
     progress: &dyn Progress,
 ) -> Result<Vec<TailObject>, RebuildError> {
@@ -327,14 +343,15 @@ async fn look(
         progress.advance(listed.bytes);
         match outcome {
             Ok(found) if found.footer.object != listed.id.0 => {
-                report.notes.push(format!("object {} is another one by its own words; it is passed over", listed.key));
+                let why = "it is another one by its own words".to_owned();
+                pass_over(&listed.key, &why, settings, report)?;
             }
             Ok(found) => tails.extend(TailObject::of(found, cluster_id)),
             // Between the listing and now its writer has removed it.
             Err(InspectError::Store(StoreError::NotFound(_))) => {}
             Err(InspectError::Store(error)) => return Err(error.into()),
             Err(InspectError::Format(fault)) => {
-                report.notes.push(format!("object {} cannot be read ({fault}); it is passed over", listed.key));
+                pass_over(&listed.key, &format!("it cannot be read ({fault})"), settings, report)?;
             }
         }
     }
@@ -355,6 +372,7 @@ fn adopt(
         object.parts.iter().for_each(|part| parts.entry(part.partition).or_default().push((object.id, part)));
     }
     topics(ledger, known, settings, &parts, report)?;
+    partitions_of_slices(ledger, settings, report)?;
     let mut ranges: BTreeMap<ObjectId, Vec<_>> = BTreeMap::new();
     let mut starts: Vec<(PartitionId, Offset)> = Vec::new();
     for (id, parts) in &parts {
@@ -392,16 +410,38 @@ fn adopt(
             }
         }
         if left.is_empty() || left.len() == before {
-            report.notes.extend(left.iter().map(|o| format!("object {} contradicts others; it is passed over", o.key)));
+            for object in left {
+                pass_over(&object.key, "it contradicts others", settings, report)?;
+            }
             return Ok(used);
         }
         waiting = left;
     }
 }
 
+/// Partitions that were added after the snapshot may be known to the log alone.
+fn partitions_of_slices(
+    ledger: &mut Ledger,
+    settings: &RebuildSettings,
+    report: &mut Rebuilt,
+) -> Result<(), RebuildError> {
+    for held in settings.slices_hold.iter().filter(|id| (0..MAX_TOPIC_PARTITIONS).contains(&id.index)) {
+        let Some(topic) = ledger.catalog.topics.get(&held.topic) else { continue };
+        if held.index as usize >= topic.partitions.len() {
+            let (name, overrides, partitions) = (topic.name.clone(), topic.overrides.clone(), held.index + 1);
+            ledger.change_topic(held.topic, partitions, overrides)?;
+            report
+                .notes
+                .push(format!("topic {name} has records of more partitions in the log; it has {partitions} now"));
+        }
+    }
+    Ok(())
+}
+
 /// Records in the log of topics that the bucket does not know: nobody can tell what was acknowledged of them.
 fn unknown_topics(ledger: &Ledger, settings: &RebuildSettings, report: &mut Rebuilt) -> Result<(), RebuildError> {
-    for topic in settings.slices_hold.iter().filter(|id| !ledger.catalog.topics.contains_key(id)) {
+    let held: BTreeSet<TopicId> = settings.slices_hold.iter().map(|partition| partition.topic).collect();
+    for topic in held.iter().filter(|id| !ledger.catalog.topics.contains_key(id)) {
         let text = format!(
             "the write-ahead log holds records of topic id {topic}, which the object store does not know: it was deleted, or \
              created after the last metadata snapshot"
@@ -494,20 +534,21 @@ fn finish(
     ledger: &Ledger,
     known: &Known,
     settings: &RebuildSettings,
-    listed: &[Listed],
+    (seen, listed): (u64, &[Listed]),
     report: &mut Rebuilt,
 ) -> Result<(), RebuildError> {
     let catalog = &ledger.catalog;
     let partitions = || catalog.topics.values().flat_map(|topic| &topic.partitions);
-    let object =
-        listed.iter().map(|l| l.id.0 + 1).chain([known.next_object]).max().unwrap_or(1).saturating_add(ID_JUMP);
-    let seen = partitions().flat_map(|p| p.producers.keys()).map(|id| id.unsigned_abs() + 1).max().unwrap_or(0);
-    let producer = seen.max(known.next_producer).saturating_add(ID_JUMP);
+    let jump = ID_JUMP + (settings.random & ((1 << DRAWN_ID_BITS) - 1));
+    let object = listed.iter().map(|l| l.id.0 + 1).chain([known.next_object]).max().unwrap_or(1).saturating_add(jump);
+    let highest = partitions().flat_map(|p| p.producers.keys()).map(|id| id.unsigned_abs() + 1).max().unwrap_or(0);
+    let producer = highest.max(known.next_producer).saturating_add(jump);
     let url = settings.object_store_url.clone();
     let record = ClusterRecord { cluster_id: report.cluster_id.clone(), node: settings.node.0, checked_url: Some(url) };
     let mut writes = vec![
         Write::Put(keys::NEXT_OBJECT.to_vec(), object.to_be_bytes().to_vec()),
         Write::Put(keys::NEXT_PRODUCER.to_vec(), producer.to_be_bytes().to_vec()),
+        Write::Put(keys::SNAPSHOT.to_vec(), seen.to_be_bytes().to_vec()),
         Write::Put(keys::CLUSTER.to_vec(), schema::encode(&record)),
     ];
     for slice in slices(known, settings, report) {

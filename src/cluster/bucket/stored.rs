@@ -81,6 +81,18 @@ pub(in crate::cluster) async fn head(store: &dyn ObjectStore, sequence: u64) -> 
     if head.sequence != sequence { Err(Fault::Invalid("another's sequence").into()) } else { Ok(head) }
 }
 
+/// Number of the newest snapshot whose head can be read, and the epoch of its writer.
+pub(in crate::cluster) async fn newest_written(store: &dyn ObjectStore) -> Result<Option<(u64, i32)>, StoreError> {
+    for sequence in list(store).await?.into_iter().rev() {
+        match head(store, sequence).await {
+            Ok(head) => return Ok(Some((sequence, head.node_epoch))),
+            Err(ReadError::Store(StoreError::NotFound(_)) | ReadError::Fault(_)) => {}
+            Err(ReadError::Store(error)) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
 /// Reads and checks a whole snapshot.
 pub(in crate::cluster) async fn read(
     store: &dyn ObjectStore,

@@ -183,8 +183,8 @@ fn a_broker_that_was_replaced_ends() {
         elsewhere.store.transact(&[], &[Write::Put(key, found.value)]).expect("memory");
     }
     let newer = (0..3).map(|_| run_with(elsewhere.open(), None).stop()).last().expect("three");
-    newer.write_last_snapshot(Arc::new(world.objects.clone()), Duration::from_secs(10)).expect("written");
     let cluster = world.open();
+    newer.write_last_snapshot(Arc::new(world.objects.clone()), Duration::from_secs(10)).expect("written");
     let ended = cluster.write_last_snapshot(Arc::new(world.objects.clone()), Duration::from_secs(10));
     assert!(ended.expect_err("replaced").contains("rebuilt elsewhere"));
 }

@@ -14,7 +14,7 @@ use crate::cluster::{
     Cluster,
     bucket::{LogNotes, restore, verify::verify},
     store::{MemoryStore, open_sled},
-    tests::{Running, World, run_with},
+    tests::{Running, World, run_with, settings_of},
 };
 
 fn settings() -> RebuildSettings {
@@ -24,6 +24,7 @@ fn settings() -> RebuildSettings {
         without_snapshot: false,
         slices: Vec::new(),
         slices_hold: BTreeSet::new(),
+        random: 7,
         accept_loss: false,
         keep_missing_slices: false,
         offsets_partitions: 50,
@@ -291,11 +292,60 @@ fn records_in_the_log_of_a_topic_that_the_bucket_does_not_know_are_not_dropped_i
     let topic = scene.running.create_one("t", 1);
     let scene = scene.snapshot();
     let unknown = TopicId([9; 16]);
-    let held = RebuildSettings { slices_hold: BTreeSet::from([topic, unknown]), ..settings() };
+    let held = [topic, unknown].map(|topic| PartitionId { topic, index: 0 });
+    let held = RebuildSettings { slices_hold: BTreeSet::from(held), ..settings() };
     let refused = scene.rebuilt_by(&held).err().expect("refused").to_string();
     assert!(refused.contains(&unknown.to_string()) && refused.contains("--accept-loss"), "{refused}");
     let (rebuilt, _) = scene.rebuilt_by(&RebuildSettings { accept_loss: true, ..held }).expect("accepted");
     assert!(rebuilt.notes.iter().any(|note| note.contains("drops them")), "{:?}", rebuilt.notes);
+}
+
+#[test]
+fn partitions_that_only_the_log_knows_are_there() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    let scene = scene.snapshot();
+    let held = BTreeSet::from([PartitionId { topic, index: 3 }]);
+    let (rebuilt, _) = scene.rebuilt_by(&RebuildSettings { slices_hold: held, ..settings() }).expect("rebuilt");
+    assert_eq!((rebuilt.topics, rebuilt.partitions), (1, 4));
+}
+
+#[test]
+fn an_object_that_cannot_be_read_is_not_passed_over_in_silence() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    let scene = scene.snapshot();
+    let key = scene.committed("t", topic, 0).key;
+    block_on(scene.world.objects.put(&key, vec!["garbage".into()], PutCondition::Always)).expect("memory");
+    let refused = scene.rebuilt_by(&settings()).err().expect("refused").to_string();
+    assert!(refused.contains(key.as_str()) && refused.contains("--accept-loss"), "{refused}");
+    let (rebuilt, _) = scene.rebuilt_by(&RebuildSettings { accept_loss: true, ..settings() }).expect("accepted");
+    assert!(rebuilt.notes.iter().any(|note| note.contains("passed over")), "{:?}", rebuilt.notes);
+}
+
+#[test]
+fn two_rebuilds_of_one_bucket_give_out_other_ids() {
+    let scene = Scene::new().snapshot();
+    let next = |random| {
+        let store = Arc::new(MemoryStore::new());
+        let settings = RebuildSettings { random, ..settings() };
+        block_on(rebuild(&scene.world.objects, store.clone(), &settings, &LogNotes)).expect("rebuilt");
+        [keys::NEXT_OBJECT.to_vec(), keys::node(NodeId(1))].map(|key| store.get(&key).expect("memory").map(|v| v.value))
+    };
+    let (one, other) = (next(0x1234_5678_9abc_def0), next(0xfedc_ba98_7654_3210));
+    assert!(one[0] != other[0] && one[1] != other[1], "{one:?}");
+}
+
+#[test]
+fn metadata_rebuilt_while_its_broker_went_on_is_out_of_date() {
+    let scene = Scene::new().snapshot();
+    let store = Arc::new(MemoryStore::new());
+    block_on(rebuild(&scene.world.objects, store.clone(), &settings(), &LogNotes)).expect("rebuilt");
+    scene.running.create_one("later", 1);
+    let scene = scene.snapshot();
+    let mine = settings_of(1, std::path::Path::new("elsewhere"), 9);
+    let refused = Cluster::open_on(store, mine, &scene.world.objects).err().expect("refused");
+    assert!(matches!(refused, ClusterError::OutOfDate { found: 2, .. }), "{refused}");
 }
 
 #[test]
