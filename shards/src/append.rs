@@ -6,7 +6,7 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use thalweg_record::{Batch, Mono, Offset, PartitionId};
+use thalweg_record::{Batch, Mono, Offset, PartitionId, failpoint};
 use thalweg_wal::{GroupId, IoBuf, Lsn};
 
 use crate::{
@@ -147,6 +147,7 @@ impl Shard {
             self.ports.meters.appends_refused.increment(1);
             return Err(PartitionError::RingFull);
         };
+        failpoint::pass("append-reserved");
         let base_offset = partition.stage(&mut batch.head);
         let lsn = self.log.push(room, id, &batch.head, &batch.body);
         partition.ring.push(&batch.head, lsn);
@@ -233,6 +234,7 @@ impl Shard {
         }
         self.sealed.push_back(SealedGroup { end, sealed_at: self.now, bytes: buf.len() as u64, parts, tally });
         self.last_write = self.now;
+        failpoint::pass("append-sealed");
         self.write_device(Queue::Hot, "wal-write", at, buf, move |result, buf| Event::Written {
             id,
             start,
@@ -266,6 +268,7 @@ impl Shard {
             Ok(durable) => durable,
             Err(poisoned) => return self.poison(&poisoned.to_string()),
         };
+        failpoint::pass("append-durable");
         self.cache.insert(start, group);
         while self.sealed.front().is_some_and(|g| g.end <= durable) {
             let Some(group) = self.sealed.pop_front() else { break };
@@ -274,7 +277,9 @@ impl Shard {
                 self.expose(partition, end);
             }
         }
+        failpoint::pass("append-exposed");
         self.acknowledge(durable);
+        failpoint::pass("append-acknowledged");
     }
 
     fn count_durable(&self, group: &SealedGroup) {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use flume::Sender;
-use thalweg_record::{Mono, ShardId, Wall};
+use thalweg_record::{Mono, ShardId, Wall, failpoint};
 use thalweg_wal::{Device, Log, Lsn};
 
 use crate::{
@@ -230,12 +230,14 @@ impl Shard {
     /// The last act: marks an empty slice as closed, and says what stays in it.
     async fn finish(mut self) {
         let left = self.unresolved_bytes();
+        failpoint::pass("stop-drained");
         let mark = if left == 0 && !self.poisoned { self.log.close() } else { None };
         if let Some(write) = mark {
             if let (Err(error), _) = self.ports.device.write(write.at, write.buf).await {
                 tracing::warn!(shard = self.config.id.0, %error, "the closed WAL slice could not be marked as such");
             }
         }
+        failpoint::pass("stop-marked");
         if let Some(stop) = self.stopping {
             let _gone = stop.done.try_send(left);
         }
@@ -331,8 +333,11 @@ impl Shard {
         match event {
             Event::Written { id, start, result, group } => self.written(id, start, result, group),
             Event::Superblock(result) => match self.log.superblock_written(result) {
-                Ok(Some(next)) => self.write_superblock(next),
-                Ok(None) => {}
+                Ok(Some(next)) => {
+                    failpoint::pass("trim-between-superblocks");
+                    self.write_superblock(next);
+                }
+                Ok(None) => failpoint::pass("trim-done"),
                 Err(poisoned) => self.poison(&poisoned.to_string()),
             },
             Event::Paced => self.paced = false,

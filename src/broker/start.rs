@@ -6,7 +6,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
-use thalweg_record::{NodeId, ShardId};
+use thalweg_record::{NodeId, ShardId, failpoint};
 use thalweg_shards::{
     mailbox::{ShardInbox, ShardLane, shard_lanes},
     msg::{PartitionSettings, PartitionSpec},
@@ -146,6 +146,7 @@ impl Broker {
         drop(report);
         let cores = host.start_cores(bodies)?;
         await_all(&reports, shards, Milestone::SliceOpen).await?;
+        failpoint::pass("start-opened");
         // From here on the slices may hold what nothing else does.
         for slice in &slices {
             cluster.record_slice(&SliceRecord { closed_empty: false, ..slice.clone() })?;
@@ -199,6 +200,7 @@ impl Broker {
         }
         let left = drain_shards(&self.lanes, timeout, &*self.host).await;
         let cluster = self.metadata.stop(self.cluster_lanes.stop).await;
+        failpoint::pass("stop-synced");
         for (slice, left) in self.slices.iter().zip(&left) {
             match left {
                 Some(0) => cluster.record_slice(&SliceRecord { closed_empty: true, ..slice.clone() })?,
@@ -217,6 +219,7 @@ impl Broker {
                 tracing::warn!(why, "the last metadata snapshot could not be written; the bucket has an older one");
             }
         }
+        failpoint::pass("stop-recorded");
         let stays: u64 = left.iter().flatten().sum();
         tracing::info!(wal_bytes_left = stays, "stopped");
         drop(self.end);
@@ -261,13 +264,16 @@ async fn prepare_slices(
     let new: Vec<SliceRecord> = (0..shards).map(|n| set.draw(ShardId(n))).collect();
     if !recorded.is_empty() {
         rehome(set, recorded.clone(), &new, specs).await?;
+        failpoint::pass("rehome-copied");
     }
     for slice in &new {
         cluster.record_slice(&SliceRecord { closed_empty: recorded.is_empty(), ..slice.clone() })?;
     }
+    failpoint::pass("rehome-recorded");
     for old in recorded {
         cluster.forget_slice(old.id)?;
     }
+    failpoint::pass("rehome-forgotten");
     set.remove_unrecorded(&new)?;
     Ok(new)
 }

@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::BTreeMap, convert::Infallible, rc::Rc};
 
 use flume::{Receiver, Sender};
 use futures_lite::future;
-use thalweg_record::{PartitionId, ShardId};
+use thalweg_record::{PartitionId, ShardId, failpoint};
 use thalweg_shards::{
     mailbox::ShardLane,
     msg::{Control as ToShard, PartitionChange},
@@ -44,11 +44,14 @@ pub(super) async fn serve(
             turn.apply(&mut control.ledger.borrow_mut(), &mut control.views, request, random)?;
         }
         if turn.wrote {
+            failpoint::pass("control-applied");
             let store = control.ledger.borrow().store();
             store.sync()?;
+            failpoint::pass("control-durable");
         }
         // The shards or edges may be gone when the process stops: then nobody gets an answer.
         if turn.changes.is_empty() || control.bring_in_force(turn.revision, turn.changes).await {
+            failpoint::pass("control-in-force");
             turn.answers.into_iter().for_each(|answer| answer());
         }
     }

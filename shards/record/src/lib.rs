@@ -5,7 +5,11 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests touch the machine"))]
 
+#[cfg(all(feature = "failpoints", not(debug_assertions)))]
+compile_error!("failpoints are for tests: a release build has none");
+
 mod batch;
+pub mod failpoint;
 mod ids;
 mod time;
 

@@ -1,7 +1,7 @@
 //! The shard's side of retention and clean-up, run from its tick.
 
 use thalweg_objectstore::data_key;
-use thalweg_record::{Mono, Offset, PartitionId, Wall};
+use thalweg_record::{Mono, Offset, PartitionId, Wall, failpoint};
 
 use super::plan;
 use crate::{event::Event, meta::MetaRequest, runtime::Queue, shard::Shard};
@@ -108,11 +108,17 @@ impl Shard {
                 }
                 let Ok(stale) = stale.recv_async().await else { return };
                 let mut objects = Vec::with_capacity(stale.len());
+                if !stale.is_empty() {
+                    failpoint::pass("orphans-taken");
+                }
                 for (id, epoch) in &stale {
                     match store.delete(data_key(id.0, node, *epoch)).await {
                         Ok(()) => objects.push(*id),
                         Err(error) => tracing::warn!(object = id.0, %error, "an orphan could not be deleted"),
                     }
+                }
+                if !objects.is_empty() {
+                    failpoint::pass("orphans-deleted");
                 }
                 let done = objects.len() < STALE_BATCH as usize;
                 if meta.try_send(MetaRequest::GarbageGone { objects }).is_err() || done {

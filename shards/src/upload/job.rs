@@ -11,7 +11,7 @@ use thalweg_objectstore::{
     ObjectKey, PutCondition, StoreError, data_key,
     format::{EncodedObject, ObjectEncoder, PartitionProperties, ProducerBatch, ProducerState, Properties},
 };
-use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId};
+use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId, failpoint};
 use thalweg_wal::{Device, Ring};
 
 use super::{WriterIdentity, pipeline::SharedRuntime};
@@ -82,6 +82,7 @@ pub(super) async fn run(mut job: Job) {
 
 async fn upload(job: &Job, objects: Vec<JobObject>) -> Result<(), UploadFailure> {
     let first = reserve(job, objects.len()).await?;
+    failpoint::pass("upload-reserved");
     let mut commits = Vec::with_capacity(objects.len());
     for (n, object) in objects.into_iter().enumerate() {
         commits.push(write(job, ObjectId(first.0 + n as u64), object).await?);
@@ -94,6 +95,7 @@ async fn upload(job: &Job, objects: Vec<JobObject>) -> Result<(), UploadFailure>
             return Err(UploadFailure::Retry("the upload before this one failed".into()));
         }
     }
+    failpoint::pass("upload-before-commit");
     commit(job, commits).await
 }
 
@@ -119,6 +121,7 @@ async fn write(job: &Job, id: ObjectId, object: JobObject) -> Result<ObjectCommi
     }
     let EncodedObject { parts, size_bytes, .. } = encoder.finish(&properties);
     put(job, &key, parts).await?;
+    failpoint::pass("upload-put");
     Ok(ObjectCommit { object: id, key, object_bytes: size_bytes, ranges })
 }
 
@@ -206,7 +209,9 @@ async fn commit(job: &Job, mut commits: Vec<ObjectCommit>) -> Result<(), UploadF
         }
         let done = outcomes.iter().take_while(|o| **o == CommitOutcome::Committed).count();
         if done > 0 {
+            failpoint::pass("upload-committed");
             sync(job).await?;
+            failpoint::pass("upload-synced");
             let rest = commits.split_off(done);
             let durable = std::mem::replace(&mut commits, rest);
             job.meters.uploaded_objects.increment(durable.len() as u64);

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use thalweg_record::{Mono, PartitionId};
+use thalweg_record::{Mono, PartitionId, failpoint};
 use thalweg_wal::Lsn;
 
 use super::{
@@ -222,6 +222,7 @@ impl Shard {
             return;
         }
         let Some(write) = self.log.trim(floor) else { return };
+        failpoint::pass("trim-begun");
         self.write_superblock(write);
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use flume::{Receiver, Sender};
 use futures_lite::future::or;
-use thalweg_record::{LeaderEpoch, Mono, PartitionId};
+use thalweg_record::{LeaderEpoch, Mono, PartitionId, failpoint};
 use thalweg_shards::{
     mailbox::{Answer, ReplyTo, ShardLane},
     msg::{AppendRequest, Origin, Ownership, Reply, Request},
@@ -233,6 +233,7 @@ impl GroupActor {
                 Loaded::Failed => {}
             },
             (Purpose::Append { group, id }, Serving::Ready(_)) => {
+                failpoint::pass("group-durable");
                 let result = appended(answer.reply);
                 self.with(partition, |groups, turn| groups.appended(turn, &group, id, result));
             }
@@ -377,6 +378,7 @@ impl GroupActor {
         let epoch = self.partitions.get(&partition).map_or(LeaderEpoch(-1), |served| served.epoch);
         let purpose = Purpose::Append { group: group.clone(), id };
         self.asked.insert(number, Asked { partition, epoch, purpose });
+        failpoint::pass("group-append");
         self.shard.send(Request::Append(Box::new(AppendRequest {
             origin: Origin::Internal,
             deadline: self.runtime.mono().plus(self.config.offsets_commit_timeout),

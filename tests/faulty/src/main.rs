@@ -5,6 +5,7 @@
 //! until an fdatasync. What is written to the disk gets there in pieces, in any order, so that a kill tears it. The metadata
 //! store keeps what it was not told to sync in memory too. On top of that, devices fail when told to.
 
+mod failpoints;
 mod faults;
 mod medium;
 mod metadata;
@@ -20,6 +21,7 @@ use thalweg::{
 };
 
 use self::{
+    failpoints::Armed,
     faults::{DeviceFault, Script},
     medium::FaultyDisk,
     metadata::VolatileStore,
@@ -36,6 +38,10 @@ struct Args {
     /// flip-bit=N, stall=N:SECONDS. May be given several times.
     #[arg(long = "device-fault", value_name = "FAULT")]
     faults: Vec<DeviceFault>,
+    /// What the process does when it passes a place in the code the N-th time: NAME=N:kill, NAME=N:panic or NAME=N:hang. May be given
+    /// several times. Needs the feature `failpoints`.
+    #[arg(long = "failpoint", value_name = "FAILPOINT")]
+    failpoints: Vec<Armed>,
     /// Open slices without O_DSYNC and believe that writes are durable all the same: what the crash test must notice.
     #[arg(long)]
     without_dsync: bool,
@@ -46,6 +52,10 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Err(why) = failpoints::arm(args.failpoints) {
+        eprintln!("{why}");
+        return ExitCode::FAILURE;
+    }
     let forgets = args.without_metadata_sync;
     let metadata = move |dir: &Path| Ok(VolatileStore::over(store::open_sled(dir)?, forgets));
     let slices = FaultyDisk::new(Script::new(args.faults), args.without_dsync);

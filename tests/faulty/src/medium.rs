@@ -245,7 +245,8 @@ fn eio() -> io::Error {
     io::Error::from_raw_os_error(libc::EIO)
 }
 
-fn die() -> ! {
+/// Ends the process as kill -9 does.
+pub fn die() -> ! {
     // SAFETY: the signal ends this process; nothing runs afterwards.
     unsafe { libc::raise(libc::SIGKILL) };
     unreachable!("SIGKILL cannot be caught")

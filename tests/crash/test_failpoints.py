@@ -1,0 +1,263 @@
+"""The process dies at each step of append, upload, commit, trim, seal, deletion, offset commit, start and stop.
+
+`thalweg-faulty --failpoint NAME=N:kill` ends it at the N-th pass of that place in the code; on its devices that is a loss of power. What was
+acknowledged is there afterwards, once, in order: from the ring and, when the log was removed, from objects alone.
+"""
+
+import contextlib
+import re
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import brokers
+import confluent_kafka as ck
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+from load import NOTHING_UPLOADED, SETTINGS, TOPIC, Load, check_everything, create_topic
+
+pytestmark = pytest.mark.timeout(300)
+
+# Uploads, commits and trims several times a second.
+BUSY = SETTINGS | {"object.upload.bytes": 1 << 20, "object.upload.interval.ms": 200, "shutdown.timeout.ms": 20_000}
+# Name of the failpoint: at which pass.
+UNDER_LOAD = {
+    "append-reserved": 500, "append-sealed": 100, "append-durable": 100, "append-exposed": 100, "append-acknowledged": 100,
+    "upload-reserved": 3, "upload-put": 3, "upload-before-commit": 3, "upload-committed": 3, "upload-synced": 3,
+    "trim-begun": 3, "trim-between-superblocks": 3, "trim-done": 3,
+}
+AT_A_STOP = {"stop-drained": 2, "stop-marked": 2, "stop-synced": 1, "stop-recorded": 1}
+AT_A_START = {"start-opened": 1, "rehome-copied": 1, "rehome-recorded": 1, "rehome-forgotten": 1}
+AFTER_A_CUT_UPLOAD = {"orphans-taken": 1, "orphans-deleted": 1}
+OF_TOPICS = {"control-applied": 12, "control-durable": 12, "control-in-force": 12}
+OF_GROUPS = {"group-append": 20, "group-durable": 20}
+
+
+@pytest.fixture
+def faulty():
+    """Makes a broker on faulty devices; it is gone after the test."""
+    made = []
+
+    def make(settings):
+        made.append(brokers.Faulty(settings))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        broker.remove()
+
+
+def armed(name, times, act="kill"):
+    return ["--failpoint", f"{name}={times}:{act}"]
+
+
+def start(broker):
+    broker.start()
+    create_topic(broker.bootstrap)
+    return Load(broker.bootstrap)
+
+
+def rearm(broker, load, *flags):
+    """Starts it anew with a failpoint, the records so far in the log."""
+    load.wait_for(500, 60)
+    broker.kill()
+    broker.flags = list(flags)
+
+
+def dead_at(broker, name, timeout=60):
+    assert broker.ended(timeout) == -signal.SIGKILL, broker.fresh_log()[-2000:]
+    assert f"failpoint {name}: Kill" in broker.fresh_log()
+
+
+def recovers(broker, load):
+    """After the death: everything acknowledged is there, the load goes on, and in the end objects are enough."""
+    load.pause()
+    acknowledged = list(load.acknowledged)
+    broker.flags = []
+    broker.settings["shards"] = 3
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    load.resume()
+    load.wait_for(500, 60)
+    acknowledged = load.finish()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
+    broker.remove_wal()
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+
+
+def test_every_failpoint_of_the_source_is_died_at():
+    """Nobody adds a failpoint, or renames one, and leaves it out here."""
+    found = []
+    for folder in ("src", "shards", "wal", "objectstore"):
+        for path in sorted((brokers.REPOSITORY / folder).rglob("*.rs")):
+            found += re.findall(r'failpoint::pass\(\s*"([^"]+)"', path.read_text())
+    named = [name for table in (UNDER_LOAD, AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS) for name in table]
+    assert sorted(found) == sorted(named)
+
+
+@pytest.mark.parametrize("name", UNDER_LOAD)
+def test_death_under_load(faulty, name):
+    broker = faulty(BUSY)
+    broker.flags = armed(name, UNDER_LOAD[name])
+    load = start(broker)
+    dead_at(broker, name)
+    recovers(broker, load)
+
+
+@pytest.mark.parametrize("name", AT_A_STOP)
+def test_death_at_a_clean_stop(faulty, name):
+    broker = faulty(BUSY)
+    broker.flags = armed(name, AT_A_STOP[name])
+    load = start(broker)
+    load.wait_for(3_000, 60)
+    broker.process.send_signal(signal.SIGTERM)
+    dead_at(broker, name)
+    recovers(broker, load)
+
+
+@pytest.mark.parametrize("name", AT_A_START)
+def test_death_while_the_log_is_moved_to_other_shards(faulty, name):
+    """With another number of shards, so that the slices are re-homed; cut short, that begins again."""
+    broker = faulty(NOTHING_UPLOADED | {"shutdown.timeout.ms": 20_000})
+    load = start(broker)
+    rearm(broker, load, *armed(name, AT_A_START[name]))
+    broker.settings["shards"] = 4
+    with pytest.raises(brokers.BrokerFailed, match="ended with -9"):
+        broker.start()
+    assert f"failpoint {name}: Kill" in broker.fresh_log()
+    recovers(broker, load)
+
+
+@pytest.mark.parametrize("name", AFTER_A_CUT_UPLOAD)
+def test_death_while_an_orphan_is_removed(faulty, name):
+    broker = faulty(BUSY)
+    broker.flags = armed("upload-put", 2)
+    load = start(broker)
+    dead_at(broker, "upload-put")
+    broker.flags = armed(name, AFTER_A_CUT_UPLOAD[name])
+    # It may die before it is ready.
+    with contextlib.suppress(brokers.BrokerFailed):
+        broker.start()
+    dead_at(broker, name)
+    recovers(broker, load)
+
+
+class Topics(threading.Thread):
+    """Creates and deletes topics, one after the other, until the broker is gone."""
+
+    def __init__(self, bootstrap):
+        super().__init__(daemon=True)
+        self.client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 2_000})
+        self.there, self.gone, self.doubtful = set(), set(), None
+        self.start()
+
+    def run(self):
+        for number in range(1_000):
+            name = f"t{number}"
+            with contextlib.suppress(ck.KafkaException):
+                self.doubtful = name
+                self.client.create_topics([NewTopic(name, 2, 1)], request_timeout=2)[name].result()
+                self.there.add(name)
+                # Every other one goes again.
+                if number % 2:
+                    self.there.remove(name)
+                    self.client.delete_topics([name], request_timeout=2)[name].result()
+                    self.gone.add(name)
+                continue
+            return
+
+
+@pytest.mark.parametrize("name", OF_TOPICS)
+@pytest.mark.parametrize("last", ["created", "deleted"])
+def test_death_while_topics_come_and_go(faulty, name, last):
+    broker = faulty(BUSY)
+    load = start(broker)
+    # The next start counts anew: of passes 1, 2, 3, ... the third is the first deletion.
+    rearm(broker, load, *armed(name, OF_TOPICS[name] + (last == "deleted")))
+    broker.start()
+    topics = Topics(broker.bootstrap)
+    dead_at(broker, name)
+    topics.join(60)
+    load.pause()
+    broker.flags = []
+    broker.start()
+    found = set(AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=30).topics)
+    assert topics.there - {topics.doubtful} <= found and not topics.gone & found and len(topics.there) > 3 and len(topics.gone) > 2
+    if topics.doubtful in found:
+        # Half of it is not there: it can be used, as long as it is.
+        producer = ck.Producer({"bootstrap.servers": broker.bootstrap})
+        for partition in range(2):
+            producer.produce(topics.doubtful, b"x", partition=partition)
+        assert producer.flush(30) == 0
+    broker.kill()
+    recovers(broker, load)
+
+
+@pytest.mark.parametrize("name", OF_GROUPS)
+def test_death_while_offsets_are_committed(faulty, name):
+    broker = faulty(BUSY)
+    load = start(broker)
+    consumer = ck.Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "g", "log_level": 0})
+    # The topic of the offsets is there before the failpoint counts.
+    at = ck.TopicPartition(TOPIC, 1, 0)
+    consumer.commit(offsets=[at], asynchronous=False)
+    rearm(broker, load, *armed(name, OF_GROUPS[name]))
+    broker.start()
+    committed = 0
+    deadline = time.monotonic() + 60
+    while broker.alive():
+        assert time.monotonic() < deadline
+        with contextlib.suppress(ck.KafkaException):
+            consumer.commit(offsets=[ck.TopicPartition(TOPIC, 1, committed + 1)], asynchronous=False)
+            committed += 1
+        if committed >= OF_GROUPS[name]:
+            break
+    dead_at(broker, name)
+    assert committed >= OF_GROUPS[name] - 2
+    load.pause()
+    for removed in (False, True):
+        broker.flags = []
+        broker.start()
+        (found,) = consumer.committed([at], 30)
+        assert found.offset in (committed, committed + 1)
+        if not removed:
+            broker.stop()
+            broker.remove_wal()
+    consumer.close()
+    broker.kill()
+    recovers(broker, load)
+
+
+def test_a_shard_that_stands_still_is_told_and_loses_nothing(faulty):
+    """A dead executor: /healthz names it, so that whoever watches kills the process."""
+    broker = faulty(BUSY)
+    broker.flags = armed("append-sealed", 100, "hang")
+    load = start(broker)
+    told = ""
+    deadline = time.monotonic() + 30
+    while "has run nothing for" not in told:
+        assert time.monotonic() < deadline and broker.alive(), told
+        with contextlib.suppress(OSError):
+            try:
+                told = urllib.request.urlopen(f"http://{broker.http}/healthz", timeout=5).read().decode()
+            except urllib.error.HTTPError as error:
+                assert error.code == 503
+                told = error.read().decode()
+        time.sleep(0.2)
+    assert re.search(r"shard \d has run nothing for [5-9] s", told)
+    load.pause()
+    broker.kill()
+    recovers(broker, load)
+
+
+def test_a_shard_that_panics_ends_the_process(faulty):
+    broker = faulty(BUSY)
+    broker.flags = armed("append-sealed", 100, "panic")
+    load = start(broker)
+    assert broker.ended(30) == -signal.SIGABRT
+    assert "failpoint append-sealed" in broker.fresh_log()
+    recovers(broker, load)
