@@ -14,6 +14,7 @@ def pytest_addoption(parser):
     parser.addoption("--records", type=int, default=100_000, help="records that each client moves")
     parser.addoption("--polls", type=int, default=20_000, help="long polls that must leave nothing behind")
     parser.addoption("--rounds", type=int, default=6, help="kills of the crash test")
+    parser.addoption("--minutes", type=float, default=1, help="how long real clients live under faults (test_history.py, test_outage.py)")
     parser.addoption("--megabytes", type=int, default=200, help="text that the whole-path test moves")
 
 
