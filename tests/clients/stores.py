@@ -44,10 +44,25 @@ class S3:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-class Faults:
-    """A TCP proxy on loopback. `mode` is `ok`, `slow` (each direction waits before each piece), `error` (answers 503 to
-    everything), `hang` (answers nothing) or `down` (resets). A change of mode ends the connections there are."""
+def s3_error(status, code):
+    """An answer as S3 words it."""
+    body = f"<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planted</Message></Error>".encode()
+    return b"HTTP/1.1 %s\r\nContent-Type: application/xml\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status.encode(), len(body), body)
 
+
+class Faults:
+    """A TCP proxy on loopback. `mode` is `ok`, `slow` (each direction waits before each piece), `crawl` (each answer waits 10 s), `hang`
+    (answers nothing), `down` (resets), `applied` (does what is asked and answers 500), or one of `ANSWERS`: answered to everything. A
+    change of mode ends the connections there are."""
+
+    ANSWERS = {
+        "error": b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "internal": s3_error("500 Internal Server Error", "InternalError"),
+        "slowdown": s3_error("503 Slow Down", "SlowDown"),
+        "forbidden": s3_error("403 Forbidden", "AccessDenied"),
+        "expired": s3_error("400 Bad Request", "ExpiredToken"),
+    }
+    CRAWL_SECONDS = 10
     SLOW_SECONDS = 0.05
 
     def __init__(self, port):
@@ -88,9 +103,9 @@ class Faults:
                 while client.recv(65536):
                     pass
                 return
-            if mode == "error":
+            if mode in self.ANSWERS:
                 client.recv(65536)
-                client.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                client.sendall(self.ANSWERS[mode])
                 # What is still being sent is taken, or the answer would be lost in a reset.
                 client.shutdown(socket.SHUT_WR)
                 while client.recv(65536):
@@ -98,7 +113,7 @@ class Faults:
                 return
             server = stack.enter_context(socket.create_connection(self.target))
             self._track(stack, server)
-            back = threading.Thread(target=self._copy, args=(server, client, mode), daemon=True)
+            back = threading.Thread(target=self._copy, args=(server, client, mode, True), daemon=True)
             back.start()
             self._copy(client, server, mode)
             back.join()
@@ -112,11 +127,16 @@ class Faults:
         with self.lock:
             self.open.discard(s)
 
-    def _copy(self, source, target, mode):
+    def _copy(self, source, target, mode, answers=False):
         with contextlib.suppress(OSError):
             while piece := source.recv(1 << 20):
                 if mode == "slow":
                     time.sleep(self.SLOW_SECONDS)
+                if answers and mode == "crawl":
+                    time.sleep(self.CRAWL_SECONDS)
+                if answers and mode == "applied":
+                    target.sendall(self.ANSWERS["internal"])
+                    break
                 target.sendall(piece)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)

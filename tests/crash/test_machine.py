@@ -1,0 +1,395 @@
+"""The machine misbehaves under the real binary: full disks, files cut or swapped, no descriptors, a stopped process, clocks that jump.
+
+What was acknowledged is there afterwards; a start that cannot keep that is refused, in one line that says what to do.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import brokers
+import confluent_kafka as ck
+import pytest
+from load import NOTHING_UPLOADED, PARTITIONS, SETTINGS, TOPIC, Load, check_everything, create_topic
+
+pytestmark = pytest.mark.timeout(300)
+
+ONE_LOG = NOTHING_UPLOADED | {"shards": 1, "wal.capacity.bytes": 256 << 20}
+BLOCK = 4096
+
+
+@pytest.fixture
+def made():
+    """Makes a broker; it is gone after the test."""
+    all_of_them = []
+
+    def make(settings):
+        all_of_them.append(brokers.Thalweg(settings))
+        return all_of_them[-1]
+
+    yield make
+    for broker in all_of_them:
+        broker.remove()
+
+
+def start(broker):
+    broker.start()
+    create_topic(broker.bootstrap)
+    return Load(broker.bootstrap)
+
+
+def filled(broker, records=3_000):
+    """Starts it, writes records, and ends it as kill -9 does; what was acknowledged."""
+    load = start(broker)
+    load.wait_for(records, 60)
+    acknowledged = load.finish()
+    broker.kill()
+    return acknowledged
+
+
+def refused(broker, match):
+    with pytest.raises(brokers.BrokerFailed) as failure:
+        broker.start()
+    assert "ended with 2 " in str(failure.value), failure.value
+    last = broker.fresh_log().strip().splitlines()[-1]
+    assert re.search(match, last), last
+
+
+def wait_until(what, condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.05)
+
+
+# ---- Files of the log and of the metadata -----------------------------------------------------------------------------
+
+
+def the_slice(broker):
+    (path,) = (broker.data / "wal").glob("slice-*.wal")
+    return path
+
+
+def patch(path, at, content):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def cut_to_half(path, _other):
+    os.truncate(path, path.stat().st_size // 2 // BLOCK * BLOCK)
+
+
+def cut_to_nothing(path, _other):
+    os.truncate(path, 0)
+
+
+def blank(path, _other):
+    size = path.stat().st_size
+    os.truncate(path, 0)
+    os.truncate(path, size)
+
+
+def of_another_broker(path, other):
+    shutil.copyfile(other, path)
+
+
+def without_superblocks(path, _other):
+    patch(path, 0, b"\xff" * 2 * BLOCK)
+
+
+def of_version(version):
+    def change(path, _other):
+        for slot in range(2):
+            patch(path, slot * BLOCK + 8, struct.pack("<I", version))
+
+    change.__name__ = f"of_version_{version}"
+    return change
+
+
+def missing(path, _other):
+    path.unlink()
+
+
+WAL = {
+    cut_to_half: r"^wal\.path: \S+: the WAL ring was created with \d+ bytes and now has \d+: give the slice its old size",
+    cut_to_nothing: r"^wal\.path: \S+: the WAL slice has 0 bytes",
+    blank: r"^wal\.path: \S+: the WAL slice is blank: it was never created, or it was replaced by an empty one$",
+    of_another_broker: r"^wal\.path: \S+: the slice is not of this broker but broker 1's, and may hold what no object has",
+    without_superblocks: r"^wal\.path: \S+: both superblocks of the WAL slice are damaged",
+    of_version(0): r"^wal\.path: \S+: the WAL slice has format version 0, this broker knows \d+: start the broker that wrote it",
+    of_version(9_999): r"^wal\.path: \S+: the WAL slice has format version 9999, this broker knows \d+: start the broker that wrote it",
+    missing: r"^wal\.path: the WAL slice \S+ of shard 0 is missing, and it held acknowledged records .*--accept-loss",
+}
+
+
+@pytest.mark.parametrize("change", WAL, ids=lambda change: change.__name__)
+def test_a_log_that_is_not_what_it_was(made, change):
+    broker = made(ONE_LOG)
+    acknowledged = filled(broker)
+    other = None
+    if change is of_another_broker:
+        stranger = made(ONE_LOG)
+        filled(stranger, 100)
+        other = the_slice(stranger)
+    path, kept = the_slice(broker), broker.directory / "kept"
+    shutil.copyfile(path, kept)
+    change(path, other)
+    before = path.read_bytes() if path.exists() and path.stat().st_size < 1 << 20 else None
+    refused(broker, WAL[change])
+    assert before is None or path.read_bytes() == before, "a refused start leaves the file as it is"
+    # With the file back, nothing is lost.
+    shutil.copyfile(kept, path)
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
+
+
+def flip(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 0x10]))
+
+
+def metadata_with_a_flipped_byte_each(directory):
+    """sled keeps old copies and room; so not one byte but one in every 64 is changed."""
+    path = directory / "db"
+    for at in range(32, path.stat().st_size, 64):
+        flip(path, at)
+
+
+def metadata_cut(directory):
+    os.truncate(directory / "db", 1_000)
+
+
+def metadata_without_its_file(directory):
+    (directory / "db").unlink()
+
+
+def metadata_all_gone(directory):
+    shutil.rmtree(directory)
+
+
+METADATA = {
+    metadata_with_a_flipped_byte_each: r"metadata",
+    metadata_cut: r"metadata",
+    metadata_without_its_file: r"metadata",
+    metadata_all_gone: r"\"data\.dir\" \S+ is empty, but \"object\.store\.url\" \S+ holds the data of cluster|the slice is not of this broker",
+}
+
+
+@pytest.mark.parametrize("change", METADATA, ids=lambda change: change.__name__)
+def test_metadata_that_is_not_what_it_was(made, change):
+    """The start is refused; with the files back, nothing is lost."""
+    broker = made(ONE_LOG | {"object.upload.bytes": 1 << 20, "object.upload.interval.ms": 200})
+    acknowledged = filled(broker)
+    directory, kept = broker.data / "metadata", broker.directory / "kept"
+    shutil.copytree(directory, kept)
+    change(directory)
+    refused(broker, METADATA[change])
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(kept, directory)
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
+
+
+# ---- A full disk --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def little_disk(tmp_path_factory):
+    """A file system of 192 MiB."""
+    directory = brokers.work_directory("disk")
+    image, disk = directory / "image", directory / "disk"
+    disk.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(192 << 20)
+    made = subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], capture_output=True, text=True)
+    mounted = made.returncode == 0 and subprocess.run(["mount", "-o", "loop", str(image), str(disk)], capture_output=True, text=True)
+    if not mounted or mounted.returncode != 0:
+        shutil.rmtree(directory)
+        pytest.skip(f"CANNOT RUN: no small file system can be mounted here: {made.stderr} {mounted and mounted.stderr}")
+    yield disk
+    wait_until("umount", lambda: subprocess.run(["umount", str(disk)], capture_output=True).returncode == 0, 20)
+    shutil.rmtree(directory)
+
+
+def fill(disk):
+    """Takes all the room there is."""
+    filler = disk / "filler"
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        for size in (1 << 20, 4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return filler
+
+
+def survives_a_full_disk(broker, disk):
+    """The disk is full under load; broker may end, or refuse; with room again it goes on and everything acknowledged is there."""
+    load = start(broker)
+    load.wait_for(2_000, 60)
+    filler = fill(disk)
+    # As long as it can, it goes on; what ends it is told.
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and broker.alive():
+        time.sleep(0.1)
+    ended = None if broker.alive() else broker.process.returncode
+    told = broker.fresh_log()
+    load.pause()
+    acknowledged = list(load.acknowledged)
+    print(f"with a full disk: exit code {ended}, {sum(acknowledged)} records acknowledged; last line: {told.strip().splitlines()[-1][:300]}", flush=True)
+    filler.unlink()
+    if ended is not None:
+        broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    load.resume()
+    load.wait_for(2_000, 60)
+    acknowledged = load.finish()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
+    broker.remove_wal()
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
+    return ended, told
+
+
+def test_the_disk_of_the_metadata_is_full(made, little_disk):
+    broker = made(SETTINGS | {"object.upload.bytes": 1 << 20})
+    broker.settings |= {"data.dir": little_disk / "data", "object.store.url": f"file://{broker.directory}/bucket", "wal.capacity.bytes": 64 << 20}
+    broker.data = little_disk / "data"
+    survives_a_full_disk(broker, little_disk)
+    broker.kill()
+
+
+def test_the_disk_of_log_metadata_and_objects_is_full(made, little_disk):
+    broker = made(SETTINGS | {"object.upload.bytes": 1 << 20, "wal.capacity.bytes": 64 << 20, "data.dir": little_disk / "data"})
+    broker.data = little_disk / "data"
+    survives_a_full_disk(broker, little_disk)
+    broker.kill()
+
+
+# ---- The process and its limits -----------------------------------------------------------------------------------------
+
+
+def test_out_of_descriptors(made):
+    """Connections beyond the limit wait or are dropped; those there are go on; uploads and reads of objects go on."""
+    broker = made(SETTINGS | {"object.upload.bytes": 1 << 20})
+    load = start(broker)
+    load.wait_for(500, 60)
+    used = len(os.listdir(f"/proc/{broker.process.pid}/fd"))
+    resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(("127.0.0.1", broker.kafka_port), 5))
+        wait_until("descriptors are used up", lambda: len(os.listdir(f"/proc/{broker.process.pid}/fd")) >= used + 15)
+        load.wait_for(5_000, 60)
+        assert broker.alive()
+    wait_until("the descriptors are free again", lambda: len(os.listdir(f"/proc/{broker.process.pid}/fd")) < used + 10)
+    resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE, (used + 500, used + 500))
+    acknowledged = load.finish()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
+    broker.remove_wal()
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+
+
+class Member(threading.Thread):
+    """Reads the topic in a group with a session of 6 s, and commits."""
+
+    def __init__(self, bootstrap):
+        super().__init__(daemon=True)
+        self.consumer = ck.Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": "g", "auto.offset.reset": "earliest", "session.timeout.ms": 6_000, "log_level": 0,
+             "heartbeat.interval.ms": 1_000}
+        )
+        self.next = [0] * PARTITIONS
+        self.failure, self.stopping = None, threading.Event()
+        self.start()
+
+    def run(self):
+        self.consumer.subscribe([TOPIC])
+        while not self.stopping.is_set():
+            for message in self.consumer.consume(2_000, 0.2):
+                if message.error() is None:
+                    partition = message.partition()
+                    # What was not committed may come again, nothing is left out.
+                    if message.offset() > self.next[partition]:
+                        self.failure = f"{partition}: {message.offset()} after {self.next[partition] - 1}"
+                    self.next[partition] = max(self.next[partition], message.offset() + 1)
+        self.consumer.close()
+
+
+def test_a_process_stopped_beyond_every_timeout_goes_on(made, pytestconfig):
+    """SIGSTOP for longer than the sessions (and, with --minutes above 1, than the clients' requests), then SIGCONT."""
+    broker = made(SETTINGS)
+    load = start(broker)
+    member = Member(broker.bootstrap)
+    load.wait_for(2_000, 60)
+    wait_until("the group reads", lambda: sum(member.next) > 500)
+    broker.process.send_signal(signal.SIGSTOP)
+    time.sleep(70 if pytestconfig.getoption("--minutes") > 1 else 20)
+    broker.process.send_signal(signal.SIGCONT)
+    load.wait_for(2_000, 60)
+    acknowledged = load.finish()
+    wait_until("the group has read everything", lambda: all(a <= b for a, b in zip(acknowledged, member.next)))
+    assert member.failure is None, member.failure
+    member.stopping.set()
+    member.join(60)
+    check_everything(broker.bootstrap, acknowledged)
+    assert broker.alive()
+    broker.stop()
+
+
+LIBFAKETIME = pathlib.Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+@pytest.mark.parametrize("hours", [30, -30])
+def test_the_wall_clock_jumps(made, hours):
+    """Under a running broker; the monotonic clock goes on, as the kernel has it."""
+    libraries = sorted(pathlib.Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not libraries:
+        pytest.skip("CANNOT RUN: libfaketime is not installed (Debian: libfaketime)")
+    broker = made(SETTINGS)
+    shift = broker.directory / "shift"
+    shift.write_text("+0\n")
+    usual = broker.environment
+    broker.environment = lambda: usual() | {
+        "LD_PRELOAD": str(libraries[0]), "FAKETIME_TIMESTAMP_FILE": str(shift), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    load = start(broker)
+    member = Member(broker.bootstrap)
+    load.wait_for(2_000, 60)
+    wait_until("the group reads", lambda: sum(member.next) > 500)
+    shift.write_text(f"{hours:+d}h\n")
+    load.wait_for(5_000, 60)
+    acknowledged = load.finish()
+    wait_until("the group has read everything", lambda: all(a <= b for a, b in zip(acknowledged, member.next)))
+    assert member.failure is None, member.failure
+    member.stopping.set()
+    member.join(60)
+    broker.kill()
+    # The start too finds another time than the records have.
+    shift.write_text(f"{-hours:+d}h\n")
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
+    broker.remove_wal()
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
