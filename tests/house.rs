@@ -156,6 +156,29 @@ fn cargo_run_starts_the_broker() {
 }
 
 #[test]
+fn a_release_has_no_failpoints() {
+    let members: toml::Table = fs::read_to_string(root().join("Cargo.toml")).expect("readable").parse().expect("TOML");
+    let members = members["workspace"]["members"].as_array().expect("members").clone();
+    let mut findings = Vec::new();
+    for dir in members.iter().map(|m| m.as_str().expect("a path")).chain(["."]) {
+        let text = fs::read_to_string(root().join(dir).join("Cargo.toml")).expect("readable");
+        // Who turns it on by itself: a default, or a dependency's feature. Asked for by name it may be, for tests.
+        for line in text.lines().filter(|line| line.contains("failpoints") && !line.starts_with('#')) {
+            let told = ["failpoints = []", "failpoints = [\"thalweg-record/failpoints\"]"];
+            if !told.contains(&line) {
+                findings.push(format!("{dir}/Cargo.toml: {line}"));
+            }
+        }
+    }
+    let record = fs::read_to_string(root().join("shards/record/src/lib.rs")).expect("readable");
+    let guard = "#[cfg(all(feature = \"failpoints\", not(debug_assertions)))]\ncompile_error!";
+    if !record.contains(guard) {
+        findings.push("shards/record/src/lib.rs: a release build with failpoints compiles".to_owned());
+    }
+    none(findings);
+}
+
+#[test]
 fn foreign_crates_stay_where_they_belong() {
     let mut findings = Vec::new();
     for source in sources().iter().filter(|s| s.path != "tests/house.rs") {

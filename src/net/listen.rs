@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Shutdown, SocketAddr, TcpStream as StdStream},
-    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,7 +23,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thalweg_shards::runtime::Queue;
 
 use super::{ChunkPool, Ended, serve};
-use crate::api::{Caller, Edge};
+use crate::{
+    api::{Caller, Edge},
+    config::host::OWN_DESCRIPTORS,
+};
 
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -52,6 +55,8 @@ pub struct Connections {
     per_ip: Mutex<HashMap<IpAddr, u32>>,
     listening: Mutex<Vec<StdStream>>,
     stopping: AtomicBool,
+    /// The log was told that descriptors are short, and none was to spare since.
+    short: AtomicBool,
 }
 
 /// Makes the shared counts and, for each of `executors`, the lane of connections handed to it.
@@ -63,6 +68,7 @@ pub fn connections(executors: usize) -> (Arc<Connections>, Vec<flume::Receiver<A
         per_ip: Mutex::default(),
         listening: Mutex::default(),
         stopping: AtomicBool::new(false),
+        short: AtomicBool::new(false),
     };
     (Arc::new(shared), arrivals)
 }
@@ -166,6 +172,22 @@ impl Connections {
         (0..self.loads.len()).min_by_key(|at| (load(*at), *at != home)).unwrap_or(home)
     }
 
+    /// Whether a connection on this descriptor leaves enough to the broker: without one to open a file with, it cannot commit, and
+    /// would have to end. Numbers are given from the lowest on, so the newest tells how many are in use.
+    fn has_descriptors(&self, newest: RawFd) -> bool {
+        let limit = descriptor_limit();
+        let spare = u64::from(newest.unsigned_abs()) < limit - OWN_DESCRIPTORS.min(limit / 2);
+        if spare {
+            self.short.store(false, Ordering::Relaxed);
+        } else if !self.short.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                limit,
+                "connections are refused: the descriptors that are left are the broker's own; raise `ulimit -n`"
+            );
+        }
+        spare
+    }
+
     /// Counts a connection that the executor `home` serves, within the limits.
     fn enter(self: &Arc<Self>, edge: &Edge, peer: IpAddr) -> Option<Entered> {
         let home = usize::from(edge.home.0);
@@ -178,6 +200,14 @@ impl Connections {
         drop(per_ip);
         Some(Entered { shared: Arc::clone(self), peer, home })
     }
+}
+
+/// Descriptors that this process may have; read anew, for it can be changed from outside.
+fn descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid struct that outlives the call.
+    let told = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    if told == 0 { limit.rlim_cur } else { u64::MAX }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -255,11 +285,12 @@ pub fn serve_arrivals(arrivals: flume::Receiver<Arrival>, edge: &Rc<Edge>, share
 fn begin(arrival: Arrival, edge: &Rc<Edge>, shared: &Arc<Connections>, pool: &ChunkPool) {
     let stream = arrival.stream.bind_to_executor();
     // A client that is gone already has no address.
-    let entered = stream.peer_addr().ok().and_then(|peer| Some((peer, shared.enter(edge, peer.ip())?)));
+    let welcome = stream.peer_addr().ok().filter(|_| shared.has_descriptors(stream.as_raw_fd()));
+    let entered = welcome.and_then(|peer| Some((peer, shared.enter(edge, peer.ip())?)));
     let Some((peer, entered)) = entered else {
         shared.loads[usize::from(edge.home.0)].fetch_sub(1, Ordering::Relaxed);
         edge.meters.connections.refused.increment(1);
-        tracing::debug!("connection refused: gone, or beyond max.connections");
+        tracing::debug!("connection refused: gone, beyond max.connections, or too few descriptors");
         return;
     };
     if let Err(error) = stream.set_nodelay(true) {

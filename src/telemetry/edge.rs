@@ -41,7 +41,7 @@ thalweg_shards::meters! {
         open: Gauge = "thalweg_connections", "connections";
         /// Connections accepted.
         accepted: Counter = "thalweg_connections_accepted_total", "connections";
-        /// Connections refused because max.connections or max.connections.per.ip was reached.
+        /// Connections refused because max.connections or max.connections.per.ip was reached, or descriptors are short.
         refused: Counter = "thalweg_connections_refused_total", "connections";
         /// Connections that the broker closed: bad input, idle, or a reader that stood still.
         dropped: Counter = "thalweg_connections_dropped_total", "connections";

@@ -24,14 +24,15 @@ pytestmark = pytest.mark.timeout(300)
 BUSY = SETTINGS | {"object.upload.bytes": 1 << 20, "object.upload.interval.ms": 200, "shutdown.timeout.ms": 20_000}
 # Name of the failpoint: at which pass.
 UNDER_LOAD = {
-    "append-reserved": 500, "append-sealed": 100, "append-durable": 100, "append-exposed": 100, "append-acknowledged": 100,
-    "upload-reserved": 3, "upload-put": 3, "upload-before-commit": 3, "upload-committed": 3, "upload-synced": 3,
-    "trim-begun": 3, "trim-between-superblocks": 3, "trim-done": 3,
+    "append": {"append-reserved": 500, "append-sealed": 50, "append-durable": 50, "append-exposed": 50, "append-acknowledged": 50},
+    "upload": {"upload-reserved": 2, "upload-put": 2, "upload-before-commit": 2, "upload-committed": 2, "upload-synced": 2},
+    "trim": {"trim-begun": 2, "trim-between-superblocks": 2, "trim-done": 2},
 }
 AT_A_STOP = {"stop-drained": 2, "stop-marked": 2, "stop-synced": 1, "stop-recorded": 1}
 AT_A_START = {"start-opened": 1, "rehome-copied": 1, "rehome-recorded": 1, "rehome-forgotten": 1}
 AFTER_A_CUT_UPLOAD = {"orphans-taken": 1, "orphans-deleted": 1}
-OF_TOPICS = {"control-applied": 12, "control-durable": 12, "control-in-force": 12}
+# Topics are created, and every other one is deleted: of passes 1, 2, 3, ... every third is a deletion.
+OF_TOPICS = {"control-applied": (11, 12), "control-durable": (12, 13), "control-in-force": (12,)}
 OF_GROUPS = {"group-append": 20, "group-durable": 20}
 
 
@@ -95,16 +96,31 @@ def test_every_failpoint_of_the_source_is_died_at():
     for folder in ("src", "shards", "wal", "objectstore"):
         for path in sorted((brokers.REPOSITORY / folder).rglob("*.rs")):
             found += re.findall(r'failpoint::pass\(\s*"([^"]+)"', path.read_text())
-    named = [name for table in (UNDER_LOAD, AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS) for name in table]
+    named = [name for table in (*UNDER_LOAD.values(), AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS) for name in table]
     assert sorted(found) == sorted(named)
 
 
-@pytest.mark.parametrize("name", UNDER_LOAD)
-def test_death_under_load(faulty, name):
+@pytest.mark.parametrize("steps", UNDER_LOAD)
+def test_death_under_load(faulty, steps):
+    """At one step after the other, each time with other slices: every restart finds what the one before left."""
     broker = faulty(BUSY)
-    broker.flags = armed(name, UNDER_LOAD[name])
-    load = start(broker)
-    dead_at(broker, name)
+    load = None
+    for number, (name, times) in enumerate(UNDER_LOAD[steps].items()):
+        broker.flags = armed(name, times)
+        broker.settings["shards"] = [1, 3, 2, 4][number % 4]
+        if load is None:
+            load = start(broker)
+        else:
+            broker.start()
+            load.resume()
+        dead_at(broker, name)
+        load.pause()
+        acknowledged = list(load.acknowledged)
+        broker.flags = []
+        broker.start()
+        check_everything(broker.bootstrap, acknowledged)
+        broker.kill()
+        print(f"{name}: {sum(acknowledged)} records", flush=True)
     recovers(broker, load)
 
 
@@ -171,13 +187,12 @@ class Topics(threading.Thread):
             return
 
 
-@pytest.mark.parametrize("name", OF_TOPICS)
-@pytest.mark.parametrize("last", ["created", "deleted"])
-def test_death_while_topics_come_and_go(faulty, name, last):
+@pytest.mark.parametrize("name, times", [(name, times) for name in OF_TOPICS for times in OF_TOPICS[name]])
+def test_death_while_topics_come_and_go(faulty, name, times):
     broker = faulty(BUSY)
     load = start(broker)
-    # The next start counts anew: of passes 1, 2, 3, ... the third is the first deletion.
-    rearm(broker, load, *armed(name, OF_TOPICS[name] + (last == "deleted")))
+    # The next start counts anew.
+    rearm(broker, load, *armed(name, times))
     broker.start()
     topics = Topics(broker.bootstrap)
     dead_at(broker, name)

@@ -66,7 +66,12 @@ pub(crate) struct Attempts {
 impl Attempts {
     /// `seed` tells the jitter of this process from that of others.
     pub(crate) fn new(limits: Limits, seed: u64) -> Attempts {
-        Attempts { limits, permits: Semaphore::new(limits.in_flight.max(1)), random: AtomicU64::new(seed), failing: AtomicBool::new(false) }
+        Attempts {
+            limits,
+            permits: Semaphore::new(limits.in_flight.max(1)),
+            random: AtomicU64::new(seed),
+            failing: AtomicBool::new(false),
+        }
     }
 
     /// Calls what moves no bytes worth naming: [`Attempts::moving`].
@@ -104,7 +109,10 @@ impl Attempts {
             }
             tracing::debug!(attempt, why, "trying the object store again");
             if attempt + 1 == ATTEMPTS_BEFORE_WORD && !self.failing.swap(true, Ordering::Relaxed) {
-                tracing::warn!(why, "the object store fails; calls are tried again, and records stay in the WAL meanwhile");
+                tracing::warn!(
+                    why,
+                    "the object store fails; calls are tried again, and records stay in the WAL meanwhile"
+                );
             }
             attempt += 1;
             sleep(wait).await;

@@ -7,8 +7,8 @@ use crate::config::Config;
 
 /// Locked memory that an io_uring executor asks for.
 const MEMLOCK_BYTES: u64 = 512 << 10;
-/// Descriptors of everything but client connections.
-const OWN_DESCRIPTORS: u64 = 256;
+/// Descriptors of everything but client connections: log, metadata, objects, the way to their store.
+pub(crate) const OWN_DESCRIPTORS: u64 = 256;
 /// Size of the kernel's `struct io_uring_params`.
 const URING_PARAMS_BYTES: usize = 120;
 

@@ -7,6 +7,7 @@ mod kernel;
 mod network;
 
 pub(crate) use disk::room;
+pub(crate) use kernel::OWN_DESCRIPTORS;
 pub(crate) use network::refusal;
 
 use super::{
