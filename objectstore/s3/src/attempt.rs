@@ -1,7 +1,7 @@
 //! Trying: a bound on requests in flight, a timeout per attempt and in all, and waits with full jitter between attempts.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -13,9 +13,6 @@ use tokio::{
 
 /// The slowest way to the store that still works: what moves bytes gets so much more time.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
-
-/// One call that failed so often is no stumble any more: the log is told, once until the store answers again.
-const ATTEMPTS_BEFORE_WORD: u32 = 3;
 
 /// Bounds of the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,19 +56,12 @@ pub(crate) struct Attempts {
     pub(crate) limits: Limits,
     permits: Semaphore,
     random: AtomicU64,
-    /// The log has been told that the store fails, and not yet that it answers again.
-    failing: AtomicBool,
 }
 
 impl Attempts {
     /// `seed` tells the jitter of this process from that of others.
     pub(crate) fn new(limits: Limits, seed: u64) -> Attempts {
-        Attempts {
-            limits,
-            permits: Semaphore::new(limits.in_flight.max(1)),
-            random: AtomicU64::new(seed),
-            failing: AtomicBool::new(false),
-        }
+        Attempts { limits, permits: Semaphore::new(limits.in_flight.max(1)), random: AtomicU64::new(seed) }
     }
 
     /// Calls what moves no bytes worth naming: [`Attempts::moving`].
@@ -97,23 +87,12 @@ impl Attempts {
         let mut attempt = 0;
         loop {
             let outcome = self.once(deadline, self.limits.attempt + on_the_way, &mut call).await;
-            let Err(StoreError::Retry(why)) = outcome else {
-                if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the object store answers again");
-                }
-                return outcome;
-            };
+            let Err(StoreError::Retry(why)) = outcome else { return outcome };
             let wait = self.limits.backoff.wait(attempt, self.random());
             if repeat == Repeat::Ambiguous || Instant::now() + wait >= deadline {
                 return Err(StoreError::Retry(why));
             }
             tracing::debug!(attempt, why, "trying the object store again");
-            if attempt + 1 == ATTEMPTS_BEFORE_WORD && !self.failing.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    why,
-                    "the object store fails; calls are tried again, and records stay in the WAL meanwhile"
-                );
-            }
             attempt += 1;
             sleep(wait).await;
         }
