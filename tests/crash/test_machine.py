@@ -195,8 +195,9 @@ METADATA = {
 
 @pytest.mark.parametrize("change", METADATA, ids=lambda change: change.__name__)
 def test_metadata_that_is_not_what_it_was(made, change):
-    """The start is refused; with the files back, nothing is lost."""
-    broker = made(ONE_LOG | {"object.upload.bytes": 1 << 20, "object.upload.interval.ms": 200})
+    """Where no rebuild is allowed the start is refused; with the files back, nothing is lost."""
+    upload = {"object.upload.bytes": 1 << 20, "object.upload.interval.ms": 200}
+    broker = made(ONE_LOG | upload | {"auto.metadata.rebuild.enable": "false"})
     acknowledged = filled(broker)
     directory, kept = broker.data / "metadata", broker.directory / "kept"
     shutil.copytree(directory, kept)
