@@ -1,4 +1,8 @@
 //! What the process does at a failpoint (`thalweg_record::failpoint`).
+#![cfg_attr(
+    feature = "failpoints",
+    expect(clippy::disallowed_methods, reason = "a thread that stands still is one of the faults")
+)]
 
 use std::str::FromStr;
 
