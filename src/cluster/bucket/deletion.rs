@@ -49,6 +49,11 @@ fn may_go(ledger: &Ledger, listed: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, Ob
     free.filter_map(|(id, g)| Some((*id, key(id, &g.record)?))).take(BATCH).collect()
 }
 
+/// Whether there is something to delete.
+pub(super) fn is_due(ledger: &Ledger, listed: &BTreeSet<ObjectId>) -> bool {
+    !may_go(ledger, listed).is_empty()
+}
+
 /// Deletes up to a batch of what may go. Answers whether all of that is gone.
 ///
 /// # Errors

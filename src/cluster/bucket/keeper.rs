@@ -202,10 +202,20 @@ impl Keeper {
     }
 
     /// Deletes objects behind the snapshots; answers whether nothing failed.
-    async fn delete(&self) -> Result<bool, Fault> {
+    async fn delete(&mut self) -> Result<bool, Fault> {
         // Until the first snapshot is written, another process may own this cluster.
-        if self.newest.is_none() {
+        if self.newest.is_none() || !deletion::is_due(&self.ledger.borrow(), self.listed()) {
             return Ok(true);
+        }
+        // One that took over while this process stood still needs what only our snapshots list.
+        let next = self.kept.as_ref().and_then(VecDeque::back).map_or(1, |newest| newest.sequence + 1);
+        match self.give_way(next).await {
+            Ok(()) => {}
+            Err(Trouble::Fault(fault)) => return Err(fault),
+            Err(Trouble::Store(error)) => {
+                tracing::warn!(%error, "nothing is deleted while the metadata snapshots cannot be looked at");
+                return Ok(false);
+            }
         }
         deletion::delete(&*self.objects, &self.ledger, self.listed(), &self.meters).await
     }
