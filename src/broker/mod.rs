@@ -1,6 +1,6 @@
 //! Starting and stopping a broker: puts the shards, the edge, the metadata and the stores together.
 //!
-//! Lives on the main thread, which waits; each shard's core is set up on its own executor (`core`). [`serve`] is the binary:
+//! Lives on the main thread, which waits; each shard's core is set up on its own executor (`core`). [`serve()`] is the binary:
 //! machine and ports are checked before anything is created, then [`Broker::start`] puts metadata, WAL slices, shards, edges and
 //! listeners together, on whatever [`Host`], [`Network`] and [`Ports`] it is given. The stop goes the other way, each stage
 //! with a deadline.
