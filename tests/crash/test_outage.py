@@ -51,7 +51,6 @@ def ready(broker):
     return urllib.request.urlopen(f"http://{broker.http}/readyz", timeout=5).status == 200
 
 
-
 def is_told(broker, pattern, seconds=30):
     deadline = time.monotonic() + seconds
     while not re.search(pattern, broker.fresh_log()):
