@@ -126,7 +126,8 @@ def test_an_io_error_stops_the_broker_after_a_last_upload(faulty, fault, sync):
 
 
 def test_an_io_error_while_the_store_is_away_leaves_everything_in_the_log(faulty, s3):
-    settings = SETTINGS | s3.settings("io-error") | {"shutdown.timeout.ms": 2_000}
+    # Room for more than the device takes until it fails: a full log would refuse the rest, and it would not fail at all.
+    settings = SETTINGS | s3.settings("io-error") | {"shutdown.timeout.ms": 2_000, "wal.capacity.bytes": 2 << 30}
     broker = faulty(settings, "--device-fault", "eio-write=600")
     load = start(broker)
     load.wait_for(1_000, 60)
