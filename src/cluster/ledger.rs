@@ -201,6 +201,7 @@ impl Ledger {
             Err(fault) => return Err(fault),
         }
         self.append(shard, commit, now);
+        self.keep_dead_ranges(commit)?;
         Ok(CommitOutcome::Committed)
     }
 
@@ -216,7 +217,15 @@ impl Ledger {
         let record = ObjectRecord::new(commit, shard, epoch);
         self.write(vec![], &[Write::Put(keys::object(commit.object), schema::encode(&record))])?;
         self.catalog.append(commit, shard, epoch);
-        Ok(())
+        self.keep_dead_ranges(commit)
+    }
+
+    /// Of partitions whose range here lies below the log start, the heads keep what it says of ends, epochs and producers: the object
+    /// goes when its other ranges are dead, and nobody thinks of these then.
+    fn keep_dead_ranges(&mut self, commit: &ObjectCommit) -> Result<(), Fault> {
+        let dead = |r: &&CommitRange| self.catalog.partition(r.partition).is_some_and(|p| r.last < p.log_start);
+        let partitions: BTreeSet<PartitionId> = commit.ranges.iter().filter(dead).map(|r| r.partition).collect();
+        if partitions.is_empty() { Ok(()) } else { self.bury(vec![], vec![], &partitions) }
     }
 
     /// All topics of an object were deleted before its commit: its reservation ends here, and it is garbage.

@@ -527,3 +527,21 @@ fn the_embedded_store_carries_a_cluster_over_a_restart() {
     let spec = spec(&again, partition).expect("there");
     assert_eq!((spec.log_start, spec.committed_end, spec.committed.len()), (Offset(50), Offset(100), 1));
 }
+
+#[test]
+fn what_a_dead_range_of_a_shared_object_says_outlives_the_object() {
+    let mut world = World::new();
+    let running = run(world.open());
+    let (cut, gone) = (running.create_one("cut", 1), running.create_one("gone", 1));
+    let [cut, gone_0] = [cut, gone].map(|topic| PartitionId { topic, index: 0 });
+    running.raise(cut, 17);
+    let first = running.reserve(2);
+    let committed =
+        |n, ranges: &[_]| assert_eq!(running.commit(commit(ObjectId(first.0 + n), ranges)), CommitOutcome::Committed);
+    committed(0, &[(cut, 0, 12), (gone_0, 0, 9)]);
+    committed(1, &[(cut, 13, 20)]);
+    running.delete(gone).expect("deleted");
+    running.stop();
+    let specs: Vec<_> = world.open().partitions().into_iter().flatten().collect();
+    assert_eq!((specs.len(), specs[0].log_start, specs[0].committed_end), (1, Offset(17), Offset(21)));
+}
