@@ -267,7 +267,6 @@ impl Keeper {
     async fn write(&mut self, wall: &dyn Fn() -> Wall) -> Result<(), Trouble> {
         let kept = self.kept.as_ref().expect("found before");
         let sequence = kept.back().map_or(1, |newest| newest.sequence + 1);
-        self.give_way(sequence).await?;
         let (topics, dead) = {
             let ledger = self.ledger.borrow();
             // A copy of this store that does not know of the snapshot is out of date.
