@@ -10,6 +10,7 @@ import confluent_kafka as ck
 import metrics
 from test_fetch import delete_records
 from test_librdkafka import _admin, admin, consumer, create
+from waiting import until
 from wire import Connection, Part, Producer, batch, batches_in
 
 TOPICS = 50
@@ -156,13 +157,6 @@ def log_start(broker, topic, index):
     low, _ = client.get_watermark_offsets(ck.TopicPartition(topic, index), 30, cached=False)
     client.close()
     return low
-
-
-def until(holds, what, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not holds():
-        assert time.monotonic() < deadline, f"it does not come to be that {what}"
-        time.sleep(0.05)
 
 
 def uploaded(broker):

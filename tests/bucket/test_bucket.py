@@ -8,9 +8,18 @@ import brokers
 import metrics
 import pytest
 from scene import (
-    Scene, admin, elsewhere, in_an_object, lose, name, snapshot_of_everything, thalweg, until, uploaded,
+    Scene,
+    admin,
+    elsewhere,
+    in_an_object,
+    lose,
+    name,
+    snapshot_of_everything,
+    thalweg,
+    uploaded,
 )
 from test_librdkafka import create
+from waiting import until
 from wire import Connection, Part, batch
 
 NEVER_MS = 3_600_000

@@ -158,6 +158,22 @@ def check_everything(bootstrap, acknowledged, seconds=120):
         reader.close()
 
 
+def start(broker):
+    """Starts a broker with the topic, under load."""
+    broker.start()
+    create_topic(broker.bootstrap)
+    return Load(broker.bootstrap)
+
+
+def check_everywhere(broker, acknowledged):
+    """Everything acknowledged is there, and once more from objects alone."""
+    check_everything(broker.bootstrap, acknowledged)
+    broker.stop()
+    broker.remove_wal()
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+
+
 def kill_in_a_loop(broker, rounds, fault=lambda number: None):
     """Kills the broker `rounds` times, each time restarting it with another number of shards. `fault(number)` is called
     before the load of a round, and `fault(-1)` before everything is read."""
@@ -182,11 +198,5 @@ def kill_in_a_loop(broker, rounds, fault=lambda number: None):
             fault(-1)
             check_everything(broker.bootstrap, acknowledged)
             load.resume()
-        acknowledged = load.finish()
-        check_everything(broker.bootstrap, acknowledged)
-        # Once more from objects alone.
-        broker.stop()
-        broker.remove_wal()
-        broker.start()
-        check_everything(broker.bootstrap, acknowledged)
+        check_everywhere(broker, load.finish())
         broker.stop()

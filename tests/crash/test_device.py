@@ -11,30 +11,9 @@ import time
 
 import brokers
 import pytest
-from load import NOTHING_UPLOADED, SETTINGS, Load, Lost, check_everything, create_topic, kill_in_a_loop
+from load import NOTHING_UPLOADED, SETTINGS, Load, Lost, check_everything, create_topic, kill_in_a_loop, start
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def start(broker):
-    """Starts a broker with the topic, under load."""
-    broker.start()
-    create_topic(broker.bootstrap)
-    return Load(broker.bootstrap)
-
-
-@pytest.fixture
-def faulty():
-    """Makes a broker on faulty devices; it is gone after the test, and its log shown when that failed."""
-    made = []
-
-    def make(settings, *flags):
-        made.append(brokers.Faulty(settings, *flags))
-        return made[-1]
-
-    yield make
-    for broker in made:
-        broker.remove()
 
 
 def last_line(broker):

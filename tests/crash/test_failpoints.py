@@ -16,7 +16,7 @@ import brokers
 import confluent_kafka as ck
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
-from load import NOTHING_UPLOADED, SETTINGS, TOPIC, Load, check_everything, create_topic
+from load import NOTHING_UPLOADED, SETTINGS, TOPIC, check_everything, check_everywhere, start
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,28 +36,8 @@ OF_TOPICS = {"control-applied": (11, 12), "control-durable": (12, 13), "control-
 OF_GROUPS = {"group-append": 20, "group-durable": 20}
 
 
-@pytest.fixture
-def faulty():
-    """Makes a broker on faulty devices; it is gone after the test."""
-    made = []
-
-    def make(settings):
-        made.append(brokers.Faulty(settings))
-        return made[-1]
-
-    yield make
-    for broker in made:
-        broker.remove()
-
-
 def armed(name, times, act="kill"):
     return ["--failpoint", f"{name}={times}:{act}"]
-
-
-def start(broker):
-    broker.start()
-    create_topic(broker.bootstrap)
-    return Load(broker.bootstrap)
 
 
 def rearm(broker, load, *flags):
@@ -82,12 +62,7 @@ def recovers(broker, load):
     check_everything(broker.bootstrap, acknowledged)
     load.resume()
     load.wait_for(500, 60)
-    acknowledged = load.finish()
-    check_everything(broker.bootstrap, acknowledged)
-    broker.stop()
-    broker.remove_wal()
-    broker.start()
-    check_everything(broker.bootstrap, acknowledged)
+    check_everywhere(broker, load.finish())
 
 
 def test_every_failpoint_of_the_source_is_died_at():

@@ -21,7 +21,8 @@ import brokers
 import confluent_kafka as ck
 import metrics
 import pytest
-from load import NOTHING_UPLOADED, PARTITIONS, SETTINGS, TOPIC, Load, check_everything, create_topic
+from load import NOTHING_UPLOADED, PARTITIONS, SETTINGS, TOPIC, check_everything, check_everywhere, start
+from waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -29,26 +30,6 @@ ONE_LOG = NOTHING_UPLOADED | {"shards": 1, "wal.capacity.bytes": 256 << 20}
 BLOCK = 4096
 # What connections leave to the broker (config/host/kernel.rs).
 OWN_DESCRIPTORS = 256
-
-
-@pytest.fixture
-def made():
-    """Makes a broker; it is gone after the test."""
-    all_of_them = []
-
-    def make(settings):
-        all_of_them.append(brokers.Thalweg(settings))
-        return all_of_them[-1]
-
-    yield make
-    for broker in all_of_them:
-        broker.remove()
-
-
-def start(broker):
-    broker.start()
-    create_topic(broker.bootstrap)
-    return Load(broker.bootstrap)
 
 
 def filled(broker, records=3_000):
@@ -66,13 +47,6 @@ def refused(broker, match):
     assert "ended with 2 " in str(failure.value), failure.value
     last = broker.fresh_log().strip().splitlines()[-1]
     assert re.search(match, last), last
-
-
-def wait_until(what, condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.05)
 
 
 # ---- Files of the log and of the metadata -----------------------------------------------------------------------------
@@ -227,7 +201,7 @@ def little_disk(tmp_path_factory):
         shutil.rmtree(directory)
         pytest.skip(f"CANNOT RUN: no small file system can be mounted here: {made.stderr} {mounted and mounted.stderr}")
     yield disk
-    wait_until("umount", lambda: subprocess.run(["umount", str(disk)], capture_output=True).returncode == 0, 20)
+    until(lambda: subprocess.run(["umount", str(disk)], capture_output=True).returncode == 0, "umount", 20)
     shutil.rmtree(directory)
 
 
@@ -268,12 +242,7 @@ def survives_a_full_disk(broker, disk):
     check_everything(broker.bootstrap, acknowledged)
     load.resume()
     load.wait_for(2_000, 60)
-    acknowledged = load.finish()
-    check_everything(broker.bootstrap, acknowledged)
-    broker.stop()
-    broker.remove_wal()
-    broker.start()
-    check_everything(broker.bootstrap, acknowledged)
+    check_everywhere(broker, load.finish())
     broker.stop()
     return ended, told
 
@@ -306,17 +275,12 @@ def test_out_of_descriptors(made):
     with contextlib.ExitStack() as stack:
         for _ in range(500):
             stack.enter_context(socket.create_connection(("127.0.0.1", broker.kafka_port), 5))
-        wait_until("it is told", lambda: "connections are refused: the descriptors that are left are the broker's own" in broker.fresh_log())
+        until(lambda: "connections are refused: the descriptors that are left are the broker's own" in broker.fresh_log(), "it is told")
         load.wait_for(5_000, 60)
         assert broker.alive() and metrics.total(metrics.read(broker), "thalweg_connections_refused_total") > 300
     # Now there is room for others again.
-    wait_until("the descriptors are free again", lambda: len(os.listdir(f"/proc/{broker.process.pid}/fd")) < used + 15)
-    acknowledged = load.finish()
-    check_everything(broker.bootstrap, acknowledged)
-    broker.stop()
-    broker.remove_wal()
-    broker.start()
-    check_everything(broker.bootstrap, acknowledged)
+    until(lambda: len(os.listdir(f"/proc/{broker.process.pid}/fd")) < used + 15, "the descriptors are free again")
+    check_everywhere(broker, load.finish())
 
 
 class Member(threading.Thread):
@@ -351,13 +315,13 @@ def test_a_process_stopped_beyond_every_timeout_goes_on(made, pytestconfig):
     load = start(broker)
     member = Member(broker.bootstrap)
     load.wait_for(2_000, 60)
-    wait_until("the group reads", lambda: sum(member.next) > 500)
+    until(lambda: sum(member.next) > 500, "the group reads")
     broker.process.send_signal(signal.SIGSTOP)
     time.sleep(70 if pytestconfig.getoption("--minutes") > 1 else 20)
     broker.process.send_signal(signal.SIGCONT)
     load.wait_for(2_000, 60)
     acknowledged = load.finish()
-    wait_until("the group has read everything", lambda: all(a <= b for a, b in zip(acknowledged, member.next)))
+    until(lambda: all(a <= b for a, b in zip(acknowledged, member.next)), "the group has read everything")
     assert member.failure is None, member.failure
     member.stopping.set()
     member.join(60)
@@ -384,11 +348,11 @@ def test_the_wall_clock_jumps(made, hours):
     load = start(broker)
     member = Member(broker.bootstrap)
     load.wait_for(2_000, 60)
-    wait_until("the group reads", lambda: sum(member.next) > 500)
+    until(lambda: sum(member.next) > 500, "the group reads")
     shift.write_text(f"{hours:+d}h\n")
     load.wait_for(5_000, 60)
     acknowledged = load.finish()
-    wait_until("the group has read everything", lambda: all(a <= b for a, b in zip(acknowledged, member.next)))
+    until(lambda: all(a <= b for a, b in zip(acknowledged, member.next)), "the group has read everything")
     assert member.failure is None, member.failure
     member.stopping.set()
     member.join(60)
@@ -399,9 +363,5 @@ def test_the_wall_clock_jumps(made, hours):
     told = re.search(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", broker.fresh_log(), re.MULTILINE)
     ahead = datetime.datetime.fromisoformat(told.group(1) + "+00:00") - datetime.datetime.now(datetime.timezone.utc)
     assert abs(ahead.total_seconds() / 3600 + hours) < 1, f"the broker's clock is {ahead} ahead"
-    check_everything(broker.bootstrap, acknowledged)
-    broker.stop()
-    broker.remove_wal()
-    broker.start()
-    check_everything(broker.bootstrap, acknowledged)
+    check_everywhere(broker, acknowledged)
     broker.stop()

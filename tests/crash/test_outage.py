@@ -9,7 +9,8 @@ import urllib.request
 import brokers
 import metrics
 import pytest
-from load import SETTINGS, Load, check_everything, create_topic
+from load import SETTINGS, check_everywhere, start
+from waiting import until
 
 pytestmark = pytest.mark.timeout(1_200)
 
@@ -28,43 +29,17 @@ FAULTS = {
 
 
 @pytest.fixture
-def made(s3):
-    """Makes a broker on the bucket; it is gone after the test."""
-    all_of_them = []
-
-    def make(settings):
-        all_of_them.append(brokers.Thalweg(settings | s3.settings("outage")))
-        return all_of_them[-1]
-
-    yield make
-    for broker in all_of_them:
-        broker.remove()
-
-
-def start(broker):
-    broker.start()
-    create_topic(broker.bootstrap)
-    return Load(broker.bootstrap)
+def made(s3, made):
+    """Makes brokers on the bucket."""
+    return lambda settings: made(settings | s3.settings("outage"))
 
 
 def ready(broker):
     return urllib.request.urlopen(f"http://{broker.http}/readyz", timeout=5).status == 200
 
 
-def is_told(broker, pattern, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not re.search(pattern, broker.fresh_log()):
-        assert time.monotonic() < deadline, f"the log does not say {pattern}"
-        time.sleep(0.1)
-
-
-def all_there_from_objects(broker, acknowledged):
-    check_everything(broker.bootstrap, acknowledged)
-    broker.stop()
-    broker.remove_wal()
-    broker.start()
-    check_everything(broker.bootstrap, acknowledged)
-    broker.stop()
+def is_told(broker, pattern):
+    until(lambda: re.search(pattern, broker.fresh_log()), f"the log says {pattern}", 30)
 
 
 @pytest.mark.parametrize("mode", FAULTS)
@@ -85,7 +60,8 @@ def test_the_store_fails_and_writes_go_on(made, s3, mode):
     acknowledged = load.finish()
     metrics.wait_until(broker, lambda s: metrics.total(s, "thalweg_wal_trim_lag_bytes") < 4 << 20, 60)
     assert not FAULTS[mode] or metrics.total(metrics.read(broker), "thalweg_upload_errors_total") > 0
-    all_there_from_objects(broker, acknowledged)
+    check_everywhere(broker, acknowledged)
+    broker.stop()
 
 
 def test_an_outage_longer_than_the_log(made, s3, pytestconfig):
@@ -112,4 +88,5 @@ def test_an_outage_longer_than_the_log(made, s3, pytestconfig):
     acknowledged = load.finish()
     metrics.wait_until(broker, lambda s: metrics.total(s, "thalweg_wal_trim_lag_bytes") < 8 << 20, 60)
     print(f"full after {full_after:.1f} s, first acknowledgement {first:.1f} s after the store was back, {most >> 20} MiB resident at most", flush=True)
-    all_there_from_objects(broker, acknowledged)
+    check_everywhere(broker, acknowledged)
+    broker.stop()
