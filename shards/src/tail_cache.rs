@@ -3,7 +3,7 @@
 //! Owned by one shard. It is the in-memory suffix of the ring: a batch is found by its LSN, and costs no copy. Bounded by
 //! the buffers it pins, not by the records in them; the oldest group goes first.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
 use thalweg_wal::Lsn;
@@ -35,18 +35,20 @@ impl TailCache {
 
     /// `size` bytes at `lsn`, when the group that holds them is here.
     pub fn get(&self, lsn: Lsn, size: usize) -> Option<Bytes> {
-        let at = self.groups.partition_point(|(start, _)| *start <= lsn).checked_sub(1)?;
-        let (start, group) = &self.groups[at];
-        let from = usize::try_from(lsn.0 - start.0).ok()?;
-        let to = from.checked_add(size)?;
-        (to <= group.len()).then(|| group.slice(from..to))
+        self.place(lsn, size).map(|(group, range)| group.slice(range))
     }
 
     /// Whether [`TailCache::get`] has an answer.
     pub fn holds(&self, lsn: Lsn, size: usize) -> bool {
-        let before = self.groups.partition_point(|(start, _)| *start <= lsn).checked_sub(1);
-        let group = before.and_then(|at| self.groups.get(at));
-        group.is_some_and(|(start, group)| lsn.0 - start.0 + size as u64 <= group.len() as u64)
+        self.place(lsn, size).is_some()
+    }
+
+    fn place(&self, lsn: Lsn, size: usize) -> Option<(&Bytes, Range<usize>)> {
+        let at = self.groups.partition_point(|(start, _)| *start <= lsn).checked_sub(1)?;
+        let (start, group) = &self.groups[at];
+        let from = usize::try_from(lsn.0 - start.0).ok()?;
+        let to = from.checked_add(size)?;
+        (to <= group.len()).then_some((group, from..to))
     }
 
     /// What is in memory of `from..to`, pinned for a reader that takes its time: the same buffers, whatever the cache drops.

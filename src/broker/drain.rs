@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     path::{Path, PathBuf},
     rc::Rc,
     sync::{
@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use flume::{Receiver, RecvTimeoutError, Sender};
-use thalweg_objectstore::{ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreFuture};
+use thalweg_objectstore::{Access, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreFuture};
 use thalweg_record::{NodeId, Offset, PartitionId, ShardId};
 use thalweg_shards::{
     mailbox::shard_lanes,
@@ -34,7 +34,9 @@ use thalweg_shards::{
 };
 use thalweg_wal::{Device, IoBuf, SliceIdentity};
 
-use super::{Host, Ports, SliceFiles, StartError, core, slices, start::cluster_settings, stores, threads::Threads};
+use super::{
+    Host, Ports, SliceFiles, StartError, core, look, slices, start::cluster_settings, stores, threads::Threads,
+};
 use crate::{
     cluster::{Cluster, OpenStore, Progress},
     config::Config,
@@ -82,9 +84,8 @@ pub fn drain(
             config.data_dir.display()
         )));
     }
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let (tokio, plain) = stores::open_for_command(&config, Access::ReadWrite)?;
     let uploaded = Arc::new(AtomicU64::new(0));
-    let plain = stores::open(&config.object_store_url, tokio.handle())?;
     let objects: Arc<dyn ObjectStore> = Arc::new(Counting { store: plain.clone(), bytes: uploaded.clone() });
     let host: Arc<dyn Host> = Arc::new(Threads::new(tokio.handle().clone(), Health::new()));
     let cluster = Cluster::open(cluster_settings(&config, None, &host), open_store, &*plain)?;
@@ -135,13 +136,7 @@ fn found(
     node: NodeId,
 ) -> Result<Vec<(PathBuf, SliceIdentity)>, StartError> {
     let failed = |path: &Path, why: &dyn std::fmt::Display| StartError::Wal(format!("{}: {why}", path.display()));
-    let mut paths = vec![path.to_owned()];
-    if path.is_dir() {
-        let entries = fs::read_dir(path).map_err(|e| failed(path, &e))?;
-        paths = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        paths.retain(|p| p.extension().is_some_and(|e| e == "wal"));
-        paths.sort();
-    }
+    let paths = look::slice_paths(path).map_err(|e| failed(path, &e))?;
     if paths.is_empty() {
         return Err(failed(path, &"no slice of a write-ahead log (*.wal) is in it"));
     }

@@ -1,7 +1,14 @@
 //! Looks at slices of the write-ahead log beside, or without, a broker.
 #![expect(clippy::disallowed_methods, reason = "called by commands, and at the start on the main thread")]
 
-use std::{fs::File, future::ready, io, os::unix::fs::FileExt, path::Path, rc::Rc};
+use std::{
+    fs::{self, File},
+    future::ready,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
@@ -31,6 +38,20 @@ impl Device for ReadOnlyFile {
         let read = self.file.read_exact_at(&mut bytes, at).map(|()| bytes.into());
         Box::pin(ready(read))
     }
+}
+
+/// The slice at `path`, or those in that directory, by name.
+///
+/// # Errors
+/// The file system's.
+pub fn slice_paths(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
+    files.retain(|f| f.extension().is_some_and(|e| e == "wal"));
+    files.sort();
+    Ok(files)
 }
 
 /// What a slice holds, of a file that another process may have open; changes nothing.

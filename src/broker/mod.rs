@@ -26,7 +26,7 @@ mod threads;
 
 pub use drain::{Drained, drain};
 pub use host::{CoreBody, Cores, Host, Metadata, Network};
-pub use look::inspect_slice;
+pub use look::{inspect_slice, slice_paths};
 pub use ports::{MetadataParts, OpenMetadata, OpenSlice, Ports, SliceFiles};
 pub use repair::{rebuild_metadata, verify_metadata};
 pub use serve::{Ready, StopSignal, serve};

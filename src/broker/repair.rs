@@ -1,8 +1,8 @@
 //! `thalweg metadata rebuild` and `verify`: the commands beside a broker, and what they need of the settings.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
-use thalweg_objectstore::{Access, ObjectStore};
+use thalweg_objectstore::Access;
 use thalweg_record::NodeId;
 
 use super::{StartError, disk::Disk, metadata, slices, stores};
@@ -24,7 +24,7 @@ pub fn rebuild_metadata(
     without_snapshot: bool,
     progress: &dyn Progress,
 ) -> Result<(Rebuilt, Option<PathBuf>), StartError> {
-    let (_tokio, objects) = open(config, Access::ReadOnly)?;
+    let (_tokio, objects) = stores::open_for_command(config, Access::ReadOnly)?;
     if Cluster::present(&config.data_dir) {
         let dir = config.data_dir.join("metadata");
         match open_store(&dir) {
@@ -63,7 +63,7 @@ pub fn verify_metadata(
     local: bool,
     progress: &dyn Progress,
 ) -> Result<(Option<Rebuilt>, Verified), StartError> {
-    let (_tokio, objects) = open(config, Access::ReadOnly)?;
+    let (_tokio, objects) = stores::open_for_command(config, Access::ReadOnly)?;
     if local {
         let verified = cluster::verify_local(&config.data_dir, open_store, &*objects, progress);
         return Ok((None, verified.map_err(failed)?));
@@ -78,10 +78,4 @@ fn failed(error: RebuildError) -> StartError {
         RebuildError::Cluster(error) => error.into(),
         other => StartError::Store(other.to_string()),
     }
-}
-
-fn open(config: &Config, access: Access) -> Result<(tokio::runtime::Runtime, Arc<dyn ObjectStore>), StartError> {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let objects = stores::open_for(&config.object_store_url, tokio.handle(), access)?;
-    Ok((tokio, objects))
 }

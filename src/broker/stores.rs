@@ -7,6 +7,7 @@ use thalweg_objectstore_s3::Limits;
 use url::Url;
 
 use super::StartError;
+use crate::config::Config;
 
 /// Opens the store for a broker. S3 needs the tokio runtime's handle; directories do not.
 ///
@@ -30,4 +31,17 @@ pub(super) fn open_for(
         "s3" => thalweg_objectstore_s3::open(url.as_str(), runtime, Limits::default()).map_err(|e| refused(&e)),
         _ => thalweg_objectstore::open(url.as_str(), access).map_err(|e| refused(&e)),
     }
+}
+
+/// Opens the store for a command, which has no broker around it, and the runtime that carries it.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn open_for_command(
+    config: &Config,
+    access: Access,
+) -> Result<(tokio::runtime::Runtime, Arc<dyn ObjectStore>), StartError> {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let objects = open_for(&config.object_store_url, tokio.handle(), access)?;
+    Ok((tokio, objects))
 }

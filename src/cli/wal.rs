@@ -1,11 +1,6 @@
 //! `wal inspect`: looks at slices of the write-ahead log beside, or without, a broker.
-#![expect(clippy::disallowed_methods, reason = "a command without shards")]
 
-use std::{
-    fs,
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::{io::Write, path::Path};
 
 use serde_json::{Value, json};
 use thalweg_record::PartitionId;
@@ -19,7 +14,7 @@ use crate::broker;
 /// # Errors
 /// A sentence that names the file.
 pub fn inspect_wal(path: &Path, json: bool, out: &mut impl Write) -> Result<(), String> {
-    let slices = slices(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let slices = broker::slice_paths(path).map_err(|e| format!("{}: {e}", path.display()))?;
     if slices.is_empty() {
         return Err(format!("{}: no slice of a write-ahead log (*.wal) is in it", path.display()));
     }
@@ -32,17 +27,6 @@ pub fn inspect_wal(path: &Path, json: bool, out: &mut impl Write) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// The files to look at, by name.
-fn slices(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
-    files.retain(|f| f.extension().is_some_and(|e| e == "wal"));
-    files.sort();
-    Ok(files)
 }
 
 fn in_json(slice: &Path, told: &InspectReport) -> Value {
@@ -64,6 +48,8 @@ fn in_json(slice: &Path, told: &InspectReport) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn told(path: &Path) -> Result<String, String> {

@@ -78,6 +78,11 @@ impl Catalog {
         (object.0 - first.0 < u64::from(block.count)).then_some((*first, block))
     }
 
+    /// Whether the range's partition exists, and the range is live in it.
+    pub(super) fn is_live(&self, range: &CommitRange) -> bool {
+        self.partition(range.partition).is_some_and(|partition| partition.is_live(range))
+    }
+
     /// Ranges that do not fit: their partition, and where it ends (`None`: it does not exist).
     pub(super) fn mismatches(&self, ranges: &[CommitRange]) -> Vec<(PartitionId, Option<Offset>)> {
         let mut ends: BTreeMap<PartitionId, Option<Offset>> = BTreeMap::new();

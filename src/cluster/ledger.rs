@@ -11,7 +11,7 @@ use std::{
 };
 
 use thalweg_record::{NodeId, Offset, PartitionId, ShardId, Wall};
-use thalweg_shards::meta::{CommitOutcome, CommitRange, ObjectCommit, ObjectId};
+use thalweg_shards::meta::{CommitOutcome, ObjectCommit, ObjectId};
 
 use super::{
     bucket::{Copy, Entry},
@@ -189,8 +189,7 @@ impl Ledger {
             return Ok(CommitOutcome::Mismatch(mismatches));
         }
         let absent = Compare::Absent(keys::object(commit.object));
-        let live = |r: &CommitRange| self.catalog.partition(r.partition).is_some_and(|p| r.last >= p.log_start);
-        if !commit.ranges.iter().any(live) {
+        if !commit.ranges.iter().any(|range| self.catalog.is_live(range)) {
             return self.commit_dead(shard, commit, vec![block, absent], now);
         }
         let put = Write::Put(keys::object(commit.object), schema::encode(&record));
@@ -209,8 +208,7 @@ impl Ledger {
     pub(super) fn adopt(&mut self, commit: &ObjectCommit, shard: u16, epoch: i32) -> Result<(), Fault> {
         // A rebuild expires nobody.
         let now = Wall(i64::MIN);
-        let live = |r: &CommitRange| self.catalog.partition(r.partition).is_some_and(|p| r.last >= p.log_start);
-        if !commit.ranges.iter().any(live) {
+        if !commit.ranges.iter().any(|range| self.catalog.is_live(range)) {
             self.commit_dead(ShardId(shard), commit, vec![], now)?;
             return Ok(());
         }
@@ -223,8 +221,8 @@ impl Ledger {
     /// Of partitions whose range here lies below the log start, the heads keep what it says of ends, epochs and producers: the object
     /// goes when its other ranges are dead, and nobody thinks of these then.
     fn keep_dead_ranges(&mut self, commit: &ObjectCommit) -> Result<(), Fault> {
-        let dead = |r: &&CommitRange| self.catalog.partition(r.partition).is_some_and(|p| r.last < p.log_start);
-        let partitions: BTreeSet<PartitionId> = commit.ranges.iter().filter(dead).map(|r| r.partition).collect();
+        let dead = commit.ranges.iter().filter(|range| !self.catalog.is_live(range));
+        let partitions: BTreeSet<PartitionId> = dead.map(|range| range.partition).collect();
         if partitions.is_empty() { Ok(()) } else { self.bury(vec![], vec![], &partitions) }
     }
 

@@ -75,9 +75,14 @@ impl Partition {
         self.locate(object, range)
     }
 
+    /// Whether something of a range lies at or above the log start.
+    pub(super) fn is_live(&self, range: &CommitRange) -> bool {
+        range.last >= self.log_start
+    }
+
     /// Takes a range that the head has summed up already; otherwise as [`Partition::append`].
     pub(super) fn locate(&mut self, object: ObjectId, range: &CommitRange) -> bool {
-        let live = range.last >= self.log_start;
+        let live = self.is_live(range);
         if live {
             let (last, size_bytes, max_timestamp) = (range.last, range.size_bytes, range.max_timestamp);
             self.parts.insert(range.base, Part { object, last, size_bytes, max_timestamp });

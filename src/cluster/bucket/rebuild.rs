@@ -3,6 +3,8 @@
 //! Writes into an empty store and deletes nothing anywhere. Reserved ids, epochs and producer ids jump ahead of all that the
 //! lost broker can have used since the snapshot. What cannot be known is said in the notes, never guessed in silence.
 
+mod known;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,17 +12,16 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use thalweg_objectstore::{
-    DATA_FOLDER, ObjectKey, ObjectMeta, ObjectStore, StoreError,
+    DATA_FOLDER, ObjectKey, ObjectStore, StoreError,
     format::{InspectError, inspect},
-    parse_data_key,
 };
 use thalweg_record::{NodeId, Offset, PartitionId, TopicId};
 use thalweg_shards::meta::{ObjectCommit, ObjectId};
 
+use self::known::{Known, Listed, import, newest};
 use super::{
-    format::{Entry, MetadataSnapshot},
     progress::Progress,
-    stored::{self, ReadError},
+    stored,
     tail::{self, Begin, Chain, TailObject, TailPart},
 };
 use crate::cluster::{
@@ -29,8 +30,8 @@ use crate::cluster::{
     keys,
     ledger::{Fault, Ledger, Writer},
     load, prefix,
-    schema::{self, BlockRecord, ClusterRecord, NodeRecord, SliceRow},
-    store::{MetadataStore, Revision, Write},
+    schema::{self, ClusterRecord, NodeRecord, SliceRow},
+    store::{MetadataStore, Write},
     topic_name,
     topics::NewTopic,
 };
@@ -42,12 +43,8 @@ const DRAWN_EPOCH_BITS: u32 = 10;
 const DRAWN_ID_BITS: u32 = 31;
 /// More ids than it takes meanwhile; 2^30 rebuilds use up a quarter of what there are.
 const ID_JUMP: u64 = 1 << 32;
-/// More transactions than it makes meanwhile.
-const REVISION_JUMP: u64 = 1 << 32;
 /// Objects looked at at once.
 const AT_ONCE: usize = 8;
-/// Entries written at once.
-const ENTRIES: usize = 1_000;
 /// The most partitions that a name in an object is believed.
 const MAX_TOPIC_PARTITIONS: i32 = 10_000;
 /// The internal topic, whose number of partitions decides which of them holds a group.
@@ -144,8 +141,9 @@ pub(in crate::cluster) async fn rebuild(
         return Err(RebuildError::Bucket(format!("\"object.store.url\" {url} holds no data of Thalweg")));
     };
     let mut report = Rebuilt { cluster_id: cluster_id.clone(), ..Rebuilt::default() };
-    let seen = stored::list(objects).await?.pop().unwrap_or(0);
-    let snapshot = newest(objects, &cluster_id, settings, &mut report, progress).await?;
+    let sequences = stored::list(objects).await?;
+    let seen = sequences.last().copied().unwrap_or(0);
+    let snapshot = newest(objects, sequences, &cluster_id, settings, &mut report, progress).await?;
     let known = Known::of(&snapshot, settings)?;
     import(&*store, &snapshot)?;
     let mut listed = Vec::new();
@@ -168,149 +166,8 @@ pub(in crate::cluster) async fn rebuild(
     Ok(report)
 }
 
-/// The newest snapshot that can be read; an empty one when there is none and the settings allow that.
-async fn newest(
-    objects: &dyn ObjectStore,
-    cluster_id: &str,
-    settings: &RebuildSettings,
-    report: &mut Rebuilt,
-    progress: &dyn Progress,
-) -> Result<Option<MetadataSnapshot>, RebuildError> {
-    let url = &settings.object_store_url;
-    for sequence in stored::list(objects).await?.into_iter().rev() {
-        match stored::read(objects, sequence, progress).await {
-            Ok(found) if found.head.cluster_id != cluster_id => {
-                let other = &found.head.cluster_id;
-                report.notes.push(format!("metadata snapshot {sequence} is of another cluster ({other}); it is passed over"));
-            }
-            Ok(found) => {
-                report.snapshot = Some(sequence);
-                report.snapshot_written_at_ms = Some(found.head.written_at_ms);
-                return Ok(Some(found));
-            }
-            Err(ReadError::Fault(newer @ super::format::Fault::Version(_))) => {
-                return Err(RebuildError::Bucket(format!("metadata snapshot {sequence} in {url}: {newer}")));
-            }
-            Err(ReadError::Fault(fault)) => report.notes.push(format!(
-                "metadata snapshot {sequence} cannot be used ({fault}); an older one may bring back what was deleted since"
-            )),
-            // It was removed, for there are newer ones by now.
-            Err(ReadError::Store(StoreError::NotFound(_))) => {}
-            Err(ReadError::Store(error)) => return Err(error.into()),
-        }
-    }
-    if settings.without_snapshot {
-        report
-            .notes
-            .push("there is no metadata snapshot: topics without objects and all settings of topics are lost".into());
-        return Ok(None);
-    }
-    Err(RebuildError::Bucket(format!(
-        "{url} holds no metadata snapshot that can be used. `thalweg metadata rebuild --without-snapshot` makes the metadata from \
-         the objects alone: topics without objects, and the settings of topics, are lost then"
-    )))
-}
-
-/// What the snapshot says of ids and epochs.
-struct Known {
-    revision: u64,
-    epoch: i32,
-    next_object: u64,
-    next_producer: u64,
-    /// Blocks of reserved ids: objects in them may have been committed since.
-    reserved: BTreeMap<u64, u64>,
-    /// Revisions of topics.
-    topics: BTreeMap<TopicId, u64>,
-    slices: Vec<SliceRecord>,
-}
-
-impl Known {
-    fn of(snapshot: &Option<MetadataSnapshot>, settings: &RebuildSettings) -> Result<Known, RebuildError> {
-        let mut known = Known {
-            revision: 0,
-            epoch: 0,
-            next_object: 1,
-            next_producer: 0,
-            reserved: BTreeMap::new(),
-            topics: BTreeMap::new(),
-            slices: Vec::new(),
-        };
-        let Some(MetadataSnapshot { head, entries }) = snapshot else { return Ok(known) };
-        (known.revision, known.epoch) = (head.revision.0, head.node_epoch);
-        if head.node != settings.node.0 {
-            let (found, configured) = (head.node, settings.node.0);
-            return Err(RebuildError::Bucket(format!(
-                "\"object.store.url\" {} holds the data of broker {found}, but \"node.id\" is {configured}: set \"node.id\" = {found}",
-                settings.object_store_url
-            )));
-        }
-        let slices = keys::slices(settings.node);
-        for (key, found) in entries {
-            let unreadable = |why: &str| ClusterError::damaged(format!("record {}: {why}", key.escape_ascii()));
-            if key == keys::NEXT_OBJECT {
-                known.next_object = schema::number(&found.value).ok_or_else(|| unreadable("no number"))?;
-            } else if key == keys::NEXT_PRODUCER {
-                known.next_producer = schema::number(&found.value).ok_or_else(|| unreadable("no number"))?;
-            } else if let Some(first) = keys::parse_id(keys::BLOCKS, key) {
-                let block: BlockRecord = schema::decode(&found.value).map_err(|why| unreadable(&why))?;
-                known.reserved.insert(first.0, block.count.into());
-            } else if let Some(topic) = keys::parse_topic(key) {
-                known.topics.insert(topic, found.revision.0);
-            } else if let Some(id) = key.strip_prefix(slices.as_slice()) {
-                let row: SliceRow = schema::decode(&found.value).map_err(|why| unreadable(&why))?;
-                let id = id.try_into().map_err(|_| unreadable("bad slice id"))?;
-                let (shard, path) = (thalweg_record::ShardId(row.shard), row.path.into());
-                known.slices.push(SliceRecord { id, shard, path, closed_empty: row.closed_empty });
-            }
-        }
-        Ok(known)
-    }
-
-    /// Whether an object can have been committed after the snapshot: its id was reserved, and nothing was known of it. An id
-    /// whose reservation was gone by then belongs to nobody, whoever may have written under it.
-    fn may_be_tail(&self, listed: &Listed, ledger: &Ledger) -> bool {
-        let id = listed.id;
-        let of_block = self.reserved.range(..=id.0).next_back();
-        let reserved = of_block.is_some_and(|(first, count)| id.0 - first < *count);
-        let named = ledger.catalog.objects.contains_key(&id) || ledger.catalog.garbage.contains_key(&id);
-        (reserved || id.0 >= self.next_object) && !named
-    }
-}
-
-/// A data object in the bucket.
-struct Listed {
-    id: ObjectId,
-    key: ObjectKey,
-    bytes: u64,
-    epoch: i32,
-}
-
-impl Listed {
-    fn of(meta: ObjectMeta) -> Option<Listed> {
-        let (id, _node, epoch) = parse_data_key(&meta.key)?;
-        Some(Listed { id: ObjectId(id), key: meta.key, bytes: meta.size_bytes, epoch: i32::try_from(epoch).ok()? })
-    }
-}
-
 fn put(store: &dyn MetadataStore, writes: &[Write]) -> Result<(), RebuildError> {
     store.transact(&[], writes)?;
-    Ok(())
-}
-
-/// Everything of the snapshot that stays true: neither reservations nor what belongs to a run or a machine.
-fn import(store: &dyn MetadataStore, snapshot: &Option<MetadataSnapshot>) -> Result<(), RebuildError> {
-    let (revision, entries) = snapshot.as_ref().map_or((0, &[][..]), |s| (s.head.revision.0, s.entries.as_slice()));
-    // Objects name the revision of their topic's settings: none may be given out twice.
-    store.skip_to(Revision(revision.saturating_add(REVISION_JUMP)))?;
-    let stays = |key: &[u8]| {
-        ![keys::CLUSTER, keys::SNAPSHOT].contains(&key)
-            && ![keys::BLOCKS, keys::NEXT, keys::NODES, keys::SLICES].iter().any(|p| key.starts_with(p))
-    };
-    let kept: Vec<&Entry> = entries.iter().filter(|(key, _)| stays(key)).collect();
-    for page in kept.chunks(ENTRIES) {
-        let writes: Vec<Write> = page.iter().map(|(key, v)| Write::Put(key.clone(), v.value.clone())).collect();
-        put(store, &writes)?;
-    }
     Ok(())
 }
 

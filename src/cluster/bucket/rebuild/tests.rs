@@ -9,7 +9,7 @@ use thalweg_objectstore::{
 use thalweg_record::{Batch, BatchHead, HEAD_LEN, LeaderEpoch, ShardId};
 use thalweg_shards::meta::CommitRange;
 
-use super::*;
+use super::{known::REVISION_JUMP, *};
 use crate::cluster::{
     Cluster,
     bucket::{LogNotes, restore, verify::verify},
