@@ -25,7 +25,7 @@ pub struct Options {
     /// Only these scenarios: produce, tail, fanout, catchup, latency, small, librdkafka.
     #[arg(long, value_delimiter = ',', value_parser = Scenario::named)]
     only: Vec<Scenario>,
-    /// Only these brokers: thalweg, kafka, kafka-flush.
+    /// Only these brokers: thalweg, thalweg-before (which wants --before), kafka, kafka-flush.
     #[arg(long, value_delimiter = ',', value_parser = rival)]
     brokers: Vec<Rival>,
     /// GiB of values that a load sends which goes as fast as it can.
@@ -43,7 +43,10 @@ pub struct Options {
     /// Where the brokers keep their data meanwhile; a real disk (default: perf/data in the target directory).
     #[arg(long)]
     data: Option<PathBuf>,
-    /// A setting of Thalweg, KEY=VALUE.
+    /// The binary of an earlier build, which is measured beside all others.
+    #[arg(long, value_name = "PATH")]
+    before: Option<PathBuf>,
+    /// A setting of Thalweg, of both its builds, KEY=VALUE.
     #[arg(long = "thalweg-set", value_name = "KEY=VALUE")]
     thalweg_set: Vec<String>,
     /// A setting of both Kafkas, KEY=VALUE.
@@ -53,7 +56,10 @@ pub struct Options {
 
 fn rival(name: &str) -> Result<Rival, String> {
     let found = Rival::ALL.into_iter().find(|rival| rival.name() == name);
-    found.ok_or_else(|| format!("there is no broker '{name}', but thalweg, kafka and kafka-flush"))
+    found.ok_or_else(|| {
+        let names: Vec<&str> = Rival::ALL.iter().map(|rival| rival.name()).collect();
+        format!("there is no broker '{name}', but {}", names.join(", "))
+    })
 }
 
 /// Runs the comparison and writes the report.
@@ -114,7 +120,7 @@ struct Comparison {
 
 impl Comparison {
     fn prepare(options: &Options, data: &Path) -> Result<Comparison, String> {
-        let rivals = if options.brokers.is_empty() { Rival::ALL.to_vec() } else { options.brokers.clone() };
+        let rivals = rivals(options);
         let scenarios = if options.only.is_empty() { Scenario::ALL.to_vec() } else { options.only.clone() };
         if scenarios.contains(&Scenario::Librdkafka) {
             broker::install(&["python"])?;
@@ -127,7 +133,7 @@ impl Comparison {
         let plan =
             if options.quick { Plan::quick() } else { Plan::full((options.gigabytes * (1_u64 << 30) as f64) as u64) };
         Ok(Comparison {
-            brokers: Brokers::prepare(data, &rivals, thalweg, options.kafka_set.clone())?,
+            brokers: Brokers::prepare(data, &rivals, options.before.as_deref(), thalweg, options.kafka_set.clone())?,
             rivals,
             scenarios,
             plan: Plan { connections: options.connections, ..plan },
@@ -210,6 +216,15 @@ impl Comparison {
     }
 }
 
+/// Those that are asked for, and the earlier build when there is one.
+fn rivals(options: &Options) -> Vec<Rival> {
+    let mut rivals = if options.brokers.is_empty() { Rival::USUAL.to_vec() } else { options.brokers.clone() };
+    if options.before.is_some() && !rivals.contains(&Rival::ThalwegBefore) {
+        rivals.push(Rival::ThalwegBefore);
+    }
+    rivals
+}
+
 /// All of them, beginning with another one each turn.
 fn rotated(rivals: &[Rival], turn: usize) -> Vec<Rival> {
     let from = turn % rivals.len().max(1);
@@ -222,8 +237,8 @@ mod tests {
 
     #[test]
     fn everybody_is_first_in_turn() {
-        let firsts: Vec<Rival> = (0..3).map(|turn| rotated(&Rival::ALL, turn)[0]).collect();
+        let firsts: Vec<Rival> = (0..4).map(|turn| rotated(&Rival::ALL, turn)[0]).collect();
         assert_eq!(firsts, Rival::ALL);
-        assert_eq!(rotated(&Rival::ALL, 4).len(), 3);
+        assert_eq!(rotated(&Rival::ALL, 5).len(), 4);
     }
 }

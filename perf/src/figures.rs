@@ -14,6 +14,8 @@ pub const GIB: f64 = (1_u64 << 30) as f64;
 pub enum Rival {
     /// Thalweg.
     Thalweg,
+    /// An earlier build of Thalweg.
+    ThalwegBefore,
     /// Apache Kafka as it comes.
     Kafka,
     /// Apache Kafka with `flush.messages=1`.
@@ -22,12 +24,20 @@ pub enum Rival {
 
 impl Rival {
     /// All, in the order of tables.
-    pub const ALL: [Rival; 3] = [Rival::Thalweg, Rival::Kafka, Rival::KafkaFlush];
+    pub const ALL: [Rival; 4] = [Rival::Thalweg, Rival::ThalwegBefore, Rival::Kafka, Rival::KafkaFlush];
+    /// Those that are compared when nothing else is asked for.
+    pub const USUAL: [Rival; 3] = [Rival::Thalweg, Rival::Kafka, Rival::KafkaFlush];
+
+    /// Whether it is a build of Thalweg.
+    pub fn is_thalweg(self) -> bool {
+        matches!(self, Rival::Thalweg | Rival::ThalwegBefore)
+    }
 
     /// Its name in tables, files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Rival::Thalweg => "thalweg",
+            Rival::ThalwegBefore => "thalweg-before",
             Rival::Kafka => "kafka",
             Rival::KafkaFlush => "kafka-flush",
         }
@@ -37,6 +47,7 @@ impl Rival {
     pub fn legend(self) -> &'static str {
         match self {
             Rival::Thalweg => "Thalweg (durable: O_DSYNC)",
+            Rival::ThalwegBefore => "Thalweg before (durable: O_DSYNC)",
             Rival::Kafka => "Kafka (not durable: no fsync)",
             Rival::KafkaFlush => "Kafka, flush.messages=1 (durable: fsync)",
         }
@@ -45,7 +56,9 @@ impl Rival {
     /// What an acknowledgement means.
     pub fn durability(self) -> &'static str {
         match self {
-            Rival::Thalweg => "on the device before the acknowledgement (wal.sync=dsync: O_DIRECT, O_DSYNC)",
+            Rival::Thalweg | Rival::ThalwegBefore => {
+                "on the device before the acknowledgement (wal.sync=dsync: O_DIRECT, O_DSYNC)"
+            }
             Rival::Kafka => "in the page cache; no fsync before the acknowledgement",
             Rival::KafkaFlush => "fsync before the acknowledgement (log.flush.interval.messages=1)",
         }

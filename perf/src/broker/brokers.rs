@@ -45,6 +45,7 @@ pub fn librdkafka_client() -> (PathBuf, PathBuf) {
 pub struct Brokers {
     directory: PathBuf,
     thalweg: thalweg::Binary,
+    before: Option<thalweg::Binary>,
     kafka: Option<kafka::Formatted>,
     kafka_settings: Vec<String>,
     started: u32,
@@ -52,23 +53,25 @@ pub struct Brokers {
 
 impl Brokers {
     /// Finds or builds what the rivals need. Their data will lie below `directory`, which should be on a real disk.
-    /// `thalweg` and `kafka` are settings, KEY=VALUE, beside those that are needed.
+    /// `thalweg` and `kafka` are settings, KEY=VALUE, beside those that are needed; `before` is the binary of an earlier build.
     ///
     /// # Errors
     /// When something cannot be built or installed.
     pub fn prepare(
         directory: &Path,
         rivals: &[Rival],
+        before: Option<&Path>,
         thalweg: Vec<String>,
         kafka: Vec<String>,
     ) -> Result<Brokers, String> {
         let own = directory.join(format!("brokers-{}", std::process::id()));
         remove_leftovers(directory);
         fs::create_dir_all(&own).map_err(|e| format!("cannot create {}: {e}", own.display()))?;
+        let before = before.map(|path| thalweg::Binary::at(path, thalweg.clone())).transpose()?;
         let thalweg = thalweg::Binary::find(thalweg, rivals.contains(&Rival::Thalweg))?;
-        let with_kafka = rivals.iter().any(|rival| *rival != Rival::Thalweg);
+        let with_kafka = rivals.iter().any(|rival| !rival.is_thalweg());
         let formatted = if with_kafka { Some(kafka::Formatted::prepare(&own)?) } else { None };
-        Ok(Brokers { directory: own, thalweg, kafka: formatted, kafka_settings: kafka, started: 0 })
+        Ok(Brokers { directory: own, thalweg, before, kafka: formatted, kafka_settings: kafka, started: 0 })
     }
 
     /// Starts a broker on an empty directory, and waits until it answers.
@@ -82,6 +85,9 @@ impl Brokers {
         let ports = running::free_ports()?;
         let command = match (rival, &self.kafka) {
             (Rival::Thalweg, _) => self.thalweg.command(&directory, ports),
+            (Rival::ThalwegBefore, _) => {
+                self.before.as_ref().ok_or("there is no earlier build: --before")?.command(&directory, ports)
+            }
             (_, Some(kafka)) => kafka.command(&directory, ports, rival, &self.kafka_settings)?,
             (_, None) => return Err("Kafka was not prepared".to_owned()),
         };
@@ -91,13 +97,14 @@ impl Brokers {
     /// What the figures are of: name and version.
     pub fn versions(&self) -> Vec<String> {
         let kafka = self.kafka.as_ref().map(|_| format!("Apache Kafka {}", kafka::VERSION));
-        std::iter::once(self.thalweg.version()).chain(kafka).collect()
+        let before = self.before.as_ref().map(|binary| format!("before: {}", binary.version()));
+        std::iter::once(self.thalweg.version()).chain(before).chain(kafka).collect()
     }
 
     /// The settings that are not the defaults, of one rival.
     pub fn settings(&self, rival: Rival) -> Vec<String> {
         match rival {
-            Rival::Thalweg => self.thalweg.settings().to_vec(),
+            Rival::Thalweg | Rival::ThalwegBefore => self.thalweg.settings().to_vec(),
             _ => kafka::settings(rival).into_iter().chain(self.kafka_settings.iter().cloned()).collect(),
         }
     }

@@ -14,6 +14,15 @@ pub(super) struct Binary {
 }
 
 impl Binary {
+    /// A binary that is there.
+    pub(super) fn at(path: &Path, settings: Vec<String>) -> Result<Binary, String> {
+        if path.is_file() {
+            Ok(Binary { path: path.into(), settings })
+        } else {
+            Err(format!("there is no {}", path.display()))
+        }
+    }
+
     /// `$THALWEG_BIN`, or what this workspace builds, which is built first if it is wanted.
     pub(super) fn find(settings: Vec<String>, wanted: bool) -> Result<Binary, String> {
         if let Some(path) = env::var_os("THALWEG_BIN") {

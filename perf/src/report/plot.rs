@@ -97,6 +97,7 @@ fn colour(rival: Rival) -> RGBColor {
     // Told apart by the colour-blind too (Okabe and Ito).
     match rival {
         Rival::Thalweg => RGBColor(0, 114, 178),
+        Rival::ThalwegBefore => RGBColor(86, 180, 233),
         Rival::Kafka => RGBColor(230, 159, 0),
         Rival::KafkaFlush => RGBColor(213, 94, 0),
     }

@@ -21,7 +21,7 @@ pub(super) fn run(bench: &mut Bench<'_>) {
             seconds: read.seconds,
             consumed_records: read.records,
             consumed_bytes: read.records * u64::from(RECORD_BYTES),
-            cpu_consume_s: Some(cost.broker_cpu_settled_s),
+            cpu_consume_s: Some(cost.broker_cpu_s),
             cost,
             ..Figures::default()
         })
