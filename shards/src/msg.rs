@@ -32,6 +32,8 @@ pub enum Request {
     RaiseLogStart(Box<RaiseLogStartRequest>),
     /// Sizes and offsets for DescribeLogDirs, lag metrics and tests; answered by [`Reply::Describe`].
     Describe(Box<DescribeRequest>),
+    /// Which producers partitions remember; answered by [`Reply::Producers`].
+    Producers(Box<ProducersRequest>),
     /// The connection is closed: forget its watches.
     ConnGone(ConnId),
 }
@@ -63,6 +65,8 @@ pub enum Reply {
     LogStarts(Vec<Result<Offset, PartitionError>>),
     /// To [`Request::Describe`], in request order.
     Describe(Vec<Result<PartitionView, PartitionError>>),
+    /// To [`Request::Producers`], in request order; of each partition by producer id.
+    Producers(Vec<Result<Vec<ProducerView>, PartitionError>>),
     /// Whoever held the request is gone without an answer: the process is stopping.
     Dropped,
 }
@@ -307,6 +311,28 @@ pub struct DescribeRequest {
     pub reply: ReplyTo,
 }
 
+/// A look at the producers of some partitions.
+#[derive(Debug)]
+pub struct ProducersRequest {
+    /// Which partitions.
+    pub parts: Vec<PartitionId>,
+    /// Where the answer goes.
+    pub reply: ReplyTo,
+}
+
+/// A producer as a partition remembers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProducerView {
+    /// Producer id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence of its last durable record.
+    pub last_sequence: i32,
+    /// Greatest timestamp seen from it.
+    pub last_timestamp: Wall,
+}
+
 /// A partition's figures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PartitionView {
@@ -340,6 +366,11 @@ pub enum Control {
         changes: Vec<PartitionChange>,
         /// Signalled when in force.
         done: flume::Sender<thalweg_record::ShardId>,
+    },
+    /// Remember idle producers for this long from now on.
+    ExpireProducers {
+        /// Since their last batch.
+        after: std::time::Duration,
     },
     /// Stop appending (later appends get [`PartitionError::Unavailable`]), make all that is staged durable, upload and
     /// commit it until `deadline`, then trim; says how many bytes stay in the WAL.

@@ -16,7 +16,7 @@ use crate::{
     mailbox::ReplyTo,
     msg::{
         DescribeRequest, EpochEnd, EpochEndsRequest, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState,
-        RaiseLogStartRequest, Records, Reply, TakeRequest, Taken,
+        ProducersRequest, RaiseLogStartRequest, Records, Reply, TakeRequest, Taken,
     },
     partition::{Partition, RingEntry, Tier},
     ring_read::RingRead,
@@ -243,6 +243,17 @@ impl Shard {
             partitions.iter().map(one).collect()
         };
         reply.send(Reply::Describe(views));
+    }
+
+    /// Producers with a durable batch that is remembered.
+    pub(crate) fn producers(&mut self, request: ProducersRequest) {
+        let ProducersRequest { parts, reply } = request;
+        let views = parts.into_iter().map(|id| {
+            let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+            Ok(partition.producers.views(partition.high_watermark))
+        });
+        let views = views.collect();
+        reply.send(Reply::Producers(views));
     }
 
     /// DeleteRecords: checks, lets the metadata record the new starts, answers when that is durable.

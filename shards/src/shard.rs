@@ -322,6 +322,7 @@ impl Shard {
             Request::EpochEnds(ends) => self.epoch_ends(*ends),
             Request::RaiseLogStart(raise) => self.delete_records(*raise),
             Request::Describe(describe) => self.describe(*describe),
+            Request::Producers(producers) => self.producers(*producers),
             Request::ConnGone(conn) => {
                 self.watches.remove(conn);
                 let _gone = self.ports.cold.try_send(ColdRequest::ConnGone(conn));
@@ -369,6 +370,7 @@ impl Shard {
                 }
                 let _gone = done.try_send(self.config.id);
             }
+            Control::ExpireProducers { after } => self.config.producer_expiration = after,
             Control::Stop { deadline, done } => {
                 self.stopping = Some(Stopping { deadline, done });
                 self.uploader.drain();

@@ -24,7 +24,10 @@ use super::{
     k01_fetch::{Sessions, Stash},
 };
 use crate::{
-    cluster::{ClusterSnapshot, ControlRequest},
+    cluster::{
+        ClusterSnapshot, ControlRequest,
+        broker_config::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_IP},
+    },
     config::Config,
     coordinator::group::GroupRequest,
     net::{Admission, EdgeLimits},
@@ -131,6 +134,14 @@ impl Edge {
     /// The newest snapshot this executor was given.
     pub fn snapshot(&self) -> Arc<ClusterSnapshot> {
         Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Connections of the whole broker, and from one address, that are served: as altered, or as read at the start.
+    pub fn max_connections(&self) -> (u32, u32) {
+        let snapshot = self.snapshot.borrow();
+        let altered = |name| snapshot.altered.number(name).and_then(|n| u32::try_from(n).ok());
+        let all = altered(MAX_CONNECTIONS).unwrap_or(self.limits.max_connections);
+        (all, altered(MAX_CONNECTIONS_PER_IP).unwrap_or(self.limits.max_connections_per_ip))
     }
 
     /// Takes a snapshot, unless it is older than the one at hand, tells this core's coordinator, and wakes who waits for

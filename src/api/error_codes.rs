@@ -2,15 +2,17 @@
 
 use kafka_protocol::messages::{
     AlterConfigsResponse, AlterPartitionReassignmentsResponse, AlterReplicaLogDirsResponse, ApiVersionsResponse,
-    CreateAclsResponse, CreatePartitionsResponse, CreateTopicsResponse, DeleteAclsResponse, DeleteGroupsResponse,
-    DeleteRecordsResponse, DeleteTopicsResponse, DescribeAclsResponse, DescribeClientQuotasResponse,
-    DescribeClusterResponse, DescribeConfigsResponse, DescribeGroupsResponse, DescribeLogDirsResponse,
-    DescribeQuorumResponse, DescribeTopicPartitionsResponse, DescribeTransactionsResponse,
-    DescribeUserScramCredentialsResponse, ElectLeadersResponse, FindCoordinatorResponse, HeartbeatResponse,
+    CreateAclsResponse, CreateDelegationTokenResponse, CreatePartitionsResponse, CreateTopicsResponse,
+    DeleteAclsResponse, DeleteGroupsResponse, DeleteRecordsResponse, DeleteTopicsResponse, DescribeAclsResponse,
+    DescribeClientQuotasResponse, DescribeClusterResponse, DescribeConfigsResponse, DescribeDelegationTokenResponse,
+    DescribeGroupsResponse, DescribeLogDirsResponse, DescribeProducersResponse, DescribeQuorumResponse,
+    DescribeTopicPartitionsResponse, DescribeTransactionsResponse, DescribeUserScramCredentialsResponse,
+    ElectLeadersResponse, ExpireDelegationTokenResponse, FindCoordinatorResponse, HeartbeatResponse,
     IncrementalAlterConfigsResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse,
     ListConfigResourcesResponse, ListGroupsResponse, ListOffsetsResponse, ListPartitionReassignmentsResponse,
     ListTransactionsResponse, MetadataResponse, OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchResponse,
-    OffsetForLeaderEpochResponse, ProduceResponse, SyncGroupResponse, UnregisterBrokerResponse,
+    OffsetForLeaderEpochResponse, ProduceResponse, RenewDelegationTokenResponse, SyncGroupResponse,
+    UnregisterBrokerResponse,
 };
 
 use super::errors::NONE;
@@ -98,6 +100,10 @@ error_codes! {
     AlterReplicaLogDirsResponse: [results partitions];
     DescribeLogDirsResponse: [] [results];
     CreatePartitionsResponse: [results];
+    CreateDelegationTokenResponse: [];
+    RenewDelegationTokenResponse: [];
+    ExpireDelegationTokenResponse: [];
+    DescribeDelegationTokenResponse: [];
     DeleteGroupsResponse: [results];
     ElectLeadersResponse: [] [replica_election_results partition_result];
     IncrementalAlterConfigsResponse: [responses];
@@ -108,6 +114,7 @@ error_codes! {
     DescribeUserScramCredentialsResponse: [] [results];
     DescribeQuorumResponse: [] [topics partitions];
     DescribeClusterResponse: [];
+    DescribeProducersResponse: [topics partitions];
     UnregisterBrokerResponse: [];
     DescribeTransactionsResponse: [transaction_states];
     ListTransactionsResponse: [];

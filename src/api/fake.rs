@@ -25,7 +25,7 @@ use thalweg_shards::{
 
 use super::{Api, Call, Caller, Close, Edge, EdgeParts, Handler, Opening, Response};
 use crate::{
-    cluster::{BrokerView, ClusterSnapshot, ControlRequest, TopicSettings, TopicView},
+    cluster::{Altered, BrokerView, ClusterSnapshot, ControlRequest, TopicSettings, TopicView},
     config::Config,
     coordinator::group::{GroupCall, GroupRequest},
     net::EdgeLimits,
@@ -86,6 +86,7 @@ pub fn snapshot(revision: u64, shards: u16, topics: &[(&str, i32)]) -> Arc<Clust
         shards,
         topics: views.iter().map(|view| (Arc::clone(&view.name), Arc::clone(view))).collect(),
         topics_by_id: views.into_iter().map(|view| (view.id, view)).collect(),
+        altered: Altered::none(),
     })
 }
 
@@ -141,6 +142,16 @@ impl FakeBroker {
         (parts.topics, parts.topics_by_id) = (old.topics.clone(), old.topics_by_id.clone());
         parts.topics_by_id.insert(view.id, Arc::clone(&view));
         parts.topics.insert(Arc::clone(&view.name), view);
+        self.edge.publish(newer);
+    }
+
+    /// Alters settings of something else than topics, in the next snapshot.
+    pub fn alter(&self, altered: Altered) {
+        let old = self.edge.snapshot();
+        let mut newer = snapshot(old.revision + 1, old.shards, &[]);
+        let parts = Arc::get_mut(&mut newer).expect("nobody else holds it yet");
+        (parts.topics, parts.topics_by_id) = (old.topics.clone(), old.topics_by_id.clone());
+        parts.altered = Arc::new(altered);
         self.edge.publish(newer);
     }
 

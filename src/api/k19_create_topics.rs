@@ -18,7 +18,9 @@ use kafka_protocol::{
 use thalweg_record::NodeId;
 use uuid::Uuid;
 
-use super::{Api, Call, Handled, Stopping, control, described, errors::ToKafka, k03_metadata::is_internal, message};
+use super::{
+    Api, Call, Edge, Handled, Stopping, control, described, errors::ToKafka, k03_metadata::is_internal, message,
+};
 use crate::{
     cluster::{ControlRequest, CreateTopic, CreatedTopic},
     config::{Config, FactorCheck},
@@ -73,7 +75,7 @@ async fn create(call: &Call, request: &CreateTopicsRequest) -> Result<CreateTopi
         });
         let result = CreatableTopicResult::default().with_name(asked.name.clone());
         match created {
-            Ok((topic, created)) => success(call.version, config, result, &topic, &created),
+            Ok((topic, created)) => success(call.version, &call.edge, result, &topic, &created),
             Err((error, why)) => failure(result, error, why),
         }
     });
@@ -169,7 +171,7 @@ fn failure(result: CreatableTopicResult, error: ResponseError, why: String) -> C
 /// From version 5 on a client is told count, factor and settings, which must not be null.
 fn success(
     version: i16,
-    config: &Config,
+    edge: &Edge,
     result: CreatableTopicResult,
     topic: &CreateTopic,
     created: &CreatedTopic,
@@ -185,7 +187,8 @@ fn success(
             .with_config_source(setting.source)
             .with_read_only(false)
     };
-    let settings = described::topic(config, &topic.configs).into_iter().map(told).collect();
+    let settings = described::topic(&edge.config, &edge.snapshot().altered, &topic.configs);
+    let settings = settings.into_iter().map(told).collect();
     result.with_num_partitions(created.partitions).with_replication_factor(1).with_configs(Some(settings))
 }
 

@@ -1,4 +1,4 @@
-//! DescribeConfigs (k32, KIP-133, KIP-226, KIP-569): settings of topics and of this broker, and where they come from.
+//! DescribeConfigs (k32, KIP-133, KIP-226, KIP-569): settings of topics, brokers and groups, and where they come from.
 
 use std::collections::BTreeSet;
 
@@ -19,6 +19,7 @@ use super::{
     k03_metadata::unknown,
     message,
 };
+use crate::cluster::ConfigTarget;
 
 /// How k32 is served.
 pub const API: Api = Api::asking(ApiKey::DescribeConfigs, 1, 4, handle);
@@ -95,9 +96,7 @@ fn describe(
         Some(keys) if !keys.is_empty() => keys.iter().any(|key| key.as_str() == setting.name),
         _ => true,
     };
-    // Nothing of the broker changes while it runs.
-    let read_only = resource.resource_type == BROKER;
-    let told = settings.into_iter().filter(wanted).map(|setting| tell(request, setting, read_only));
+    let told = settings.into_iter().filter(wanted).map(|setting| tell(request, setting));
     DescribeConfigsResult::default()
         .with_resource_type(resource.resource_type)
         .with_resource_name(resource.resource_name.clone())
@@ -110,12 +109,15 @@ fn settings(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Descr
     let name = resource.resource_name.as_str();
     match resource.resource_type {
         TOPIC => match snapshot.topics.get(name) {
-            Some(view) => Ok(described::topic(&call.edge.config, &view.settings.overrides)),
+            Some(view) => Ok(described::topic(&call.edge.config, &snapshot.altered, &view.settings.overrides)),
             None => Err((unknown(name), "This server does not host this topic.".to_owned())),
         },
-        // The defaults of all brokers that were set while they ran: none.
-        BROKER if name.is_empty() => Ok(Vec::new()),
-        BROKER if name == snapshot.broker.node.to_string() => Ok(described::broker(&call.edge.config)),
+        BROKER if name.is_empty() => Ok(described::brokers(&snapshot.altered)),
+        BROKER if name == snapshot.broker.node.to_string() => {
+            Ok(described::broker(&call.edge.config, &snapshot.altered))
+        }
+        GROUP if name.is_empty() => Err((ResponseError::InvalidRequest, "Group name must not be empty".to_owned())),
+        GROUP => Ok(described::group(snapshot.altered.of(&ConfigTarget::Group(name.to_owned())))),
         BROKER => Err((
             ResponseError::InvalidRequest,
             format!("Unexpected broker id, expected {} or empty string, but received {name}", snapshot.broker.node),
@@ -124,11 +126,12 @@ fn settings(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Descr
     }
 }
 
-fn tell(request: &DescribeConfigsRequest, setting: Described, read_only: bool) -> DescribeConfigsResourceResult {
+fn tell(request: &DescribeConfigsRequest, setting: Described) -> DescribeConfigsResourceResult {
+    let shown = |value: String| (!setting.sensitive).then(|| StrBytes::from_string(value));
     let synonym = |(name, value, source): (String, String, i8)| {
         DescribeConfigsSynonym::default()
             .with_name(StrBytes::from_string(name))
-            .with_value(Some(StrBytes::from_string(value)))
+            .with_value(shown(value))
             .with_source(source)
     };
     let synonyms = match request.include_synonyms {
@@ -138,8 +141,9 @@ fn tell(request: &DescribeConfigsRequest, setting: Described, read_only: bool) -
     let documentation = request.include_documentation.then(|| StrBytes::from_string(setting.documentation));
     DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_string(setting.name))
-        .with_value(Some(StrBytes::from_string(setting.value)))
-        .with_read_only(read_only)
+        .with_value(shown(setting.value))
+        .with_read_only(setting.read_only)
+        .with_is_sensitive(setting.sensitive)
         .with_config_source(setting.source)
         .with_synonyms(synonyms)
         .with_config_type(setting.config_type)
@@ -151,7 +155,7 @@ mod tests {
     use kafka_protocol::messages::DescribeConfigsResponse;
 
     use super::*;
-    use crate::{api::fake::FakeBroker, config::SETTINGS};
+    use crate::{api::fake::FakeBroker, cluster::Altered, config::SETTINGS};
 
     fn ask(broker: &FakeBroker, version: i16, request: &DescribeConfigsRequest) -> Vec<DescribeConfigsResult> {
         let answer: DescribeConfigsResponse = broker.finish(broker.ask(&API, version, request));
@@ -233,5 +237,42 @@ mod tests {
         ]);
         let codes: Vec<i16> = ask(&broker, 4, &request).iter().map(|result| result.error_code).collect();
         assert_eq!(codes, [3, 17, 42, 42, 42]);
+    }
+
+    #[test]
+    fn what_was_altered_is_told_and_secrets_are_not() {
+        let broker = FakeBroker::new(1, &[("logs", 1)]);
+        let one = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        broker.alter(Altered {
+            broker: [one("log.retention.ms", "5"), one("a.plugin.password", "s3cret")].into(),
+            brokers: [one("background.threads", "9")].into(),
+            groups: [("g".to_owned(), [one("consumer.session.timeout.ms", "50000")].into())].into(),
+        });
+        let request = DescribeConfigsRequest::default().with_include_synonyms(true).with_resources(vec![
+            resource(BROKER, "1", Some(&["log.retention.ms", "a.plugin.password", "num.partitions"])),
+            resource(BROKER, "", None),
+            resource(TOPIC, "logs", Some(&["retention.ms"])),
+            resource(GROUP, "g", Some(&["consumer.session.timeout.ms"])),
+            resource(GROUP, "", None),
+        ]);
+        let results = ask(&broker, 4, &request);
+        let told = |at: usize| -> Vec<(&str, Option<&str>, i8, bool, bool)> {
+            let row = |c: &'_ DescribeConfigsResourceResult| (c.config_source, c.read_only, c.is_sensitive);
+            let rows = results[at].configs.iter().map(|c| (c.name.as_str(), c.value.as_deref(), row(c)));
+            rows.map(|(name, value, (source, read_only, secret))| (name, value, source, read_only, secret)).collect()
+        };
+        assert_eq!(
+            told(0),
+            [
+                ("a.plugin.password", None, 2, true, true),
+                ("log.retention.ms", Some("5"), 2, false, false),
+                ("num.partitions", Some("1"), 5, true, false)
+            ]
+        );
+        assert_eq!(results[0].configs[0].synonyms[0].value, None, "not among the synonyms either");
+        assert_eq!(told(1), [("background.threads", Some("9"), 3, false, false)]);
+        assert_eq!(told(2), [("retention.ms", Some("5"), 2, false, false)]);
+        assert_eq!(told(3), [("consumer.session.timeout.ms", Some("50000"), 8, false, false)]);
+        assert_eq!(results[4].error_code, 42);
     }
 }

@@ -1,4 +1,4 @@
-//! AlterConfigs (k33, KIP-133): replaces all settings of topics; what is not named goes back to its default.
+//! AlterConfigs (k33, KIP-133): replaces all settings of topics, brokers and groups; what is not named goes back to its default.
 
 use bytes::Bytes;
 use kafka_protocol::{
@@ -11,10 +11,10 @@ use kafka_protocol::{
 
 use super::{
     Api, Call, Handled,
-    k44_incremental_alter_configs::{Refusal, alter, duplicate, repeated},
+    k44_incremental_alter_configs::{Refusal, alter, duplicate, repeated, target},
     message,
 };
-use crate::cluster::ConfigOp;
+use crate::cluster::{ConfigOp, ConfigTarget};
 
 /// How k33 is served.
 pub const API: Api = Api::new(ApiKey::AlterConfigs, 0, 2, handle);
@@ -26,9 +26,10 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in &request.resources {
             let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
-            let outcome = match ops(&call, resource) {
+            let wanted = target(&call, kind, name).and_then(|target| Ok((ops(&call, resource, &target)?, target)));
+            let outcome = match wanted {
                 _ if twice.contains(&(kind, name)) => Err(duplicate()),
-                Ok(ops) => alter(&call, kind, name, ops, request.validate_only).await?,
+                Ok((ops, target)) => alter(&call, target, ops, request.validate_only).await?,
                 Err(refusal) => Err(refusal),
             };
             let response = AlterConfigsResourceResponse::default()
@@ -44,12 +45,15 @@ fn handle(call: Call, body: Bytes) -> Handled {
 }
 
 /// Sets what is named, and takes away every other override.
-fn ops(call: &Call, resource: &AlterConfigsResource) -> Result<Vec<ConfigOp>, Refusal> {
+fn ops(call: &Call, resource: &AlterConfigsResource, target: &ConfigTarget) -> Result<Vec<ConfigOp>, Refusal> {
     if let Some(name) = repeated(resource.configs.iter().map(|config| config.name.as_str())).first() {
         return Err((ResponseError::InvalidRequest, format!("Error due to duplicate config keys: {name}")));
     }
     let snapshot = call.edge.snapshot();
-    let overrides = snapshot.topics.get(resource.resource_name.as_str()).map(|view| &view.settings.overrides);
+    let overrides = match target {
+        ConfigTarget::Topic(name) => snapshot.topics.get(name.as_str()).map(|view| &view.settings.overrides),
+        _ => Some(snapshot.altered.of(target)),
+    };
     let named = |name: &str| resource.configs.iter().any(|config| config.name.as_str() == name);
     let dropped = overrides.into_iter().flat_map(|overrides| overrides.keys()).filter(|name| !named(name));
     let dropped = dropped.map(|name| Ok(ConfigOp::Delete(name.clone())));
@@ -94,9 +98,7 @@ mod tests {
             .with_resource_name("logs".into())
             .with_configs(vec![config]);
         let asked = broker.ask(&API, 1, &AlterConfigsRequest::default().with_resources(vec![resource]));
-        let ControlRequest::AlterTopicConfigs { ops, reply, .. } = broker.control_request() else {
-            panic!("no change")
-        };
+        let ControlRequest::AlterConfigs { ops, reply, .. } = broker.control_request() else { panic!("no change") };
         let text = str::to_owned;
         assert_eq!(ops, [ConfigOp::Delete(text("segment.ms")), ConfigOp::Set(text("retention.ms"), text("7"))]);
         reply.try_send(Ok(())).expect("awaited");

@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs (k44, KIP-339): changes single settings of topics; in force on every shard at the answer.
+//! IncrementalAlterConfigs (k44, KIP-339): changes single settings of topics, brokers and groups; in force on every shard at the answer.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +16,16 @@ use super::{
     Api, Call, Handled, Stopping, control,
     errors::ToKafka,
     k03_metadata::unknown,
-    k32_describe_configs::{BROKER, TOPIC},
+    k32_describe_configs::{BROKER, GROUP, TOPIC},
     message,
 };
-use crate::cluster::{ConfigOp, ControlRequest};
+use crate::cluster::{ConfigOp, ConfigTarget, ControlRequest};
 
 /// How k44 is served.
 pub const API: Api = Api::new(ApiKey::IncrementalAlterConfigs, 0, 1, handle);
+
+/// The longest id of a group that has settings of its own.
+const MAX_GROUP_ID_BYTES: usize = 900;
 
 /// Why a resource is not changed.
 pub(super) type Refusal = (ResponseError, String);
@@ -34,9 +37,10 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in &request.resources {
             let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
-            let outcome = match ops(resource) {
+            let wanted = target(&call, kind, name).and_then(|target| Ok((target, ops(resource)?)));
+            let outcome = match wanted {
                 _ if twice.contains(&(kind, name)) => Err(duplicate()),
-                Ok(ops) => alter(&call, kind, name, ops, request.validate_only).await?,
+                Ok((target, ops)) => alter(&call, target, ops, request.validate_only).await?,
                 Err(refusal) => Err(refusal),
             };
             let response = AlterConfigsResourceResponse::default()
@@ -62,42 +66,41 @@ pub(super) fn duplicate() -> Refusal {
     (ResponseError::InvalidRequest, "Each resource must appear at most once.".to_owned())
 }
 
-/// Has control change a topic's settings. Those of the broker are read at its start, and not changed later.
+/// What a resource's settings are of.
+///
+/// # Errors
+/// There is no such thing.
+pub(super) fn target(call: &Call, kind: i8, name: &str) -> Result<ConfigTarget, Refusal> {
+    let snapshot = call.edge.snapshot();
+    let node = snapshot.broker.node.to_string();
+    let invalid = |why: String| Err((ResponseError::InvalidRequest, why));
+    match kind {
+        TOPIC if snapshot.topics.contains_key(name) => Ok(ConfigTarget::Topic(name.to_owned())),
+        TOPIC => Err((unknown(name), format!("The topic '{}' does not exist.", name.escape_default()))),
+        BROKER if name.is_empty() => Ok(ConfigTarget::Brokers),
+        BROKER if name == node => Ok(ConfigTarget::Broker),
+        BROKER if name.parse::<i32>().is_err() => invalid(format!("Node id must be an integer, but it is: {name}")),
+        BROKER => invalid(format!("Unexpected broker id, expected {node}, but received {name}")),
+        GROUP if name.is_empty() => invalid("Default group resources are not allowed.".to_owned()),
+        // Its settings are found by its id in the metadata store, whose keys are short.
+        GROUP if name.len() > MAX_GROUP_ID_BYTES => {
+            invalid(format!("The id of a group with settings may have {MAX_GROUP_ID_BYTES} bytes."))
+        }
+        GROUP => Ok(ConfigTarget::Group(name.to_owned())),
+        other => invalid(format!("Unsupported resource type: {other}")),
+    }
+}
+
+/// Has control change settings.
 pub(super) async fn alter(
     call: &Call,
-    kind: i8,
-    name: &str,
+    target: ConfigTarget,
     ops: Vec<ConfigOp>,
     validate_only: bool,
 ) -> Result<Result<(), Refusal>, Stopping> {
-    match kind {
-        TOPIC if !call.edge.snapshot().topics.contains_key(name) => {
-            return Ok(Err((unknown(name), format!("The topic '{}' does not exist.", name.escape_default()))));
-        }
-        TOPIC => {}
-        // The tool that reassigns partitions clears its throttles, which no broker here has.
-        BROKER if is_here(call, name) && ops.iter().all(|op| clears_nothing(call, op)) => return Ok(Ok(())),
-        BROKER => {
-            let why = "Settings of this broker are read when it starts: change its configuration file.";
-            return Ok(Err((ResponseError::InvalidRequest, why.to_owned())));
-        }
-        other => return Ok(Err((ResponseError::InvalidRequest, format!("Unsupported resource type: {other}")))),
-    }
-    let topic = name.to_owned();
-    let result =
-        control::ask(&call.edge, |reply| ControlRequest::AlterTopicConfigs { topic, ops, validate_only, reply })
-            .await?;
+    let ask = |reply| ControlRequest::AlterConfigs { target, ops, validate_only, reply };
+    let result = control::ask(&call.edge, ask).await?;
     Ok(result.map_err(|error| (error.to_kafka(), error.to_string())))
-}
-
-/// Whether a resource of type broker is this one, or all of them.
-fn is_here(call: &Call, name: &str) -> bool {
-    name.is_empty() || name == call.edge.snapshot().broker.node.to_string()
-}
-
-/// Whether `op` takes away a setting that this broker does not have, and so changes nothing.
-fn clears_nothing(call: &Call, op: &ConfigOp) -> bool {
-    matches!(op, ConfigOp::Delete(name) if call.edge.config.entry(name).is_none())
 }
 
 fn ops(resource: &AlterConfigsResource) -> Result<Vec<ConfigOp>, Refusal> {
@@ -154,11 +157,11 @@ mod tests {
             resource(TOPIC, "b", vec![config("retention.ms", 0, Some("soon"))]),
         ]);
         let asked = broker.ask(&API, 1, &request);
-        let ControlRequest::AlterTopicConfigs { topic, ops, validate_only, reply } = broker.control_request() else {
+        let ControlRequest::AlterConfigs { target, ops, validate_only, reply } = broker.control_request() else {
             panic!("not a change")
         };
         let text = str::to_owned;
-        assert_eq!((topic.as_str(), validate_only), ("a", true));
+        assert_eq!((target, validate_only), (ConfigTarget::Topic("a".into()), true));
         assert_eq!(
             ops,
             [
@@ -169,7 +172,7 @@ mod tests {
             ]
         );
         reply.try_send(Ok(())).expect("awaited");
-        let ControlRequest::AlterTopicConfigs { reply, .. } = broker.control_request() else { panic!("not a change") };
+        let ControlRequest::AlterConfigs { reply, .. } = broker.control_request() else { panic!("not a change") };
         reply.try_send(Err(ControlError::InvalidConfig("no number".into()))).expect("awaited");
         let answer: IncrementalAlterConfigsResponse = broker.finish(asked);
         assert_eq!(answer.responses.iter().map(|r| r.error_code).collect::<Vec<_>>(), [0, 40]);
@@ -182,7 +185,9 @@ mod tests {
         let set = |name| vec![config(name, 0, Some("1"))];
         let request = IncrementalAlterConfigsRequest::default().with_resources(vec![
             resource(TOPIC, "nope", set("retention.ms")),
-            resource(BROKER, "1", set("num.partitions")),
+            resource(BROKER, "2", set("num.partitions")),
+            resource(BROKER, "one", set("num.partitions")),
+            resource(GROUP, "", set("consumer.session.timeout.ms")),
             resource(77, "x", set("y")),
             resource(TOPIC, "a", set("retention.ms")),
             resource(TOPIC, "a", set("retention.ms")),
@@ -190,28 +195,30 @@ mod tests {
             resource(TOPIC, "d", vec![config("retention.ms", 0, None)]),
         ]);
         let answer: IncrementalAlterConfigsResponse = broker.finish(broker.ask(&API, 0, &request));
-        assert_eq!(answer.responses.iter().map(|r| r.error_code).collect::<Vec<_>>(), [3, 42, 42, 42, 42, 42, 42]);
+        assert_eq!(
+            answer.responses.iter().map(|r| r.error_code).collect::<Vec<_>>(),
+            [3, 42, 42, 42, 42, 42, 42, 42, 42]
+        );
         assert!(broker.control.is_empty());
     }
 
     #[test]
-    fn what_a_broker_does_not_have_can_be_taken_from_it() {
+    fn brokers_and_groups_are_told_apart() {
         let broker = FakeBroker::new(1, &[]);
-        let clear = |name| config(name, 1, None);
-        let throttles = vec![clear("leader.replication.throttled.rate"), clear("follower.replication.throttled.rate")];
-        for (name, configs, code) in [
-            ("1", throttles.clone(), 0),
-            ("", throttles.clone(), 0),
-            ("1", Vec::new(), 0),
-            ("2", throttles.clone(), 42),
-            ("1", [throttles.clone(), vec![clear("num.partitions")]].concat(), 42),
-            ("1", vec![config("leader.replication.throttled.rate", 0, Some("5"))], 42),
+        for (kind, name, expected) in [
+            (BROKER, "1", ConfigTarget::Broker),
+            (BROKER, "", ConfigTarget::Brokers),
+            (GROUP, "g", ConfigTarget::Group("g".into())),
         ] {
-            let resources = vec![resource(BROKER, name, configs.clone())];
-            let request = IncrementalAlterConfigsRequest::default().with_resources(resources);
-            let answer: IncrementalAlterConfigsResponse = broker.finish(broker.ask(&API, 1, &request));
-            assert_eq!(answer.responses[0].error_code, code, "{name:?} {configs:?}");
+            let resources = vec![resource(kind, name, vec![config("x", 1, None)])];
+            let asked = broker.ask(&API, 1, &IncrementalAlterConfigsRequest::default().with_resources(resources));
+            let ControlRequest::AlterConfigs { target, reply, .. } = broker.control_request() else {
+                panic!("no change")
+            };
+            assert_eq!(target, expected);
+            reply.try_send(Ok(())).expect("awaited");
+            let answer: IncrementalAlterConfigsResponse = broker.finish(asked);
+            assert_eq!(answer.responses[0].error_code, 0);
         }
-        assert!(broker.control.is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! ListConfigResources (k74, KIP-1000, KIP-1142): what has settings: topics, and this broker and its loggers. Groups and
-//! subscriptions of client metrics have none here.
+//! ListConfigResources (k74, KIP-1000, KIP-1142): what has settings: topics, this broker and its loggers, and groups whose
+//! settings were altered. Subscriptions of client metrics are not served.
 
 use bytes::Bytes;
 use kafka_protocol::{
@@ -44,6 +44,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
 fn resources(snapshot: &ClusterSnapshot, kind: i8) -> Vec<ConfigResource> {
     let names = match kind {
         TOPIC => snapshot.topics.keys().map(|name| name.to_string()).collect(),
+        GROUP => snapshot.altered.groups.keys().cloned().collect(),
         BROKER | BROKER_LOGGER => vec![snapshot.broker.node.to_string()],
         _ => Vec::new(),
     };

@@ -25,7 +25,7 @@ use thalweg_wal::{Device, Recovered};
 use super::{Network, slices::SliceSet};
 use crate::{
     api::{Edge, EdgeParts, Opening},
-    cluster::{ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate},
+    cluster::{ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate, broker_config::PRODUCER_ID_EXPIRATION_MS},
     config::Config,
     coordinator::group::{GroupActor, GroupConfig, GroupPorts, GroupRequest},
     net::EdgeLimits,
@@ -112,7 +112,10 @@ fn serve(
     let Recovered { log, batches, report } = recovered;
     tracing::info!(shard = parts.id.0, ?report, batches = batches.len(), "WAL slice recovered");
     let (ownership, owned) = flume::unbounded();
-    let config = shard_config(&parts.config, parts.id, parts.identity.clone(), parts.shards);
+    let mut config = shard_config(&parts.config, parts.id, parts.identity.clone(), parts.shards);
+    if let Some(after_ms) = go.snapshot.altered.number(PRODUCER_ID_EXPIRATION_MS) {
+        config.producer_expiration = Duration::from_millis(after_ms);
+    }
     let ports = shard_ports(&parts, go.meta, device, ownership, runtime);
     let mut shard = Shard::new(config, ports, log);
     shard.adopt(go.snapshot.revision, go.specs, &batches).map_err(|why| format!("shard {}: {why}", parts.id))?;

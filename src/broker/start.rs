@@ -2,7 +2,7 @@
 //!
 //! Lives on the main task, which waits. The order of the start: metadata, WAL slices, shards, edges, listeners.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
 
 use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
@@ -308,14 +308,15 @@ pub(super) fn cluster_settings(
                 max_message_bytes: config.message_max_bytes,
                 retention_ms: config.log_retention_ms,
                 retention_bytes: config.log_retention_bytes,
-                delete: true,
-                compact: false,
+                delete: config.log_cleanup_policy.delete,
+                compact: config.log_cleanup_policy.compact,
                 timestamp_before_max_ms: config.log_message_timestamp_before_max_ms,
                 timestamp_after_max_ms: config.log_message_timestamp_after_max_ms,
                 log_append_time: config.log_message_timestamp_type == TimestampType::LogAppendTime,
                 compression: None,
                 version: 0,
             },
+            altered: BTreeMap::new(),
         },
         producer_expiration_ms: config.producer_id_expiration_ms,
         wall: Box::new(move || wall.wall()),

@@ -13,6 +13,7 @@ use thalweg_shards::{
 };
 
 use super::{
+    altered::Altered,
     partition::Partition,
     schema::{BlockRecord, GarbageRecord},
     store::Revision,
@@ -59,6 +60,8 @@ pub(super) struct Catalog {
     /// Blocks of reserved ids, by their first.
     pub(super) blocks: BTreeMap<ObjectId, BlockRecord>,
     pub(super) garbage: BTreeMap<ObjectId, Garbage>,
+    /// Settings that were altered, but those of topics.
+    pub(super) altered: Arc<Altered>,
 }
 
 impl Catalog {

@@ -3,7 +3,7 @@
 //! A change is answered when it is durable *and* in force on every shard *and* seen by every edge: a client that has the
 //! answer finds the topic wherever it asks next. Works in turns, so that many creations share one sync and one snapshot.
 
-use std::{cell::RefCell, collections::BTreeMap, convert::Infallible, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, convert::Infallible, rc::Rc, time::Duration};
 
 use flume::{Receiver, Sender};
 use futures_lite::future;
@@ -50,7 +50,11 @@ pub(super) async fn serve(
             failpoint::pass("control-durable");
         }
         // The shards or edges may be gone when the process stops: then nobody gets an answer.
-        if turn.changes.is_empty() || control.bring_in_force(turn.revision, turn.changes).await {
+        let in_force = match turn.revision {
+            Some(revision) => control.bring_in_force(revision, turn.changes, turn.producers_expire).await,
+            None => true,
+        };
+        if in_force {
             failpoint::pass("control-in-force");
             turn.answers.into_iter().for_each(|answer| answer());
         }
@@ -59,7 +63,7 @@ pub(super) async fn serve(
 }
 
 impl Control {
-    async fn bring_in_force(&self, revision: u64, changes: Vec<PartitionChange>) -> bool {
+    async fn bring_in_force(&self, revision: u64, changes: Vec<PartitionChange>, expiration: Option<Duration>) -> bool {
         let mut by_shard: BTreeMap<ShardId, Vec<PartitionChange>> = BTreeMap::new();
         for change in changes {
             by_shard.entry(owner_shard(changed(&change), self.shards.len() as u16)).or_default().push(change);
@@ -67,6 +71,8 @@ impl Control {
         let (done, in_force) = flume::unbounded();
         for lane in &self.shards {
             let changes = by_shard.remove(&lane.id).unwrap_or_default();
+            // On the same lane before what is answered: in force with it.
+            expiration.into_iter().for_each(|after| lane.control(ToShard::ExpireProducers { after }));
             lane.control(ToShard::Apply { revision, changes, done: done.clone() });
         }
         drop(done);

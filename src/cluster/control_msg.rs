@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use flume::Sender;
 use thalweg_record::TopicId;
 
+use super::altered::ConfigTarget;
+
 /// A request to control.
 #[derive(Debug)]
 pub enum ControlRequest {
@@ -34,10 +36,10 @@ pub enum ControlRequest {
         /// One result per topic, in order.
         reply: Sender<Vec<Result<(), ControlError>>>,
     },
-    /// Changes a topic's settings.
-    AlterTopicConfigs {
-        /// The topic.
-        topic: String,
+    /// Changes settings of a topic, of brokers, or of a group.
+    AlterConfigs {
+        /// Of what.
+        target: ConfigTarget,
         /// The changes, in order.
         ops: Vec<ConfigOp>,
         /// Check only.
@@ -54,7 +56,7 @@ pub enum ControlRequest {
     },
 }
 
-/// One change of a topic's settings.
+/// One change of a setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConfigOp {
     /// Sets a value.

@@ -2,14 +2,17 @@
 //!
 //! Synchronous and free of I/O but the ledger's; the actor makes a turn's changes durable and brings them in force.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use flume::Sender;
 use thalweg_record::{PartitionId, TopicId};
 use thalweg_shards::msg::{PartitionChange, PartitionSettings};
 
 use super::{
+    altered::{Altered, ConfigTarget, Values},
+    broker_config,
     control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic},
+    group_config,
     ids::{self, Random},
     keys,
     ledger::{Fault, Ledger},
@@ -22,13 +25,17 @@ use super::{
 const MAX_TOPIC_PARTITIONS: i32 = 10_000;
 /// The most partitions all topics may have together: each costs memory on its shard.
 const MAX_PARTITIONS: usize = 200_000;
+/// The most groups that have settings of their own.
+const MAX_GROUPS: usize = 10_000;
 
 /// The requests of one turn.
 #[derive(Default)]
 pub(super) struct Turn {
     pub(super) wrote: bool,
-    /// Of the newest change; counts when there are changes.
-    pub(super) revision: u64,
+    /// Of the newest change that shards or edges must see.
+    pub(super) revision: Option<u64>,
+    /// How long shards remember idle producers from now on, when that changes.
+    pub(super) producers_expire: Option<Duration>,
     pub(super) changes: Vec<PartitionChange>,
     pub(super) answers: Vec<Box<dyn FnOnce()>>,
 }
@@ -45,7 +52,7 @@ impl Turn {
 
     fn written(&mut self, revision: u64) {
         self.wrote = true;
-        self.revision = revision;
+        self.revision = Some(revision);
     }
 
     /// Checks and applies one request; its answer waits for the end of the turn.
@@ -85,8 +92,11 @@ impl Turn {
                 }
                 self.answer(reply, results);
             }
-            ControlRequest::AlterTopicConfigs { topic, ops, validate_only, reply } => {
-                let result = self.configure(ledger, views, &topic, &ops, validate_only)?;
+            ControlRequest::AlterConfigs { target, ops, validate_only, reply } => {
+                let result = match &target {
+                    ConfigTarget::Topic(topic) => self.configure(ledger, views, topic, &ops, validate_only)?,
+                    _ => self.alter(ledger, views, &target, &ops, validate_only)?,
+                };
                 self.answer(reply, result);
             }
             ControlRequest::ReserveProducerIds { count, reply } => {
@@ -192,16 +202,73 @@ impl Turn {
         if validate_only || overrides == topic.overrides {
             return Ok(Ok(()));
         }
-        let partitions = topic.partitions.len() as i32;
-        let effective = views.defaults.effective(&overrides);
-        let revision = ledger.change_topic(id, partitions, overrides)?;
-        let settings = PartitionSettings { version: revision, ..effective };
+        let revision = ledger.change_topic(id, topic.partitions.len() as i32, overrides)?;
         self.written(revision);
         views.set(id, &ledger.catalog.topics[&id]);
-        self.changes.extend(
-            (0..partitions).map(|index| PartitionChange::Configure(PartitionId { topic: id, index }, settings.clone())),
-        );
+        self.put_in_force(ledger, views, id);
         Ok(Ok(()))
+    }
+
+    /// Tells the partitions of a topic which settings are in force for them.
+    fn put_in_force(&mut self, ledger: &Ledger, views: &Views, id: TopicId) {
+        let topic = &ledger.catalog.topics[&id];
+        let effective = views.defaults.effective(&topic.overrides);
+        let settings = PartitionSettings { version: topic.revision.0, ..effective };
+        let indexes = 0..topic.partitions.len() as i32;
+        self.changes.extend(
+            indexes.map(|index| PartitionChange::Configure(PartitionId { topic: id, index }, settings.clone())),
+        );
+    }
+
+    /// Alters settings of brokers or of a group.
+    fn alter(
+        &mut self,
+        ledger: &mut Ledger,
+        views: &mut Views,
+        target: &ConfigTarget,
+        ops: &[ConfigOp],
+        validate_only: bool,
+    ) -> Outcome<()> {
+        let altered = ledger.catalog.altered.clone();
+        let before = altered.of(target);
+        let edited = match target {
+            ConfigTarget::Group(_) => group_config::edited(before, ops).map_err(ControlError::InvalidConfig),
+            _ => broker_config::edited(before, ops, &views.defaults),
+        };
+        let values = match edited {
+            Ok(values) => values,
+            Err(error) => return Ok(Err(error)),
+        };
+        if before.is_empty() && matches!(target, ConfigTarget::Group(_)) && altered.groups.len() >= MAX_GROUPS {
+            let why = format!("{MAX_GROUPS} groups have settings of their own already.");
+            return Ok(Err(ControlError::InvalidRequest(why)));
+        }
+        if validate_only || values == *before {
+            return Ok(Ok(()));
+        }
+        warn_of_idle(target, before, &values);
+        let revision = ledger.alter(target, values)?;
+        self.written(revision);
+        views.alter(ledger).into_iter().for_each(|id| self.put_in_force(ledger, views, id));
+        let remembered = |altered: &Altered| altered.number(broker_config::PRODUCER_ID_EXPIRATION_MS);
+        if remembered(&altered) != remembered(&ledger.catalog.altered) {
+            let after_ms = remembered(&ledger.catalog.altered).unwrap_or(views.producer_expiration_ms);
+            ledger.remember_producers(after_ms);
+            self.producers_expire = Some(Duration::from_millis(after_ms));
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Says in the log which altered settings of brokers are stored but change nothing here.
+fn warn_of_idle(target: &ConfigTarget, before: &Values, after: &Values) {
+    if matches!(target, ConfigTarget::Group(_)) {
+        return;
+    }
+    for (name, _) in after.iter().filter(|(name, value)| before.get(*name) != Some(*value)) {
+        if !broker_config::acts(name) {
+            tracing::warn!(%target, setting = name, "the setting is stored, and changes nothing: this broker does not have it");
+        }
     }
 }
 

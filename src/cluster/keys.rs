@@ -4,6 +4,8 @@
 use thalweg_record::{NodeId, PartitionId, TopicId};
 use thalweg_shards::meta::ObjectId;
 
+use super::altered::ConfigTarget;
+
 /// The cluster's record.
 pub(super) const CLUSTER: &[u8] = b"cluster";
 /// First object id that no block covers.
@@ -26,6 +28,8 @@ pub(super) const HEADS: &[u8] = b"head/";
 pub(super) const BLOCKS: &[u8] = b"block/";
 /// All committed objects.
 pub(super) const OBJECTS: &[u8] = b"object/";
+/// All altered settings but those of topics.
+pub(super) const CONFIGS: &[u8] = b"config/";
 /// All objects to be deleted.
 pub(super) const GARBAGE: &[u8] = b"garbage/";
 
@@ -68,6 +72,26 @@ pub(super) fn garbage(object: ObjectId) -> Vec<u8> {
     key(GARBAGE, &object.0.to_be_bytes())
 }
 
+/// Altered settings of this broker, of all brokers, or of a group; those of a topic are in its record.
+pub(super) fn config(target: &ConfigTarget, broker: NodeId) -> Vec<u8> {
+    match target {
+        ConfigTarget::Topic(name) => unreachable!("settings of topic {name} are in its record"),
+        ConfigTarget::Broker => key(CONFIGS, &[b"broker/", &broker.0.to_be_bytes()[..]].concat()),
+        ConfigTarget::Brokers => key(CONFIGS, b"brokers"),
+        ConfigTarget::Group(id) => key(CONFIGS, &[b"group/", id.as_bytes()].concat()),
+    }
+}
+
+/// What the settings at a key of [`CONFIGS`] are of; `None` for another broker's.
+pub(super) fn parse_config(key: &[u8], broker: NodeId) -> Option<ConfigTarget> {
+    let rest = key.strip_prefix(CONFIGS)?;
+    match rest {
+        b"brokers" => Some(ConfigTarget::Brokers),
+        _ if key == config(&ConfigTarget::Broker, broker) => Some(ConfigTarget::Broker),
+        _ => Some(ConfigTarget::Group(String::from_utf8(rest.strip_prefix(b"group/")?.to_vec()).ok()?)),
+    }
+}
+
 /// All WAL slices of a broker.
 pub(super) fn slices(node: NodeId) -> Vec<u8> {
     [SLICES, &node.0.to_be_bytes()[..], b"/"].concat()
@@ -106,6 +130,10 @@ mod tests {
         assert_eq!(parse_id(OBJECTS, &object(ObjectId(1 << 40))), Some(ObjectId(1 << 40)));
         assert_eq!(parse_id(OBJECTS, &block(ObjectId(1))), None);
         assert_eq!(parse_head(b"head/short"), None);
+        for target in [ConfigTarget::Broker, ConfigTarget::Brokers, ConfigTarget::Group("g/1".into())] {
+            assert_eq!(parse_config(&config(&target, NodeId(7)), NodeId(7)), Some(target));
+        }
+        assert_eq!(parse_config(&config(&ConfigTarget::Broker, NodeId(8)), NodeId(7)), None, "another broker's");
         assert!(object(ObjectId(255)) < object(ObjectId(256)));
         assert!(head(partition) < head(PartitionId { index: 259, ..partition }));
     }

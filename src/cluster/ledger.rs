@@ -56,7 +56,7 @@ pub(super) struct Ledger {
     producer_expiration_ms: i64,
     /// A snapshot that is being copied.
     copy: RefCell<Option<Copy>>,
-    /// Counts creations, changes and deletions of topics.
+    /// Counts creations, changes and deletions of topics, and changes of other settings.
     pub(super) topic_changes: u64,
 }
 
@@ -93,9 +93,14 @@ impl Ledger {
         self.node
     }
 
-    /// How often topics were created, changed or deleted in this run.
+    /// How often topics were created, changed or deleted, or other settings altered, in this run.
     pub(super) fn topic_changes(&self) -> u64 {
         self.topic_changes
+    }
+
+    /// How long an idle producer is remembered from now on.
+    pub(super) fn remember_producers(&mut self, expiration_ms: u64) {
+        self.producer_expiration_ms = i64::try_from(expiration_ms).unwrap_or(i64::MAX);
     }
 
     /// Begins to copy the store, in place of a copy that was not finished; answers the revision that it will show.

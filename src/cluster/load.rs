@@ -3,22 +3,23 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::de::DeserializeOwned;
-use thalweg_record::{Offset, PartitionId};
+use thalweg_record::{NodeId, Offset, PartitionId};
 use thalweg_shards::meta::{CommitRange, ObjectId};
 
 use super::{
+    altered::Altered,
     catalog::{Catalog, Garbage, Object, Topic},
     error::ClusterError,
     keys,
     partition::Partition,
-    schema::{self, BlockRecord, GarbageRecord, HeadRecord, ObjectRecord, TopicRecord},
+    schema::{self, BlockRecord, ConfigRecord, GarbageRecord, HeadRecord, ObjectRecord, TopicRecord},
     store::{MetadataStore, Revision, Versioned},
 };
 
 /// Entries read at once.
 const PAGE: usize = 1000;
 
-/// Reads everything.
+/// Reads everything but altered settings.
 ///
 /// # Errors
 /// The store fails, holds a value that this version does not read, or names no object for offsets that a partition must
@@ -58,6 +59,21 @@ pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
     }
     check_contiguous(&catalog)?;
     Ok(catalog)
+}
+
+/// Reads the altered settings that concern `broker`.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn altered(store: &dyn MetadataStore, broker: NodeId) -> Result<Altered, ClusterError> {
+    let mut altered = Altered::default();
+    scan(store, keys::CONFIGS, |key, _, record: ConfigRecord| {
+        if let Some(target) = keys::parse_config(key, broker) {
+            altered.set(&target, record.values);
+        }
+        Ok(())
+    })?;
+    Ok(altered)
 }
 
 /// Reads one record.

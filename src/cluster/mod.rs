@@ -1,12 +1,15 @@
 //! Cluster metadata: the store's port and engines, the control actor, and the snapshots it publishes.
 
 mod actors;
+mod altered;
+pub mod broker_config;
 mod bucket;
 mod catalog;
 mod control_actor;
 mod control_msg;
 mod control_turn;
 mod error;
+pub mod group_config;
 mod ids;
 mod keys;
 mod ledger;
@@ -27,6 +30,7 @@ mod topics;
 mod views;
 
 pub use actors::{ClusterActors, ClusterLanes, ClusterThread, Fatal, StopActors};
+pub use altered::{Altered, ConfigTarget, Values};
 pub use bucket::{
     BUCKET_METRICS, BucketMeters, BucketPorts, LogNotes, Progress, RebuildError, RebuildSettings, Rebuilt, Verified,
     restore, verify_bucket, verify_local,

@@ -16,7 +16,7 @@ use thalweg_objectstore::{ObjectStore, StoreError};
 use thalweg_record::{LeaderEpoch, NodeId, Wall};
 
 use super::{
-    bucket,
+    broker_config, bucket,
     error::ClusterError,
     ids::{self, Random},
     keys,
@@ -118,7 +118,8 @@ impl Cluster {
             Some((record, _)) => record,
             None => found_cluster(&*store, &mut settings, objects)?,
         };
-        let catalog = load::load(&*store)?;
+        let mut catalog = load::load(&*store)?;
+        catalog.altered = Arc::new(load::altered(&*store, node)?);
         let checked = own_prefix(&settings, &record, catalog.objects.len(), objects)?;
         if checked {
             refuse_out_of_date(&*store, &settings, objects)?;
@@ -131,7 +132,8 @@ impl Cluster {
         store.sync()?;
         let cluster_uuid =
             ids::from_text(&record.cluster_id).ok_or_else(|| ClusterError::damaged("the cluster id is no UUID"))?;
-        let (shards, producer_expiration_ms) = (settings.shards, settings.producer_expiration_ms);
+        let altered = catalog.altered.number(broker_config::PRODUCER_ID_EXPIRATION_MS);
+        let (shards, producer_expiration_ms) = (settings.shards, altered.unwrap_or(settings.producer_expiration_ms));
         let ledger = Ledger::new(store, catalog, Writer { node, epoch, shards, node_value, producer_expiration_ms });
         Ok(Cluster { ledger, settings, cluster_id: record.cluster_id.into(), cluster_uuid })
     }

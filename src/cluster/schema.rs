@@ -78,6 +78,13 @@ pub(super) struct TopicRecord {
     pub(super) created: u64,
 }
 
+/// Altered settings of what is in the key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct ConfigRecord {
+    /// By Kafka's name, as text.
+    pub(super) values: BTreeMap<String, String>,
+}
+
 /// A block of reserved object ids; its first id is in the key.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct BlockRecord {
@@ -246,6 +253,8 @@ mod tests {
             r#"5,10,11,120,-1,[[1,10]],[[9,2,1700000000000,[[3,4,10,11]]]]]]}}"#
         );
         assert_eq!(String::from_utf8(bytes).expect("text"), expected);
+        let config = ConfigRecord { values: [("log.retention.ms".to_owned(), "5".to_owned())].into() };
+        assert_eq!(encode(&config), br#"{"v":1,"d":{"values":{"log.retention.ms":"5"}}}"#);
         let garbage = GarbageRecord { kind: GarbageKind::Orphan, epoch: 2, shard: 0, key: None };
         let bytes = encode(&garbage);
         assert_eq!(bytes, br#"{"v":1,"d":{"kind":"orphan","epoch":2,"shard":0,"key":null}}"#);

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use thalweg_record::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
 use thalweg_shards::msg::PartitionSettings;
 
+use super::altered::Altered;
+
 /// Everything a connection needs to know of the cluster.
 #[derive(Debug)]
 pub struct ClusterSnapshot {
@@ -24,6 +26,8 @@ pub struct ClusterSnapshot {
     pub topics: BTreeMap<Arc<str>, Arc<TopicView>>,
     /// The same topics by id.
     pub topics_by_id: BTreeMap<TopicId, Arc<TopicView>>,
+    /// Settings that were altered while the broker ran, but those of topics.
+    pub altered: Arc<Altered>,
 }
 
 /// A newer snapshot on its way to one shard's edge.

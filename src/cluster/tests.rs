@@ -89,7 +89,8 @@ pub(super) fn run_with(cluster: Cluster, bucket: Option<BucketPorts>) -> Running
     for inbox in ends {
         let log = changes.clone();
         std::thread::spawn(move || {
-            while let Ok(Control::Apply { changes, done, .. }) = inbox.control.recv() {
+            while let Ok(control) = inbox.control.recv() {
+                let Control::Apply { changes, done, .. } = control else { continue };
                 log.lock().unwrap().extend(changes.into_iter().map(|change| (inbox.id, change)));
                 done.send(inbox.id).unwrap();
             }
@@ -138,8 +139,16 @@ impl Running {
     }
 
     fn alter(&self, topic: &str, ops: Vec<ConfigOp>) -> Result<(), ControlError> {
-        let topic = topic.to_owned();
-        self.control(|reply| ControlRequest::AlterTopicConfigs { topic, ops, validate_only: false, reply })
+        self.alter_of(ConfigTarget::Topic(topic.to_owned()), ops, false)
+    }
+
+    pub(super) fn alter_of(
+        &self,
+        target: ConfigTarget,
+        ops: Vec<ConfigOp>,
+        validate_only: bool,
+    ) -> Result<(), ControlError> {
+        self.control(|reply| ControlRequest::AlterConfigs { target, ops, validate_only, reply })
     }
 
     pub(super) fn reserve(&self, count: u32) -> ObjectId {
@@ -158,7 +167,11 @@ impl Running {
         self.meta(|reply| MetaRequest::TakeStaleReservations { shard: ShardId(shard), limit, reply })
     }
 
-    fn snapshot(&self) -> Arc<ClusterSnapshot> {
+    pub(super) fn forget_changes(&self) -> Vec<PartitionChange> {
+        self.changes.lock().unwrap().drain(..).map(|(_, change)| change).collect()
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<ClusterSnapshot> {
         self.snapshot.lock().unwrap().clone()
     }
 

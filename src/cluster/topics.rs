@@ -1,15 +1,16 @@
-//! Topics in the ledger: create, change, delete. Durable after the next sync.
+//! Topics in the ledger: create, change, delete; and altered settings of everything else. Durable after the next sync.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use thalweg_record::{PartitionId, TopicId};
 
 use super::{
+    altered::{ConfigTarget, Values},
     catalog::Topic,
     keys,
     ledger::{Fault, Ledger},
     partition::Partition,
-    schema::{self, TopicRecord},
+    schema::{self, ConfigRecord, TopicRecord},
     store::{Compare, Write},
 };
 
@@ -64,6 +65,19 @@ impl Ledger {
         topic.partitions.resize_with(partitions, Partition::default);
         topic.overrides = overrides;
         topic.revision = revision;
+        Ok(revision.0)
+    }
+
+    /// Stores `values` as what was altered of `target`, in place of what was there.
+    pub(super) fn alter(&mut self, target: &ConfigTarget, values: Values) -> Result<u64, Fault> {
+        let key = keys::config(target, self.node());
+        let write = match values.is_empty() {
+            true => Write::Delete(key),
+            false => Write::Put(key, schema::encode(&ConfigRecord { values: values.clone() })),
+        };
+        let revision = self.write(vec![], &[write])?;
+        self.topic_changes += 1;
+        Arc::make_mut(&mut self.catalog.altered).set(target, values);
         Ok(revision.0)
     }
 

@@ -6,9 +6,11 @@ use thalweg_record::{LeaderEpoch, PartitionId, TopicId};
 use thalweg_shards::msg::PartitionSpec;
 
 use super::{
+    altered::Altered,
+    broker_config,
     catalog::Topic,
     ledger::Ledger,
-    open::Cluster,
+    open::{Cluster, ClusterSettings},
     snapshot::{BrokerView, ClusterSnapshot, TopicSettings, TopicView, owner_shard},
     topic_config::BrokerDefaults,
 };
@@ -19,26 +21,26 @@ pub(super) struct Views {
     broker: BrokerView,
     shards: u16,
     pub(super) leader_epoch: LeaderEpoch,
+    /// As the settings say that were read at the start.
+    pub(super) producer_expiration_ms: u64,
+    /// With what was altered of them.
     pub(super) defaults: BrokerDefaults,
+    altered: Arc<Altered>,
     topics: BTreeMap<Arc<str>, Arc<TopicView>>,
     topics_by_id: BTreeMap<TopicId, Arc<TopicView>>,
 }
 
 impl Views {
     /// Views of all topics of `ledger`.
-    pub(super) fn new(
-        ledger: &Ledger,
-        cluster_id: &Arc<str>,
-        broker: &BrokerView,
-        shards: u16,
-        defaults: &BrokerDefaults,
-    ) -> Views {
+    pub(super) fn new(ledger: &Ledger, cluster_id: &Arc<str>, settings: &ClusterSettings) -> Views {
         let mut views = Views {
             cluster_id: cluster_id.clone(),
-            broker: broker.clone(),
-            shards,
+            broker: settings.broker.clone(),
+            shards: settings.shards,
             leader_epoch: LeaderEpoch(ledger.epoch()),
-            defaults: defaults.clone(),
+            producer_expiration_ms: settings.producer_expiration_ms,
+            defaults: altered_defaults(&settings.defaults, &ledger.catalog.altered),
+            altered: ledger.catalog.altered.clone(),
             topics: BTreeMap::new(),
             topics_by_id: BTreeMap::new(),
         };
@@ -61,6 +63,19 @@ impl Views {
         self.topics_by_id.insert(id, view);
     }
 
+    /// Settings of something else than a topic were altered. Answers the topics for which other values are in force now.
+    pub(super) fn alter(&mut self, ledger: &Ledger) -> Vec<TopicId> {
+        self.altered = ledger.catalog.altered.clone();
+        self.defaults = altered_defaults(&self.defaults, &self.altered);
+        let other = |(id, topic): (&TopicId, &Topic)| {
+            let before = &self.topics_by_id[id].settings.effective;
+            (self.defaults.effective(&topic.overrides) != *before).then_some(*id)
+        };
+        let changed: Vec<TopicId> = ledger.catalog.topics.iter().filter_map(other).collect();
+        changed.iter().for_each(|id| self.set(*id, &ledger.catalog.topics[id]));
+        changed
+    }
+
     /// A topic is deleted.
     pub(super) fn remove(&mut self, id: TopicId) {
         if let Some(view) = self.topics_by_id.remove(&id) {
@@ -78,14 +93,18 @@ impl Views {
             shards: self.shards,
             topics: self.topics.clone(),
             topics_by_id: self.topics_by_id.clone(),
+            altered: self.altered.clone(),
         })
     }
 }
 
+fn altered_defaults(defaults: &BrokerDefaults, altered: &Altered) -> BrokerDefaults {
+    BrokerDefaults { altered: broker_config::of_topics(altered), ..defaults.clone() }
+}
+
 impl Cluster {
     pub(super) fn views(&self) -> Views {
-        let settings = &self.settings;
-        Views::new(&self.ledger, &self.cluster_id, &settings.broker, settings.shards, &settings.defaults)
+        Views::new(&self.ledger, &self.cluster_id, &self.settings)
     }
 
     /// The snapshot to start with.
@@ -96,8 +115,9 @@ impl Cluster {
     /// The partitions that each shard has to open, by shard id; in force at the revision of [`Cluster::snapshot`].
     pub fn partitions(&self) -> Vec<Vec<PartitionSpec>> {
         let mut shards = vec![Vec::new(); usize::from(self.settings.shards)];
+        let defaults = altered_defaults(&self.settings.defaults, &self.ledger.catalog.altered);
         for (id, topic) in &self.ledger.catalog.topics {
-            let settings = self.settings.defaults.effective(&topic.overrides);
+            let settings = defaults.effective(&topic.overrides);
             for index in 0..topic.partitions.len() as i32 {
                 let partition = PartitionId { topic: *id, index };
                 let spec = self.ledger.catalog.spec(partition, self.node_epoch(), settings.clone());

@@ -12,7 +12,7 @@ use super::{
     load::{Entry, Values},
     problem::Problem,
     setting::{Setting, Synonym},
-    typed::{CompressionType, FactorCheck, LogFormat, TimestampType, Typed, WalSync},
+    typed::{CleanupPolicy, CompressionType, FactorCheck, LogFormat, TimestampType, Typed, WalSync},
 };
 
 const I32: i64 = i32::MAX as i64;
@@ -107,6 +107,8 @@ settings! {
     /// How often retention is looked at.
     log_retention_check_interval_ms: u64 =
         Setting::of("log.retention.check.interval.ms", "300000").unit("ms").range(1, i64::MAX);
+    /// What becomes of old records: `delete`, `compact` or both. With `compact` records need keys; so far all of them are kept.
+    log_cleanup_policy: CleanupPolicy = Setting::of("log.cleanup.policy", "delete").topic_key("cleanup.policy");
     /// The largest record batch that is accepted, as it is sent and as it is stored.
     message_max_bytes: u32 =
         Setting::of("message.max.bytes", "1048588").unit("bytes").range(1024, GIB).topic_key("max.message.bytes");

@@ -120,6 +120,28 @@ impl Typed for Option<Endpoint> {
     }
 }
 
+/// `log.cleanup.policy`: what becomes of old records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CleanupPolicy {
+    /// They are deleted by age and size.
+    pub delete: bool,
+    /// Of each key the newest stays.
+    pub compact: bool,
+}
+
+impl Typed for CleanupPolicy {
+    const KIND: Kind = Kind::List;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let items: Vec<&str> = text.split(',').map(str::trim).collect();
+        let policy = CleanupPolicy { delete: items.contains(&"delete"), compact: items.contains(&"compact") };
+        if usize::from(policy.delete) + usize::from(policy.compact) == items.len() {
+            return Ok(policy);
+        }
+        Err(format!("{text:?} is not delete, compact, or both, each once"))
+    }
+}
+
 macro_rules! choices {
     ($($(#[$outer:meta])* $ty:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* })*) => {$(
         $(#[$outer])*

@@ -193,7 +193,8 @@ impl Connections {
         let home = usize::from(edge.home.0);
         let mut per_ip = lock(&self.per_ip);
         let of_ip = per_ip.entry(peer).or_insert(0);
-        if *of_ip >= edge.limits.max_connections_per_ip || self.open() > edge.limits.max_connections as usize {
+        let (all, from_one) = edge.max_connections();
+        if *of_ip >= from_one || self.open() > all as usize {
             return None;
         }
         *of_ip += 1;

@@ -145,7 +145,7 @@ def test_what_is_told_of_a_topics_settings(broker, wire, topic):
 
 
 def test_the_brokers_own_settings(broker, wire):
-    """They are told; those that are read at the start cannot be changed, and the answer says so. Thalweg reads all of them then."""
+    """They are told; those that are read at the start cannot be changed, and the answer says so. See test_broker_settings.py."""
     node = messages.ask(wire, "Metadata", 12, Topics=[]).Brokers[0].NodeId
     error, settings = described(wire, BROKER, str(node), IncludeSynonyms=True)
     assert error == 0

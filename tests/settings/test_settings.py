@@ -45,6 +45,7 @@ ELSEWHERE = {
     "log.retention.ms": STORAGE + "test_retention",
     "log.retention.bytes": STORAGE + "test_retention",
     "log.retention.check.interval.ms": STORAGE + "test_retention",
+    "log.cleanup.policy": STORAGE + "test_cleanup_policy",
     "producer.id.expiration.ms": STORAGE + "test_a_producer_is_forgotten",
     "compression.gzip.level": STORAGE + "test_levels",
     "compression.lz4.level": STORAGE + "test_levels",

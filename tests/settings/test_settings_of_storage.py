@@ -93,6 +93,17 @@ def test_levels():
     assert all(high[codec] < low[codec] < len(one) for codec in LEVELS), sizes
 
 
+def test_cleanup_policy():
+    """A topic of compaction takes no record without a key."""
+    told = {}
+    for policy in ("delete", "compact", "delete,compact"):
+        with bare({"log.cleanup.policy": policy}) as broker, Connection(broker.bootstrap) as wire:
+            create(broker, "plain", 1)
+            told[policy] = wire.try_produce("plain", 0, batch([b"without a key"]))
+            broker.stop()
+    assert told == {"delete": 0, "compact": 87, "delete,compact": 87}
+
+
 # ---- The write-ahead log --------------------------------------------------------------------------------------------
 
 

@@ -225,6 +225,27 @@ fn replay(scene: &Scene, conn: u64, partition: PartitionId, max_bytes: u32) {
 }
 
 #[test]
+fn a_read_from_a_gap_begins_with_the_next_batch() {
+    let mut gaps = 0;
+    for seed in 0..20 {
+        let scene = scene(seed, 4, roomy());
+        for partition in [A, B] {
+            for pair in scene.objects_from(partition, 0).windows(2) {
+                let (after, next) = (pair[0].last.0 + 1, pair[1].base.0);
+                for offset in [after, (after + next) / 2, next - 1].into_iter().filter(|at| (after..next).contains(at))
+                {
+                    let found = batches(&scene.read(1, partition, offset, 1).expect("an answer"));
+                    let bases: Vec<i64> = found.iter().map(|batch| batch.head.base_offset().0).collect();
+                    assert_eq!(bases, [next], "from {offset}");
+                    gaps += 1;
+                }
+            }
+        }
+    }
+    assert!(gaps > 20, "{gaps} gaps");
+}
+
+#[test]
 fn a_replay_returns_what_was_appended() {
     for seed in 0..20 {
         for (cache, max_bytes) in [(64 << 20, 1 << 20), (64 << 20, 3000), (10_000, 20_000), (0, 5000)] {

@@ -7,7 +7,7 @@
 use ahash::AHashMap;
 use thalweg_record::{BatchHead, Offset, Wall};
 
-use crate::msg::{ProducerBatch, ProducerEntry};
+use crate::msg::{ProducerBatch, ProducerEntry, ProducerView};
 
 /// Kafka keeps the last five batches per producer: `max.in.flight.requests.per.connection` may be five.
 const WINDOW: usize = 5;
@@ -95,6 +95,20 @@ impl ProducerTable {
         touched
     }
 
+    /// Each producer with a batch below `end`, by id, as far as it has come there.
+    pub fn views(&self, end: Offset) -> Vec<ProducerView> {
+        let view = |entry: &ProducerEntry| {
+            let last = entry.window.iter().rev().find(|batch| batch.last_offset < end)?;
+            Some(ProducerView {
+                producer_id: entry.producer_id,
+                epoch: entry.epoch,
+                last_sequence: last.last_sequence,
+                last_timestamp: entry.last_timestamp,
+            })
+        };
+        self.sorted().into_iter().filter_map(view).collect()
+    }
+
     /// Forgets producers that wrote nothing since `before` (`producer.id.expiration.ms`).
     pub fn expire(&mut self, before: Wall) {
         let old: Vec<i64> =
@@ -132,6 +146,19 @@ mod tests {
     fn append(table: &mut ProducerTable, h: &BatchHead, base: i64) {
         assert_eq!(table.judge(h), Verdict::Append);
         table.note(h, Offset(base), Offset(base + i64::from(h.last_offset_delta())));
+    }
+
+    #[test]
+    fn producers_are_told_as_far_as_they_are_durable() {
+        let mut t = ProducerTable::default();
+        append(&mut t, &head(9, 0, 0, 2), 0);
+        append(&mut t, &head(4, 1, 0, 1), 2);
+        append(&mut t, &head(9, 0, 2, 3), 3);
+        let told =
+            |end| t.views(Offset(end)).iter().map(|v| (v.producer_id, v.epoch, v.last_sequence)).collect::<Vec<_>>();
+        assert_eq!(told(6), [(4, 1, 0), (9, 0, 4)]);
+        assert_eq!(told(3), [(4, 1, 0), (9, 0, 1)]);
+        assert_eq!(told(0), []);
     }
 
     #[test]

@@ -139,6 +139,17 @@ mod tests {
     }
 
     #[test]
+    fn a_look_up_in_a_gap_finds_the_next_batch() {
+        let ring = index(&[(0, 3, 5), (10, 2, 9), (12, 1, 7)]);
+        let bases = |at| ring.from(Offset(at), Offset(13)).map(|e| e.base.0).collect::<Vec<_>>();
+        for at in 3..=11 {
+            assert_eq!(bases(at), [10, 12], "from {at}");
+            assert_eq!(ring.bytes_from(Offset(at), Offset(13)), (200, 100), "from {at}");
+        }
+        assert_eq!(ring.bytes_from(Offset(3), Offset(10)), (0, 0), "nothing below the end");
+    }
+
+    #[test]
     fn times_that_are_not_monotone_are_found() {
         let ring = index(&[(0, 10, 5), (10, 1, 9), (11, 5, 7), (16, 1, 12)]);
         let at = |t, from| ring.first_at_time(Wall(t), Offset(from), Offset(17)).map(|e| e.base.0);

@@ -26,19 +26,44 @@ pub fn edited(
     ops: &[ConfigOp],
     defaults: &BrokerDefaults,
 ) -> Result<BTreeMap<String, String>, String> {
-    let mut edited = overrides.clone();
+    apply(overrides, ops, |name| Ok(list_of(known(name)?)), |name, value| check_value(known(name)?, value, defaults))
+}
+
+/// The values after `ops`, in order. `list` gives the default of a name that takes a list, and nothing of any other; `check`
+/// gives a value's normal form.
+///
+/// # Errors
+/// Those of `list` and `check`; also adding to or taking from what is no list.
+pub(in crate::cluster) fn apply(
+    values: &BTreeMap<String, String>,
+    ops: &[ConfigOp],
+    list: impl Fn(&str) -> Result<Option<&'static str>, String>,
+    check: impl Fn(&str, &str) -> Result<String, String>,
+) -> Result<BTreeMap<String, String>, String> {
+    let mut edited = values.clone();
     for op in ops {
-        let (name, value) = match op {
+        let (name, value, add) = match op {
             // As in Kafka, what is not known can be taken away too.
             ConfigOp::Delete(name) => {
                 edited.remove(name);
                 continue;
             }
-            ConfigOp::Set(name, value) => (name, value.clone()),
-            ConfigOp::Append(name, value) => (name, list(known(name)?, &edited, value, true)?),
-            ConfigOp::Subtract(name, value) => (name, list(known(name)?, &edited, value, false)?),
+            ConfigOp::Set(name, value) => (name, value, None),
+            ConfigOp::Append(name, value) => (name, value, Some(true)),
+            ConfigOp::Subtract(name, value) => (name, value, Some(false)),
         };
-        edited.insert(name.clone(), check_value(known(name)?, &value, defaults)?);
+        let value = match (add, list(name)?) {
+            (None, _) => check(name, value)?,
+            (Some(add), Some(default)) => {
+                let old = edited.get(name).map_or(default, String::as_str);
+                check(name, &joined(old, value, add))?
+            }
+            (Some(add), None) => {
+                let verb = if add { "append" } else { "subtract" };
+                return Err(format!("Config value {verb} is not allowed for config key: {name}"));
+            }
+        };
+        edited.insert(name.clone(), value);
     }
     Ok(edited)
 }
@@ -47,10 +72,20 @@ fn known(name: &str) -> Result<&'static TopicConfig, String> {
     topic_config(name).ok_or_else(|| format!("Unknown topic config name: {name}"))
 }
 
-fn check_value(config: &TopicConfig, value: &str, defaults: &BrokerDefaults) -> Result<String, String> {
+/// The default of a row that takes a list.
+pub(in crate::cluster) fn list_of(config: &TopicConfig) -> Option<&'static str> {
+    (config.kind == Kind::List).then_some(config.default)
+}
+
+/// Checks a value and gives its normal form; also of a row under the name that brokers have for it.
+pub(in crate::cluster) fn check_value(
+    config: &TopicConfig,
+    value: &str,
+    defaults: &BrokerDefaults,
+) -> Result<String, String> {
     let normal = config.check(value)?;
     let limit = defaults.max_group_bytes;
-    if config.name == "max.message.bytes" && normal.parse::<u32>().is_ok_and(|bytes| bytes > limit) {
+    if config.synonym == Some("message.max.bytes") && normal.parse::<u32>().is_ok_and(|bytes| bytes > limit) {
         return Err(format!(
             "Invalid value {value} for configuration {}: a batch must fit into one write to the log; the broker's \
              wal.max.group.bytes is {limit}",
@@ -61,12 +96,7 @@ fn check_value(config: &TopicConfig, value: &str, defaults: &BrokerDefaults) -> 
 }
 
 /// A list after adding or taking away; what is there already is not added twice.
-fn list(config: &TopicConfig, overrides: &BTreeMap<String, String>, value: &str, add: bool) -> Result<String, String> {
-    if config.kind != Kind::List {
-        let verb = if add { "append" } else { "subtract" };
-        return Err(format!("Config value {verb} is not allowed for config key: {}", config.name));
-    }
-    let old = overrides.get(config.name).map_or(config.default, String::as_str);
+fn joined(old: &str, value: &str, add: bool) -> String {
     let split = |text: &str| -> Vec<String> {
         text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
     };
@@ -77,7 +107,7 @@ fn list(config: &TopicConfig, overrides: &BTreeMap<String, String>, value: &str,
         let new: Vec<String> = change.into_iter().filter(|item| !items.contains(item)).collect();
         items.extend(new);
     }
-    Ok(items.join(","))
+    items.join(",")
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub struct BrokerDefaults {
     pub compression_levels: CompressionLevels,
     /// Settings of a topic without overrides; its compression follows from the two above.
     pub settings: PartitionSettings,
+    /// What was altered of all this while the broker ran, by the topics' names.
+    pub altered: BTreeMap<String, String>,
 }
 
 impl BrokerDefaults {
@@ -50,7 +52,7 @@ impl BrokerDefaults {
         let mut settings = self.settings.clone();
         let mut levels = self.compression_levels;
         let level = |value: &str| value.parse().unwrap_or(0);
-        for (name, value) in overrides {
+        for (name, value) in self.altered.iter().chain(overrides) {
             match name.as_str() {
                 "max.message.bytes" => settings.max_message_bytes = number(value).unwrap_or(0) as u32,
                 "retention.ms" => settings.retention_ms = number(value),
@@ -68,7 +70,8 @@ impl BrokerDefaults {
                 _ => {}
             }
         }
-        let kind = overrides.get("compression.type").map_or(self.compression_type, String::as_str);
+        let kind = overrides.get("compression.type").or_else(|| self.altered.get("compression.type"));
+        let kind = kind.map_or(self.compression_type, String::as_str);
         settings.compression = levels.compression(kind);
         settings
     }
@@ -98,6 +101,7 @@ pub(in crate::cluster) mod tests {
             compression_type: "producer",
             compression_levels,
             settings,
+            altered: BTreeMap::new(),
         }
     }
 
@@ -135,5 +139,10 @@ pub(in crate::cluster) mod tests {
         assert_eq!(broker.effective(&BTreeMap::new()).compression, Some(Compression::Zstd(3)));
         let own = [("compression.type".to_owned(), "producer".to_owned())].into();
         assert_eq!(broker.effective(&own).compression, None);
+        let altered = [("compression.type".to_owned(), "lz4".to_owned()), ("retention.ms".to_owned(), "7".to_owned())];
+        let broker = BrokerDefaults { altered: altered.into(), ..broker };
+        assert_eq!(broker.effective(&BTreeMap::new()).compression, Some(Compression::Lz4(9)));
+        assert_eq!(broker.effective(&own).compression, None, "a topic's own value goes before what was altered");
+        assert_eq!(broker.effective(&own).retention_ms, Some(7));
     }
 }

@@ -7,6 +7,7 @@ mod edit;
 mod effective;
 mod table;
 
+pub(super) use edit::{apply, check_value, list_of};
 pub use edit::{check, edited};
 pub use effective::{BrokerDefaults, CompressionLevels};
 pub use table::{Rule, TOPIC_CONFIGS, TopicConfig, topic_config};

@@ -115,7 +115,7 @@ pub fn topic_config(name: &str) -> Option<&'static TopicConfig> {
 impl TopicConfig {
     /// Checks a value and gives its normal form (no blanks around it, lower case for booleans). The error is for the
     /// client.
-    pub(super) fn check(&self, value: &str) -> Result<String, String> {
+    pub(in crate::cluster) fn check(&self, value: &str) -> Result<String, String> {
         let wrong = |why: String| format!("Invalid value {value} for configuration {}: {why}", self.name);
         // DescribeConfigs tells it with a length of 16 bits.
         if value.len() > i16::MAX as usize {

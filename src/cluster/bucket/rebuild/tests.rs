@@ -11,7 +11,7 @@ use thalweg_shards::meta::CommitRange;
 
 use super::{known::REVISION_JUMP, *};
 use crate::cluster::{
-    Cluster,
+    Cluster, ConfigOp, ConfigTarget,
     bucket::{LogNotes, restore, verify::verify},
     store::{MemoryStore, open_sled},
     tests::{Running, World, run_with, settings_of},
@@ -374,4 +374,21 @@ fn metadata_comes_to_its_place_whole_and_what_lay_there_is_moved_aside() {
     let mut elsewhere = World { objects: scene.world.objects.clone(), ..World::new() };
     let cluster = elsewhere.open_on(open_sled(&data.join("metadata")).expect("opens"));
     assert_eq!(extent(&cluster, topic), Some((0, 10, vec![0])));
+}
+
+#[test]
+fn settings_that_were_altered_come_back() {
+    let scene = Scene::new();
+    let set = |name: &str, value: &str| vec![ConfigOp::Set(name.into(), value.into())];
+    for (target, ops) in [
+        (ConfigTarget::Broker, set("log.retention.ms", "5")),
+        (ConfigTarget::Brokers, set("message.max.bytes", "6")),
+        (ConfigTarget::Group("g".into()), set("consumer.session.timeout.ms", "50000")),
+    ] {
+        assert_eq!(scene.running.alter_of(target, ops, false), Ok(()));
+    }
+    let altered = scene.running.snapshot().altered.clone();
+    let (_, cluster) = scene.snapshot().rebuilt();
+    assert_eq!(cluster.snapshot().altered, altered);
+    assert_eq!(altered.of_broker("message.max.bytes"), Some("6"));
 }

@@ -12,7 +12,7 @@ use thalweg_shards::{
 
 use super::bench::*;
 use crate::{
-    cluster::{BrokerView, ClusterSnapshot},
+    cluster::{Altered, BrokerView, ClusterSnapshot},
     telemetry::GroupMeters,
 };
 
@@ -38,6 +38,7 @@ fn snapshot() -> Arc<ClusterSnapshot> {
         shards: 1,
         topics,
         topics_by_id,
+        altered: Altered::none(),
     })
 }
 
