@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests touch the machine"))]
 
 pub mod api;
+pub mod auth;
 pub mod broker;
 pub mod cli;
 pub mod cluster;

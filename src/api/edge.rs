@@ -24,11 +24,12 @@ use super::{
     k01_fetch::{Sessions, Stash},
 };
 use crate::{
+    auth::{Authorizer, Principal, host_of},
     cluster::{
         ClusterSnapshot, ControlRequest,
         broker_config::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_IP},
     },
-    config::Config,
+    config::{AuthorizerClass, Config},
     coordinator::group::GroupRequest,
     net::{Admission, EdgeLimits},
     telemetry::EdgeMeters,
@@ -81,6 +82,8 @@ pub struct Edge {
     pub admission: Admission,
     /// What its connections and handlers count.
     pub meters: EdgeMeters,
+    /// Decides what clients may do; without one they may do everything.
+    pub authorizer: Option<Authorizer>,
     /// Fetch sessions of its connections.
     pub fetch_sessions: RefCell<Sessions>,
     snapshot: RefCell<Arc<ClusterSnapshot>>,
@@ -116,6 +119,7 @@ impl Edge {
                 shards.len(),
                 config.max_incremental_fetch_session_cache_slots as usize,
             )),
+            authorizer: authorizer(&config),
             runtime,
             home,
             config,
@@ -224,6 +228,13 @@ impl Edge {
     }
 }
 
+fn authorizer(config: &Config) -> Option<Authorizer> {
+    (config.authorizer_class_name == AuthorizerClass::Standard).then(|| Authorizer {
+        super_users: config.super_users.0.clone(),
+        allow_if_no_rule: config.allow_everyone_if_no_acl_found,
+    })
+}
+
 /// Who calls: one per connection.
 #[derive(Debug)]
 pub struct Caller {
@@ -231,6 +242,10 @@ pub struct Caller {
     pub conn: ConnId,
     /// The client's address.
     pub peer: SocketAddr,
+    /// That address as it stands in access rules.
+    pub host: Box<str>,
+    /// Who it is.
+    pub principal: RefCell<Principal>,
     /// Host that this connection's listener advertises.
     pub advertised_host: Arc<str>,
     /// Port that this connection's listener advertises.
@@ -247,6 +262,16 @@ impl Caller {
     /// A connection that has said nothing yet.
     pub fn new(conn: ConnId, peer: SocketAddr, advertised_host: Arc<str>, advertised_port: u16) -> Caller {
         let (software, stash) = Default::default();
-        Caller { conn, peer, advertised_host, advertised_port, software, opening: Cell::new(false), stash }
+        Caller {
+            conn,
+            peer,
+            host: host_of(peer.ip()),
+            principal: RefCell::new(Principal::anonymous()),
+            advertised_host,
+            advertised_port,
+            software,
+            opening: Cell::new(false),
+            stash,
+        }
     }
 }

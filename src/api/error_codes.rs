@@ -1,7 +1,8 @@
 //! Where each answer holds its error codes: one table, by which they are counted when an answer is encoded.
 
 use kafka_protocol::messages::{
-    AlterConfigsResponse, AlterPartitionReassignmentsResponse, AlterReplicaLogDirsResponse, ApiVersionsResponse,
+    AlterConfigsResponse, AlterPartitionReassignmentsResponse, AlterReplicaLogDirsResponse,
+    AlterUserScramCredentialsResponse, ApiVersionsResponse,
     CreateAclsResponse, CreateDelegationTokenResponse, CreatePartitionsResponse, CreateTopicsResponse,
     DeleteAclsResponse, DeleteGroupsResponse, DeleteRecordsResponse, DeleteTopicsResponse, DescribeAclsResponse,
     DescribeClientQuotasResponse, DescribeClusterResponse, DescribeConfigsResponse, DescribeDelegationTokenResponse,
@@ -112,6 +113,7 @@ error_codes! {
     OffsetDeleteResponse: [] [topics partitions];
     DescribeClientQuotasResponse: [];
     DescribeUserScramCredentialsResponse: [] [results];
+    AlterUserScramCredentialsResponse: [results];
     DescribeQuorumResponse: [] [topics partitions];
     DescribeClusterResponse: [];
     DescribeProducersResponse: [topics partitions];

@@ -53,6 +53,8 @@ impl ToKafka for ControlError {
             ControlError::InvalidRequest(_) => ResponseError::InvalidRequest,
             ControlError::UnknownTopic(_) => ResponseError::UnknownTopicOrPartition,
             ControlError::UnknownTopicId(_) => ResponseError::UnknownTopicId,
+            ControlError::TooMany(_) => ResponseError::PolicyViolation,
+            ControlError::UnknownCredential(_) => ResponseError::ResourceNotFound,
         }
     }
 }
@@ -77,6 +79,7 @@ impl ToKafka for GroupError {
             GroupError::GroupMaxSizeReached => ResponseError::GroupMaxSizeReached,
             GroupError::FencedInstanceId => ResponseError::FencedInstanceId,
             GroupError::GroupSubscribedToTopic => ResponseError::GroupSubscribedToTopic,
+            GroupError::Unauthorized => ResponseError::GroupAuthorizationFailed,
             GroupError::Unstorable => ResponseError::UnknownServerError,
         }
     }

@@ -25,11 +25,16 @@ use thalweg_shards::{
 
 use super::{Api, Call, Caller, Close, Edge, EdgeParts, Handler, Opening, Response};
 use crate::{
+    auth::{AclRules, tests::rule},
     cluster::{Altered, BrokerView, ClusterSnapshot, ControlRequest, TopicSettings, TopicView},
     config::Config,
     coordinator::group::{GroupCall, GroupRequest},
     net::EdgeLimits,
 };
+
+/// Settings of a broker whose authorizer allows what rules say.
+pub const AUTHORIZED: &[(&str, &str)] =
+    &[("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")];
 
 const POLLS: u64 = 100_000;
 
@@ -87,6 +92,8 @@ pub fn snapshot(revision: u64, shards: u16, topics: &[(&str, i32)]) -> Arc<Clust
         topics: views.iter().map(|view| (Arc::clone(&view.name), Arc::clone(view))).collect(),
         topics_by_id: views.into_iter().map(|view| (view.id, view)).collect(),
         altered: Altered::none(),
+        acls: Arc::default(),
+        scram: Arc::default(),
     })
 }
 
@@ -120,15 +127,8 @@ impl FakeBroker {
             openings,
             snapshot: snapshot(1, shards, topics),
         });
-        let caller = Caller {
-            conn: ConnId(5),
-            peer: "127.0.0.1:4000".parse().expect("an address"),
-            advertised_host: "this.example".into(),
-            advertised_port: 9099,
-            software: RefCell::default(),
-            opening: Cell::default(),
-            stash: RefCell::default(),
-        };
+        let peer = "127.0.0.1:4000".parse().expect("an address");
+        let caller = Caller::new(ConnId(5), peer, "this.example".into(), 9099);
         FakeBroker { world, edge: Rc::new(edge), caller: Rc::new(caller), inboxes, groups: groups.1, control: requests }
     }
 
@@ -147,11 +147,20 @@ impl FakeBroker {
 
     /// Alters settings of something else than topics, in the next snapshot.
     pub fn alter(&self, altered: Altered) {
+        self.change(|parts| parts.altered = Arc::new(altered));
+    }
+
+    /// Has these access rules in force, in the next snapshot; each as `topic literal a User:x * read allow`.
+    pub fn rules(&self, rules: &[&str]) {
+        self.change(|parts| parts.acls = Arc::new(AclRules::new(rules.iter().map(|text| rule(text)).collect())));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut ClusterSnapshot)) {
         let old = self.edge.snapshot();
         let mut newer = snapshot(old.revision + 1, old.shards, &[]);
         let parts = Arc::get_mut(&mut newer).expect("nobody else holds it yet");
         (parts.topics, parts.topics_by_id) = (old.topics.clone(), old.topics_by_id.clone());
-        parts.altered = Arc::new(altered);
+        change(parts);
         self.edge.publish(newer);
     }
 

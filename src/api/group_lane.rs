@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
 use thalweg_record::PartitionId;
 
-use super::Call;
+use super::{Call, access};
 use crate::{
     cluster::{ControlError, ControlRequest, CreateTopic, TopicView},
     coordinator::group::{
@@ -21,6 +21,7 @@ use crate::{
 /// The group's own; [`GroupError::CoordinatorNotAvailable`] also while the internal topic cannot be created, or the
 /// process stops.
 pub async fn ask(call: &Call, group: &str, event: GroupEvent) -> GroupResult {
+    authorize(call, group, &event)?;
     // Records hold group ids with 15 bits of length.
     if group.len() > i16::MAX as usize {
         return Err(GroupError::InvalidGroupId);
@@ -37,7 +38,25 @@ pub async fn ask(call: &Call, group: &str, event: GroupEvent) -> GroupResult {
 
 /// As [`ask`], for requests that need a member: an empty group id has none.
 pub async fn ask_named(call: &Call, group: &str, event: GroupEvent) -> GroupResult {
-    if group.is_empty() { Err(GroupError::InvalidGroupId) } else { ask(call, group, event).await }
+    if group.is_empty() {
+        authorize(call, group, &event)?;
+        return Err(GroupError::InvalidGroupId);
+    }
+    ask(call, group, event).await
+}
+
+/// Whether the caller may do this to the group.
+fn authorize(call: &Call, group: &str, event: &GroupEvent) -> Result<(), GroupError> {
+    let demand = match event {
+        GroupEvent::Join(_)
+        | GroupEvent::Sync(_)
+        | GroupEvent::Heartbeat(_)
+        | GroupEvent::Leave(_)
+        | GroupEvent::Commit(_) => access::JOIN_GROUP,
+        GroupEvent::Fetch(_) | GroupEvent::Describe => access::SEE_GROUP,
+        GroupEvent::Delete | GroupEvent::DeleteOffsets(_) => access::DELETE_GROUP,
+    };
+    if call.access().allows(demand, group) { Ok(()) } else { Err(GroupError::Unauthorized) }
 }
 
 /// All groups of this broker, by id.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
     messages::{
-        ApiKey, ListOffsetsRequest, ListOffsetsResponse,
+        ApiKey, ListOffsetsRequest, ListOffsetsResponse, TopicName,
         list_offsets_request::ListOffsetsPartition,
         list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
     },
@@ -14,7 +14,7 @@ use kafka_protocol::{
 use thalweg_record::{LeaderEpoch, PartitionId, Wall};
 use thalweg_shards::msg::{FoundOffset, Isolation, OffsetQuery, OffsetsRequest, Reply, Request};
 
-use super::{Api, Call, Handled, errors, gather};
+use super::{Api, Call, Handled, access, errors, gather};
 
 /// How k2 is served.
 pub const API: Api = Api::new(ApiKey::ListOffsets, 1, 10, handle);
@@ -50,7 +50,7 @@ async fn list(call: &Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
 
 /// For each partition of the request, in order: what to ask, or why not.
 fn resolve(call: &Call, request: &ListOffsetsRequest) -> Vec<Result<(PartitionId, Ask), ResponseError>> {
-    let snapshot = call.edge.snapshot();
+    let (snapshot, access) = (call.edge.snapshot(), call.access());
     let named = || request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (&topic.name, part)));
     let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
     for (name, part) in named() {
@@ -58,7 +58,8 @@ fn resolve(call: &Call, request: &ListOffsetsRequest) -> Vec<Result<(PartitionId
             twice.insert((name, part.partition_index));
         }
     }
-    let part = |(name, part): (_, &ListOffsetsPartition)| {
+    let part = |(name, part): (&TopicName, &ListOffsetsPartition)| {
+        access.check(access::SEE_TOPIC, name)?;
         if twice.contains(&(name, part.partition_index)) {
             return Err(ResponseError::InvalidRequest);
         }

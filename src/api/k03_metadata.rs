@@ -17,19 +17,16 @@ use kafka_protocol::{
 use thalweg_record::TopicId;
 use uuid::Uuid;
 
-use super::{Api, Call, Handled, Stopping, control, errors, errors::ToKafka};
+use super::{
+    Api, Call, Handled, Stopping,
+    access::{self, Access},
+    control, errors,
+    errors::ToKafka,
+};
 use crate::cluster::{ClusterSnapshot, ControlError, ControlRequest, CreateTopic, TopicView};
 
 /// How k3 is served.
 pub const API: Api = Api::asking(ApiKey::Metadata, 0, 13, handle);
-
-/// Everything that may be done to a topic, a bit for each code of Kafka's AclOperation: READ, WRITE, CREATE, DELETE,
-/// ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS. There is no authorizer: all of it is allowed.
-pub const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
-
-/// Likewise for the cluster: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS,
-/// IDEMPOTENT_WRITE.
-pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// What is asked about one topic.
 enum Wanted {
@@ -43,11 +40,12 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: MetadataRequest = call.decode(body)?;
         let wanted = wanted(call.version, &request);
+        let access = call.access();
         let failed = match &wanted {
-            Some(wanted) if request.allow_auto_topic_creation => create_missing(&call, wanted).await?,
+            Some(wanted) if request.allow_auto_topic_creation => create_missing(&call, &access, wanted).await?,
             _ => BTreeMap::new(),
         };
-        call.respond(&answer(&call, &request, wanted, &failed))
+        call.respond(&answer(&call, &access, &request, wanted, &failed))
     })
 }
 
@@ -65,17 +63,28 @@ fn wanted(version: i16, request: &MetadataRequest) -> Option<Vec<Wanted>> {
 }
 
 /// Creates the topics that do not exist, where that is enabled; why it failed, by name.
-async fn create_missing(call: &Call, wanted: &[Wanted]) -> Result<BTreeMap<String, ControlError>, Stopping> {
+async fn create_missing(
+    call: &Call,
+    access: &Access,
+    wanted: &[Wanted],
+) -> Result<BTreeMap<String, ResponseError>, Stopping> {
     let snapshot = call.edge.snapshot();
     let missing = wanted.iter().filter_map(|topic| match topic {
-        Wanted::Name(name) if !snapshot.topics.contains_key(name.as_str()) && is_name(name) && !is_internal(name) => {
-            Some(name.clone())
-        }
+        Wanted::Name(name) if !snapshot.topics.contains_key(name.as_str()) => Some(name.clone()),
         _ => None,
     });
-    let missing: Vec<String> = missing.collect();
+    let missing: Vec<String> = missing.filter(|name| access.allows(access::SEE_TOPIC, name)).collect();
     if missing.is_empty() || !call.edge.config.auto_create_topics_enable {
         return Ok(BTreeMap::new());
+    }
+    let any = access.allows_cluster(access::CREATE_ANY_TOPIC);
+    let (missing, denied): (Vec<String>, Vec<String>) =
+        missing.into_iter().partition(|name| any || access.allows(access::CREATE_TOPIC, name));
+    let mut failed: BTreeMap<String, ResponseError> =
+        denied.into_iter().map(|name| (name, access::CREATE_TOPIC.refusal())).collect();
+    let missing: Vec<String> = missing.into_iter().filter(|name| is_name(name) && !is_internal(name)).collect();
+    if missing.is_empty() {
+        return Ok(failed);
     }
     let create =
         |name: &String| CreateTopic { name: name.clone(), partitions: None, configs: BTreeMap::new(), internal: false };
@@ -83,24 +92,32 @@ async fn create_missing(call: &Call, wanted: &[Wanted]) -> Result<BTreeMap<Strin
     let results =
         control::ask(&call.edge, |reply| ControlRequest::CreateTopics { topics, validate_only: false, reply }).await?;
     // Another client may have been first: that is as good.
-    let failed = missing.into_iter().zip(results).filter_map(|(name, result)| Some((name, result.err()?)));
-    Ok(failed.filter(|(_, error)| !matches!(error, ControlError::TopicExists(_))).collect())
+    let refused = missing.into_iter().zip(results).filter_map(|(name, result)| Some((name, result.err()?)));
+    let refused = refused.filter(|(_, error)| !matches!(error, ControlError::TopicExists(_)));
+    failed.extend(refused.map(|(name, error)| (name, error.to_kafka())));
+    Ok(failed)
 }
 
 fn answer(
     call: &Call,
+    access: &Access,
     request: &MetadataRequest,
     wanted: Option<Vec<Wanted>>,
-    failed: &BTreeMap<String, ControlError>,
+    failed: &BTreeMap<String, ResponseError>,
 ) -> MetadataResponse {
     let snapshot = call.edge.snapshot();
     let mut topics: Vec<MetadataResponseTopic> = match wanted {
-        None => snapshot.topics.values().map(|view| known(&snapshot, view)).collect(),
-        Some(wanted) => wanted.iter().map(|topic| one(&snapshot, topic, failed)).collect(),
+        // What one may not see is left out.
+        None => {
+            let seen = snapshot.topics.values().filter(|view| access.allows(access::SEE_TOPIC, &view.name));
+            seen.map(|view| known(&snapshot, view)).collect()
+        }
+        Some(wanted) => wanted.iter().map(|topic| one(&snapshot, access, topic, failed)).collect(),
     };
     if call.version >= 8 && request.include_topic_authorized_operations {
         for topic in topics.iter_mut().filter(|topic| topic.error_code == errors::NONE) {
-            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+            topic.topic_authorized_operations =
+                access.topic_operations(topic.name.as_ref().map_or("", |name| name.as_str()));
         }
     }
     let asked_cluster = (8..=10).contains(&call.version) && request.include_cluster_authorized_operations;
@@ -115,20 +132,34 @@ fn answer(
         .with_cluster_id(Some(StrBytes::from_string(snapshot.cluster_id.to_string())))
         .with_controller_id(node)
         .with_topics(topics)
-        .with_cluster_authorized_operations(if asked_cluster { CLUSTER_OPERATIONS } else { i32::MIN })
+        .with_cluster_authorized_operations(if asked_cluster { access.cluster_operations() } else { i32::MIN })
 }
 
-fn one(snapshot: &ClusterSnapshot, wanted: &Wanted, failed: &BTreeMap<String, ControlError>) -> MetadataResponseTopic {
+fn one(
+    snapshot: &ClusterSnapshot,
+    access: &Access,
+    wanted: &Wanted,
+    failed: &BTreeMap<String, ResponseError>,
+) -> MetadataResponseTopic {
     let error = |error: ResponseError| MetadataResponseTopic::default().with_error_code(error.code());
     match wanted {
         Wanted::Id(id) => match snapshot.topics_by_id.get(id) {
-            Some(view) => known(snapshot, view),
+            // Ids are no secret, names are.
+            Some(view) => match access.check(access::SEE_TOPIC, &view.name) {
+                Ok(()) => known(snapshot, view),
+                Err(refused) => error(refused).with_name(None).with_topic_id(Uuid::from_bytes(id.0)),
+            },
             None => error(ResponseError::UnknownTopicId).with_name(None).with_topic_id(Uuid::from_bytes(id.0)),
         },
+        // Nothing is said of whether it exists.
+        Wanted::Name(name) if !access.allows(access::SEE_TOPIC, name) => {
+            let name = TopicName(StrBytes::from_string(name.clone()));
+            error(access::SEE_TOPIC.refusal()).with_name(Some(name))
+        }
         Wanted::Name(name) => match snapshot.topics.get(name.as_str()) {
             Some(view) => known(snapshot, view),
             None => {
-                let why = failed.get(name).map_or(unknown(name), ToKafka::to_kafka);
+                let why = failed.get(name).copied().unwrap_or(unknown(name));
                 let name = TopicName(StrBytes::from_string(name.clone()));
                 error(why).with_is_internal(is_internal(&name)).with_name(Some(name))
             }
@@ -222,7 +253,7 @@ mod tests {
         assert_eq!(answer.topics.len(), 1, "asked twice, answered once");
         let topic = &answer.topics[0];
         assert_eq!(topic.topic_id.into_bytes(), topic_id("logs").0);
-        assert_eq!(topic.topic_authorized_operations, TOPIC_OPERATIONS);
+        assert_eq!(topic.topic_authorized_operations, 0b1101_1111_1000);
         let partition = &topic.partitions[1];
         assert_eq!((partition.partition_index, partition.leader_id.0, partition.leader_epoch), (1, 1, 2));
         assert_eq!((partition.isr_nodes.len(), partition.replica_nodes.len()), (1, 1));
@@ -235,7 +266,7 @@ mod tests {
         assert_eq!(answer.cluster_authorized_operations, i32::MIN);
         assert_eq!(answer.topics[0].topic_authorized_operations, i32::MIN);
         let answer = ask(&broker, 10, &named(&["logs"]).with_include_cluster_authorized_operations(true));
-        assert_eq!(answer.cluster_authorized_operations, CLUSTER_OPERATIONS);
+        assert_eq!(answer.cluster_authorized_operations, 0b1_1111_1010_0000);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use kafka_protocol::{
 };
 
 use super::{
-    Api, Call, Handled,
+    Api, Call, Handled, access,
+    errors::NONE,
     group_lane::{ask, code, text, text_or_none},
 };
 use crate::coordinator::group::{CommitRequest, GroupAnswer, GroupError, GroupEvent, MemberRef, NewOffset};
@@ -27,14 +28,17 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let request: OffsetCommitRequest = call.decode(body)?;
         let mut answer = OffsetCommitResponse::default();
         let mut offsets = Vec::new();
-        let snapshot = call.edge.snapshot();
+        let (snapshot, access) = (call.edge.snapshot(), call.access());
         for topic in &request.topics {
             let name = text(&topic.name);
+            let allowed = access.check(access::USE_OFFSETS, &name);
             let count = snapshot.topics.get(&name).map_or(0, |view| view.partitions);
             let mut parts = Vec::new();
             for part in &topic.partitions {
                 let mut told = OffsetCommitResponsePartition::default().with_partition_index(part.partition_index);
-                if (0..count).contains(&part.partition_index) {
+                if let Err(refused) = allowed {
+                    told.error_code = refused.code();
+                } else if (0..count).contains(&part.partition_index) {
                     offsets.push((name.clone(), part.partition_index, new_offset(part)));
                 } else {
                     told.error_code = ResponseError::UnknownTopicOrPartition.code();
@@ -58,7 +62,13 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let results = match ask(&call, &request.group_id, GroupEvent::Commit(commit)).await {
             Ok(GroupAnswer::Committed(results)) => results,
             Ok(_) => vec![Err(GroupError::Unstorable); asked],
-            Err(why) => vec![Err(why); asked],
+            Err(why) => {
+                // Who may not use the group learns nothing of the topics either.
+                if why == GroupError::Unauthorized {
+                    answer.topics.iter_mut().flat_map(|t| &mut t.partitions).for_each(|p| p.error_code = NONE);
+                }
+                vec![Err(why); answer.topics.iter().map(|t| t.partitions.len()).sum()]
+            }
         };
         // Only the partitions that are not refused yet were asked about, in this order.
         let open = answer.topics.iter_mut().flat_map(|t| &mut t.partitions).filter(|p| p.error_code == 0);

@@ -16,7 +16,7 @@ use kafka_protocol::{
 };
 
 use super::{
-    Api, Call, Close, Handled, Response,
+    Api, Call, Close, Handled, Response, access,
     errors::{NONE, ToKafka},
     group_lane::{ask, text, wire},
 };
@@ -41,11 +41,30 @@ fn handle(call: Call, body: Bytes) -> Handled {
     })
 }
 
-async fn fetch(call: &Call, group: &str, wanted: Wanted) -> Result<Found, GroupError> {
+/// The offsets of topics that may be seen, then the topics that were named and may not.
+async fn fetch(call: &Call, group: &str, wanted: Wanted) -> Result<(Found, Found), GroupError> {
+    let access = call.access();
+    let seen = |name: &str| access.allows(access::SEE_TOPIC, name);
+    let (wanted, hidden) = match wanted {
+        None => (None, Vec::new()),
+        Some(topics) => {
+            let (wanted, hidden): (Vec<_>, Vec<_>) = topics.into_iter().partition(|(name, _)| seen(name));
+            (Some(wanted), hidden)
+        }
+    };
+    let all = wanted.is_none();
     match ask(call, group, GroupEvent::Fetch(wanted)).await? {
-        GroupAnswer::Offsets(found) => Ok(found),
+        GroupAnswer::Offsets(mut found) => {
+            found.retain(|(name, _)| !all || seen(name));
+            Ok((found, without_offsets(hidden)))
+        }
         _ => Err(GroupError::CoordinatorNotAvailable),
     }
+}
+
+/// Partitions of which nothing is told but an error.
+fn without_offsets(topics: Vec<(Arc<str>, Vec<i32>)>) -> Found {
+    topics.into_iter().map(|(name, parts)| (name, parts.into_iter().map(|part| (part, None)).collect())).collect()
 }
 
 async fn many(call: &Call, request: OffsetFetchRequest) -> Result<Response, Close> {
@@ -59,7 +78,11 @@ async fn many(call: &Call, request: OffsetFetchRequest) -> Result<Response, Clos
         match seen.insert(group.group_id.clone()) {
             false => told.error_code = ResponseError::InvalidRequest.code(),
             true => match fetch(call, &group.group_id, wanted).await {
-                Ok(found) => told.topics = found.into_iter().map(topic_of_many).collect(),
+                Ok((found, hidden)) => {
+                    let hidden =
+                        hidden.into_iter().map(|topic| topic_of_many(topic, access::SEE_TOPIC.refusal().code()));
+                    told.topics = found.into_iter().map(|topic| topic_of_many(topic, NONE)).chain(hidden).collect();
+                }
                 Err(why) => told.error_code = why.code(),
             },
         }
@@ -68,9 +91,9 @@ async fn many(call: &Call, request: OffsetFetchRequest) -> Result<Response, Clos
     call.respond(&answer)
 }
 
-fn topic_of_many((name, parts): TopicOffsets) -> OffsetFetchResponseTopics {
+fn topic_of_many((name, parts): TopicOffsets, error_code: i16) -> OffsetFetchResponseTopics {
     let part = |(index, found): (i32, Option<CommittedOffset>)| {
-        let told = OffsetFetchResponsePartitions::default().with_partition_index(index);
+        let told = OffsetFetchResponsePartitions::default().with_partition_index(index).with_error_code(error_code);
         match found {
             Some(found) => told
                 .with_committed_offset(found.offset)
@@ -89,11 +112,13 @@ async fn one(call: &Call, request: OffsetFetchRequest) -> Result<Response, Close
         request.topics.map(|topics| topics.into_iter().map(|t| (text(&t.name), t.partition_indexes)).collect());
     let mut answer = OffsetFetchResponse::default();
     match fetch(call, &request.group_id, wanted.clone()).await {
-        Ok(found) => answer.topics = found.into_iter().map(|topic| topic_of_one(topic, NONE)).collect(),
+        Ok((found, hidden)) => {
+            let hidden = hidden.into_iter().map(|topic| topic_of_one(topic, access::SEE_TOPIC.refusal().code()));
+            answer.topics = found.into_iter().map(|topic| topic_of_one(topic, NONE)).chain(hidden).collect();
+        }
         // Version 1 has no place for the group's own error but at each partition.
         Err(why) if call.version < 2 => {
-            let none = wanted.unwrap_or_default().into_iter();
-            let none = none.map(|(name, parts)| (name, parts.into_iter().map(|p| (p, None)).collect()));
+            let none = without_offsets(wanted.unwrap_or_default()).into_iter();
             answer.topics = none.map(|topic| topic_of_one(topic, why.code())).collect();
         }
         Err(why) => answer.error_code = why.code(),

@@ -12,7 +12,7 @@ use kafka_protocol::{
 };
 
 use super::{
-    Api, Call, Handled,
+    Api, Call, Handled, access,
     errors::{NONE, ToKafka},
     group_lane::{offsets_topic, wire},
 };
@@ -51,7 +51,14 @@ fn handle(call: Call, body: Bytes) -> Handled {
 
 /// Why there is no coordinator for `key`. The internal topic is created here, before the first group needs it.
 async fn refusal(call: &Call, key_type: i8, key: &str) -> Option<(ResponseError, &'static str)> {
+    let access = call.access();
     match key_type {
+        GROUP if !access.allows(access::SEE_GROUP, key) => {
+            Some((access::SEE_GROUP.refusal(), "Not authorized to access this group."))
+        }
+        TRANSACTION if !access.allows(access::SEE_TRANSACTIONAL_ID, key) => {
+            Some((access::SEE_TRANSACTIONAL_ID.refusal(), "Not authorized to access this transactional id."))
+        }
         GROUP if key.is_empty() => Some((ResponseError::InvalidGroupId, "The group id must not be empty.")),
         GROUP => {
             let missing = offsets_topic(call).await.err()?;

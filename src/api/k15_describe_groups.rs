@@ -25,13 +25,11 @@ pub const API: Api = Api::asking(ApiKey::DescribeGroups, 0, 6, handle);
 const GROUP_ID_NOT_FOUND: i16 = 6;
 /// "Not asked for".
 const NO_OPERATIONS: i32 = i32::MIN;
-/// Read, Delete, Describe, DescribeConfigs, AlterConfigs as bits: all there are for groups, as nobody is unauthorised.
-const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeGroupsRequest = call.decode(body)?;
-        let operations = if request.include_authorized_operations { ALL_OPERATIONS } else { NO_OPERATIONS };
+        let access = call.access();
         let mut answer = DescribeGroupsResponse::default();
         let mut seen = BTreeSet::new();
         for id in request.groups {
@@ -40,6 +38,10 @@ fn handle(call: Call, body: Bytes) -> Handled {
                 answer.groups.push(refused(id, &ResponseError::InvalidRequest));
                 continue;
             }
+            let operations = match request.include_authorized_operations {
+                true => access.group_operations(&id),
+                false => NO_OPERATIONS,
+            };
             let described = match ask(&call, &id, GroupEvent::Describe).await {
                 Ok(GroupAnswer::Described(group)) => found(id, *group).with_authorized_operations(operations),
                 Ok(_) => refused(id, &GroupError::CoordinatorNotAvailable),

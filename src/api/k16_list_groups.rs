@@ -7,7 +7,7 @@ use kafka_protocol::{
 };
 
 use super::{
-    Api, Call, Handled,
+    Api, Call, Handled, access,
     errors::ToKafka,
     group_lane::{self, wire},
 };
@@ -29,8 +29,12 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let answer = ListGroupsResponse::default();
         let answer = match group_lane::list(&call).await {
             Ok(groups) => {
+                let access = call.access();
+                let all = access.allows_cluster(access::SEE_CLUSTER);
                 let wanted = |group: &ListedGroup| {
-                    passes(&request.states_filter, group.state.name()) && passes(&request.types_filter, CLASSIC)
+                    (all || access.allows(access::SEE_GROUP, &group.group))
+                        && passes(&request.states_filter, group.state.name())
+                        && passes(&request.types_filter, CLASSIC)
                 };
                 let listed = groups.into_values().filter(wanted).map(|group| listed(call.version, &group));
                 answer.with_groups(listed.collect())

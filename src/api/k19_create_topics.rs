@@ -19,7 +19,7 @@ use thalweg_record::NodeId;
 use uuid::Uuid;
 
 use super::{
-    Api, Call, Edge, Handled, Stopping, control, described, errors::ToKafka, k03_metadata::is_internal, message,
+    Api, Call, Edge, Handled, Stopping, access, control, described, errors::ToKafka, k03_metadata::is_internal, message,
 };
 use crate::{
     cluster::{ControlRequest, CreateTopic, CreatedTopic},
@@ -54,8 +54,13 @@ async fn create(call: &Call, request: &CreateTopicsRequest) -> Result<CreateTopi
             twice.insert(&topic.name);
         }
     }
+    let access = call.access();
+    let any = access.allows_cluster(access::CREATE_ANY_TOPIC);
     let check = |topic: &CreatableTopic| match twice.contains(&topic.name) {
         true => Err((ResponseError::InvalidRequest, "Duplicate topic name.".to_owned())),
+        false if !(any || access.allows(access::CREATE_TOPIC, &topic.name)) => {
+            Err((access::CREATE_TOPIC.refusal(), "Not authorized to create this topic.".to_owned()))
+        }
         false => creation(config, node, topic),
     };
     let checked: Vec<_> = request.topics.iter().map(check).collect();
@@ -75,7 +80,14 @@ async fn create(call: &Call, request: &CreateTopicsRequest) -> Result<CreateTopi
         });
         let result = CreatableTopicResult::default().with_name(asked.name.clone());
         match created {
-            Ok((topic, created)) => success(call.version, &call.edge, result, &topic, &created),
+            Ok((topic, created)) => {
+                let result = result.with_error_message(None).with_topic_id(Uuid::from_bytes(created.id.0));
+                match access.check(access::SEE_TOPIC_CONFIGS, &topic.name) {
+                    _ if call.version < 5 => result,
+                    Ok(()) => told(&call.edge, result, &topic, &created),
+                    Err(refused) => result.with_topic_config_error_code(refused.code()).with_configs(Some(Vec::new())),
+                }
+            }
             Err((error, why)) => failure(result, error, why),
         }
     });
@@ -169,17 +181,12 @@ fn failure(result: CreatableTopicResult, error: ResponseError, why: String) -> C
 }
 
 /// From version 5 on a client is told count, factor and settings, which must not be null.
-fn success(
-    version: i16,
+fn told(
     edge: &Edge,
     result: CreatableTopicResult,
     topic: &CreateTopic,
     created: &CreatedTopic,
 ) -> CreatableTopicResult {
-    let result = result.with_error_message(None).with_topic_id(Uuid::from_bytes(created.id.0));
-    if version < 5 {
-        return result;
-    }
     let told = |setting: described::Described| {
         CreatableTopicConfigs::default()
             .with_name(StrBytes::from_string(setting.name))

@@ -14,7 +14,13 @@ use kafka_protocol::{
 use thalweg_record::TopicId;
 use uuid::Uuid;
 
-use super::{Api, Call, Handled, Stopping, control, errors::ToKafka, message};
+use super::{
+    Api, Call, Handled, Stopping,
+    access::{self, Access},
+    control,
+    errors::ToKafka,
+    message,
+};
 use crate::cluster::{ClusterSnapshot, ControlRequest};
 
 /// How k20 is served.
@@ -78,8 +84,15 @@ fn resolve(call: &Call, asked: &[DeleteTopicState]) -> Vec<Result<TopicId, Refus
         let error = if call.version < 3 { ResponseError::InvalidRequest } else { ResponseError::TopicDeletionDisabled };
         return asked.iter().map(|_| refuse(error, "Topic deletion is disabled.")).collect();
     }
-    let snapshot = call.edge.snapshot();
-    let found: Vec<Result<TopicId, Refusal>> = asked.iter().map(|topic| find(&snapshot, topic)).collect();
+    let (snapshot, access) = (call.edge.snapshot(), call.access());
+    let any = access.allows_cluster(access::DELETE_ANY_TOPIC);
+    let find = |topic: &DeleteTopicState| match find(&snapshot, topic) {
+        Ok(_) | Err((ResponseError::UnknownTopicOrPartition, _)) if !any => {
+            authorized(&snapshot, &access, topic).and_then(|()| find(&snapshot, topic))
+        }
+        found => found,
+    };
+    let found: Vec<Result<TopicId, Refusal>> = asked.iter().map(find).collect();
     let mut times: BTreeMap<TopicId, u32> = BTreeMap::new();
     found.iter().flatten().for_each(|id| *times.entry(*id).or_default() += 1);
     let once = |found: Result<TopicId, Refusal>| match found {
@@ -101,6 +114,14 @@ fn find(snapshot: &ClusterSnapshot, topic: &DeleteTopicState) -> Result<TopicId,
         (None, _) => refuse(ResponseError::UnknownTopicId, "This server does not host this topic ID."),
         _ => refuse(ResponseError::InvalidRequest, "You may not specify both topic name and topic id."),
     }
+}
+
+/// Whether the topic may be deleted by who asks; told before it is told whether a name exists.
+fn authorized(snapshot: &ClusterSnapshot, access: &Access, topic: &DeleteTopicState) -> Result<(), Refusal> {
+    let by_id = || snapshot.topics_by_id.get(&TopicId(topic.topic_id.into_bytes())).map(|view| &*view.name);
+    let name = topic.name.as_ref().map(|name| name.as_str()).or_else(by_id).unwrap_or_default();
+    let refused = |error| (error, "Not authorized to delete this topic.".to_owned());
+    access.check(access::DELETE_TOPIC, name).map_err(refused)
 }
 
 fn refuse<T>(error: ResponseError, why: &str) -> Result<T, Refusal> {

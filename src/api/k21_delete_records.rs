@@ -12,7 +12,11 @@ use kafka_protocol::{
 use thalweg_record::{Offset, PartitionId};
 use thalweg_shards::msg::{RaiseLogStartRequest, Reply, Request};
 
-use super::{Api, Call, Handled, gather};
+use super::{
+    Api, Call, Handled,
+    access::{self, Access},
+    gather,
+};
 use crate::cluster::ClusterSnapshot;
 
 /// How k21 is served.
@@ -29,9 +33,9 @@ fn handle(call: Call, body: Bytes) -> Handled {
 }
 
 async fn delete(call: &Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let snapshot = call.edge.snapshot();
+    let (snapshot, access) = (call.edge.snapshot(), call.access());
     let wanted: Vec<Result<Ask, ResponseError>> = (request.topics.iter())
-        .flat_map(|topic| topic.partitions.iter().map(|part| resolve(&snapshot, &topic.name, part)))
+        .flat_map(|topic| topic.partitions.iter().map(|part| resolve(&snapshot, &access, &topic.name, part)))
         .collect();
     let parts: Vec<Ask> = wanted.iter().filter_map(|part| part.as_ref().ok()).copied().collect();
     let message = |parts, reply| Request::RaiseLogStart(Box::new(RaiseLogStartRequest { parts, reply }));
@@ -64,7 +68,13 @@ async fn delete(call: &Call, request: DeleteRecordsRequest) -> DeleteRecordsResp
 }
 
 /// -1 is the high watermark. Records of a topic that is only compacted stay until their keys are overwritten.
-fn resolve(snapshot: &ClusterSnapshot, topic: &str, asked: &DeleteRecordsPartition) -> Result<Ask, ResponseError> {
+fn resolve(
+    snapshot: &ClusterSnapshot,
+    access: &Access,
+    topic: &str,
+    asked: &DeleteRecordsPartition,
+) -> Result<Ask, ResponseError> {
+    access.check(access::DELETE_TOPIC, topic)?;
     let partition = gather::locate(snapshot, topic, asked.partition_index)?;
     if snapshot.topics_by_id.get(&partition.topic).is_some_and(|view| !view.settings.effective.delete) {
         return Err(ResponseError::PolicyViolation);

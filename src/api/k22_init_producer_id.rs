@@ -6,7 +6,7 @@ use kafka_protocol::{
     messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId},
 };
 
-use super::{Api, Call, Handled};
+use super::{Api, Call, Handled, access};
 
 /// How k22 is served.
 pub const API: Api = Api::new(ApiKey::InitProducerId, 0, 5, handle);
@@ -19,7 +19,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: InitProducerIdRequest = call.decode(body)?;
         let answer = InitProducerIdResponse::default();
-        let answer = match refusal(&request) {
+        let answer = match refusal(&call, &request) {
             Some(error) => {
                 answer.with_error_code(error.code()).with_producer_id(ProducerId(-1)).with_producer_epoch(-1)
             }
@@ -30,10 +30,14 @@ fn handle(call: Call, body: Bytes) -> Handled {
     })
 }
 
-fn refusal(request: &InitProducerIdRequest) -> Option<ResponseError> {
+fn refusal(call: &Call, request: &InitProducerIdRequest) -> Option<ResponseError> {
+    let access = call.access();
     match &request.transactional_id {
         Some(id) if id.is_empty() => Some(ResponseError::InvalidRequest),
         Some(_) => Some(TRANSACTIONS_REFUSED),
+        None if !access.allows_cluster(access::WRITE_IDEMPOTENTLY) && !access.allows_some(access::PRODUCE) => {
+            Some(access::WRITE_IDEMPOTENTLY.refusal())
+        }
         // Either both or none.
         None if (request.producer_id.0 == -1) != (request.producer_epoch == -1) => Some(ResponseError::InvalidRequest),
         None => None,

@@ -12,7 +12,7 @@ use kafka_protocol::{
 use thalweg_record::{LeaderEpoch, PartitionId};
 use thalweg_shards::msg::{EpochEnd, EpochEndsRequest, Reply, Request};
 
-use super::{Api, Call, Handled, errors, gather};
+use super::{Api, Call, Handled, access, errors, gather};
 
 /// How k23 is served.
 pub const API: Api = Api::new(ApiKey::OffsetForLeaderEpoch, 2, 4, handle);
@@ -28,8 +28,9 @@ fn handle(call: Call, body: Bytes) -> Handled {
 }
 
 async fn ends(call: &Call, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
-    let snapshot = call.edge.snapshot();
+    let (snapshot, access) = (call.edge.snapshot(), call.access());
     let resolve = |topic: &str, part: &OffsetForLeaderPartition| -> Result<(PartitionId, Ask), ResponseError> {
+        access.check(access::SEE_TOPIC, topic)?;
         let partition = gather::locate(&snapshot, topic, part.partition)?;
         Ok((partition, (LeaderEpoch(part.leader_epoch), gather::leader_epoch(part.current_leader_epoch))))
     };

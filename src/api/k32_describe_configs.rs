@@ -15,6 +15,7 @@ use kafka_protocol::{
 
 use super::{
     Api, Call, Close, ErrorTally, Handled, Response,
+    access::{self, Demand},
     described::{self, Described},
     k03_metadata::unknown,
     message,
@@ -107,6 +108,8 @@ fn describe(
 fn settings(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Described>, (ResponseError, String)> {
     let snapshot = call.edge.snapshot();
     let name = resource.resource_name.as_str();
+    let demands = (access::SEE_TOPIC_CONFIGS, access::SEE_GROUP_CONFIGS, access::SEE_CLUSTER_CONFIGS);
+    authorize(call, demands, resource.resource_type, name)?;
     match resource.resource_type {
         TOPIC => match snapshot.topics.get(name) {
             Some(view) => Ok(described::topic(&call.edge.config, &snapshot.altered, &view.settings.overrides)),
@@ -124,6 +127,26 @@ fn settings(call: &Call, resource: &DescribeConfigsResource) -> Result<Vec<Descr
         )),
         other => Err((ResponseError::InvalidRequest, format!("Unsupported resource type: {other}"))),
     }
+}
+
+/// Whether the caller may do to the settings of a resource what is demanded for topics, groups, and all else.
+///
+/// # Errors
+/// 29, 30 or 31.
+pub(super) fn authorize(
+    call: &Call,
+    (topic, group, cluster): (Demand, Demand, Demand),
+    kind: i8,
+    name: &str,
+) -> Result<(), (ResponseError, String)> {
+    let access = call.access();
+    let checked = match kind {
+        TOPIC => access.check(topic, name),
+        GROUP => access.check(group, name),
+        BROKER | BROKER_LOGGER | CLIENT_METRICS => access.check_cluster(cluster),
+        _ => Ok(()),
+    };
+    checked.map_err(|error| (error, "Not authorized for the settings of this resource.".to_owned()))
 }
 
 fn tell(request: &DescribeConfigsRequest, setting: Described) -> DescribeConfigsResourceResult {

@@ -11,7 +11,7 @@ use kafka_protocol::{
 
 use super::{
     Api, Call, Handled,
-    k44_incremental_alter_configs::{Refusal, alter, duplicate, repeated, target},
+    k44_incremental_alter_configs::{Refusal, alter, authorize, duplicate, repeated, target},
     message,
 };
 use crate::cluster::{ConfigOp, ConfigTarget};
@@ -26,7 +26,8 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in &request.resources {
             let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
-            let wanted = target(&call, kind, name).and_then(|target| Ok((ops(&call, resource, &target)?, target)));
+            let wanted = authorize(&call, kind, name).and_then(|()| target(&call, kind, name));
+            let wanted = wanted.and_then(|target| Ok((ops(&call, resource, &target)?, target)));
             let outcome = match wanted {
                 _ if twice.contains(&(kind, name)) => Err(duplicate()),
                 Ok((ops, target)) => alter(&call, target, ops, request.validate_only).await?,

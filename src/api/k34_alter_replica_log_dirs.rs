@@ -10,7 +10,7 @@ use kafka_protocol::{
     },
 };
 
-use super::{Api, Call, Handled, errors::NONE, gather, k35_describe_log_dirs::log_dir};
+use super::{Api, Call, Handled, access, errors::NONE, gather, k35_describe_log_dirs::log_dir};
 
 /// How k34 is served.
 pub const API: Api = Api::asking(ApiKey::AlterReplicaLogDirs, 1, 2, handle);
@@ -19,12 +19,14 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: AlterReplicaLogDirsRequest = call.decode(body)?;
         let (snapshot, own) = (call.edge.snapshot(), log_dir(&call));
+        let allowed = call.access().check_cluster(access::ALTER_CLUSTER);
         let mut answer = AlterReplicaLogDirsResponse::default();
         for dir in request.dirs {
             let found = dir.path.as_str() == own;
             for topic in dir.topics {
                 let one = |index: i32| {
-                    let code = match gather::locate(&snapshot, &topic.name, index) {
+                    let code = match allowed.and_then(|()| gather::locate(&snapshot, &topic.name, index)) {
+                        Err(error) if allowed.is_err() => error.code(),
                         _ if !found => ResponseError::LogDirNotFound.code(),
                         Ok(_) => NONE,
                         Err(error) => error.code(),

@@ -15,7 +15,7 @@ use kafka_protocol::{
 use thalweg_record::PartitionId;
 use thalweg_shards::msg::{DescribeRequest, Reply, Request};
 
-use super::{Api, Call, Handled, gather};
+use super::{Api, Call, Handled, access, gather};
 use crate::{cluster::ClusterSnapshot, config::host};
 
 /// How k35 is served.
@@ -33,6 +33,9 @@ type Wanted = (TopicName, Vec<(PartitionId, ())>);
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeLogDirsRequest = call.decode(body)?;
+        if let Err(refused) = call.access().check_cluster(access::SEE_CLUSTER) {
+            return call.respond(&DescribeLogDirsResponse::default().with_error_code(refused.code()));
+        }
         let mut topics = Vec::new();
         for (name, parts) in wanted(&call.edge.snapshot(), request) {
             let partitions = sizes(&call, &parts).await;

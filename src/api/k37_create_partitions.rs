@@ -11,7 +11,9 @@ use kafka_protocol::{
     },
 };
 
-use super::{Api, Call, Handled, Stopping, control, errors::ToKafka, k19_create_topics::check_replicas, message};
+use super::{
+    Api, Call, Handled, Stopping, access, control, errors::ToKafka, k19_create_topics::check_replicas, message,
+};
 use crate::cluster::{ClusterSnapshot, ControlRequest};
 
 /// How k37 is served.
@@ -29,7 +31,7 @@ fn handle(call: Call, body: Bytes) -> Handled {
 }
 
 async fn raise(call: &Call, request: &CreatePartitionsRequest) -> Result<CreatePartitionsResponse, Stopping> {
-    let snapshot = call.edge.snapshot();
+    let (snapshot, access) = (call.edge.snapshot(), call.access());
     let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
     for topic in &request.topics {
         if !seen.insert(&topic.name) {
@@ -38,6 +40,9 @@ async fn raise(call: &Call, request: &CreatePartitionsRequest) -> Result<CreateP
     }
     let check = |topic: &CreatePartitionsTopic| match twice.contains(&topic.name) {
         true => refuse(ResponseError::InvalidRequest, "Duplicate topic name."),
+        false if !access.allows(access::EXTEND_TOPIC, &topic.name) => {
+            refuse(access::EXTEND_TOPIC.refusal(), "Not authorized to alter this topic.")
+        }
         false => check(&snapshot, topic),
     };
     let checked: Vec<Result<(), Refusal>> = request.topics.iter().map(check).collect();

@@ -15,7 +15,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Api, Call, Handled, gather, message};
+use super::{Api, Call, Handled, access, access::UNAUTHORIZED, gather, message};
 use crate::cluster::ClusterSnapshot;
 
 /// How k43 is served.
@@ -31,32 +31,48 @@ fn handle(call: Call, body: Bytes) -> Handled {
         if call.version >= 1 && !TYPES.contains(&request.election_type) {
             return call.respond(&answer.with_error_code(ResponseError::InvalidRequest.code()));
         }
+        if let Err(refused) = call.access().check_cluster(access::ALTER_CLUSTER) {
+            let topics = request.topic_partitions.into_iter().flatten();
+            let results =
+                topics.map(|topic| each(topic, |_| (refused, StrBytes::from_static_str(UNAUTHORIZED)))).collect();
+            return call.respond(&answer.with_error_code(refused.code()).with_replica_election_results(results));
+        }
         let snapshot = call.edge.snapshot();
         let results = match request.topic_partitions {
             None => {
                 let quiet = |name: &Arc<str>| TopicName(StrBytes::from_string(name.to_string()));
                 snapshot.topics.keys().map(|name| ReplicaElectionResult::default().with_topic(quiet(name))).collect()
             }
-            Some(topics) => topics.into_iter().map(|topic| outcomes(&snapshot, topic)).collect(),
+            Some(topics) => topics
+                .into_iter()
+                .map(|topic| {
+                    let name = topic.topic.clone();
+                    each(topic, |index| outcome(&snapshot, &name, index))
+                })
+                .collect(),
         };
         call.respond(&answer.with_replica_election_results(results))
     })
 }
 
-fn outcomes(snapshot: &ClusterSnapshot, asked: TopicPartitions) -> ReplicaElectionResult {
-    let results = asked.partitions.iter().map(|index| outcome(snapshot, &asked.topic, *index)).collect();
+/// What is said of each partition of a topic.
+fn each(asked: TopicPartitions, outcome: impl Fn(i32) -> (ResponseError, StrBytes)) -> ReplicaElectionResult {
+    let told = |index: &i32| {
+        let (error, why) = outcome(*index);
+        PartitionResult::default().with_partition_id(*index).with_error_code(error.code()).with_error_message(Some(why))
+    };
+    let results = asked.partitions.iter().map(told).collect();
     ReplicaElectionResult::default().with_topic(asked.topic).with_partition_result(results)
 }
 
-fn outcome(snapshot: &ClusterSnapshot, topic: &str, index: i32) -> PartitionResult {
-    let (error, why) = match gather::locate(snapshot, topic, index) {
+fn outcome(snapshot: &ClusterSnapshot, topic: &str, index: i32) -> (ResponseError, StrBytes) {
+    match gather::locate(snapshot, topic, index) {
         Ok(_) => (
             ResponseError::ElectionNotNeeded,
             StrBytes::from_static_str("Leader election not needed for topic partition."),
         ),
         Err(error) => (error, message(&format!("No such partition as {topic}-{index}"))),
-    };
-    PartitionResult::default().with_partition_id(index).with_error_code(error.code()).with_error_message(Some(why))
+    }
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use kafka_protocol::{
 };
 
 use super::{
-    Api, Call, Handled, Stopping, control,
+    Api, Call, Handled, Stopping, access, control,
     errors::ToKafka,
     k03_metadata::unknown,
-    k32_describe_configs::{BROKER, GROUP, TOPIC},
+    k32_describe_configs::{self, BROKER, GROUP, TOPIC},
     message,
 };
 use crate::cluster::{ConfigOp, ConfigTarget, ControlRequest};
@@ -37,7 +37,8 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in &request.resources {
             let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
-            let wanted = target(&call, kind, name).and_then(|target| Ok((target, ops(resource)?)));
+            let wanted = authorize(&call, kind, name).and_then(|()| target(&call, kind, name));
+            let wanted = wanted.and_then(|target| Ok((target, ops(resource)?)));
             let outcome = match wanted {
                 _ if twice.contains(&(kind, name)) => Err(duplicate()),
                 Ok((target, ops)) => alter(&call, target, ops, request.validate_only).await?,
@@ -64,6 +65,12 @@ pub(super) fn repeated<T: Ord + Copy>(all: impl Iterator<Item = T>) -> BTreeSet<
 /// The refusal of a resource that is named twice.
 pub(super) fn duplicate() -> Refusal {
     (ResponseError::InvalidRequest, "Each resource must appear at most once.".to_owned())
+}
+
+/// Whether the caller may alter the settings of a resource.
+pub(super) fn authorize(call: &Call, kind: i8, name: &str) -> Result<(), Refusal> {
+    let demands = (access::ALTER_TOPIC_CONFIGS, access::ALTER_GROUP_CONFIGS, access::ALTER_CLUSTER_CONFIGS);
+    k32_describe_configs::authorize(call, demands, kind, name)
 }
 
 /// What a resource's settings are of.

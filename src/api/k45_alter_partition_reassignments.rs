@@ -12,7 +12,12 @@ use kafka_protocol::{
     },
 };
 
-use super::{Api, Call, Handled, gather, message};
+use super::{
+    Api, Call, Handled,
+    access::{self, UNAUTHORIZED},
+    errors::NONE,
+    gather, message,
+};
 use crate::cluster::ClusterSnapshot;
 
 /// How k45 is served.
@@ -24,11 +29,13 @@ type Refusal = (ResponseError, Option<String>);
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: AlterPartitionReassignmentsRequest = call.decode(body)?;
+        let allowed = call.access().check_cluster(access::ALTER_CLUSTER);
         let snapshot = call.edge.snapshot();
         let topics = request.topics.into_iter().map(|topic| {
             let one = |asked: &ReassignablePartition| {
                 let told = ReassignablePartitionResponse::default().with_partition_index(asked.partition_index);
-                match judge(&snapshot, &topic.name, asked) {
+                let refused = |error| (error, Some(UNAUTHORIZED.to_owned()));
+                match allowed.map_err(refused).and_then(|()| judge(&snapshot, &topic.name, asked)) {
                     Ok(()) => told.with_error_message(None),
                     Err((error, why)) => {
                         told.with_error_code(error.code()).with_error_message(why.as_deref().map(message))
@@ -40,7 +47,8 @@ fn handle(call: Call, body: Bytes) -> Handled {
         });
         let answer = AlterPartitionReassignmentsResponse::default()
             .with_allow_replication_factor_change(request.allow_replication_factor_change)
-            .with_error_message(None)
+            .with_error_code(allowed.err().map_or(NONE, |error| error.code()))
+            .with_error_message(allowed.err().map(|_| message(UNAUTHORIZED)))
             .with_responses(topics.collect());
         call.respond(&answer)
     })

@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
 
-use super::{Api, Call, Handled};
+use super::{
+    Api, Call, Handled,
+    access::{self, UNAUTHORIZED},
+    message,
+};
 
 /// How k46 is served.
 pub const API: Api = Api::asking(ApiKey::ListPartitionReassignments, 0, 0, handle);
@@ -11,7 +15,11 @@ pub const API: Api = Api::asking(ApiKey::ListPartitionReassignments, 0, 0, handl
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let _topics: ListPartitionReassignmentsRequest = call.decode(body)?;
-        call.respond(&ListPartitionReassignmentsResponse::default().with_error_message(None))
+        let answer = ListPartitionReassignmentsResponse::default();
+        call.respond(&match call.access().check_cluster(access::SEE_CLUSTER) {
+            Ok(()) => answer.with_error_message(None),
+            Err(refused) => answer.with_error_code(refused.code()).with_error_message(Some(message(UNAUTHORIZED))),
+        })
     })
 }
 

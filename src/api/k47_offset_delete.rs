@@ -10,7 +10,7 @@ use kafka_protocol::{
 };
 
 use super::{
-    Api, Call, Handled,
+    Api, Call, Handled, access,
     errors::ToKafka,
     group_lane::{ask, code, text},
 };
@@ -24,14 +24,17 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let request: OffsetDeleteRequest = call.decode(body)?;
         let mut answer = OffsetDeleteResponse::default();
         let mut partitions = Vec::new();
-        let snapshot = call.edge.snapshot();
+        let (snapshot, access) = (call.edge.snapshot(), call.access());
         for topic in &request.topics {
             let name = text(&topic.name);
+            let allowed = access.check(access::USE_OFFSETS, &name);
             let count = snapshot.topics.get(&name).map_or(0, |view| view.partitions);
             let mut parts = Vec::new();
             for part in &topic.partitions {
                 let mut told = OffsetDeleteResponsePartition::default().with_partition_index(part.partition_index);
-                if (0..count).contains(&part.partition_index) {
+                if let Err(refused) = allowed {
+                    told.error_code = refused.code();
+                } else if (0..count).contains(&part.partition_index) {
                     partitions.push((name.clone(), part.partition_index));
                 } else {
                     told.error_code = ResponseError::UnknownTopicOrPartition.code();

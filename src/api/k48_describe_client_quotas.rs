@@ -11,7 +11,11 @@ use kafka_protocol::{
     },
 };
 
-use super::{Api, Call, Handled, message};
+use super::{
+    Api, Call, Handled,
+    access::{self, UNAUTHORIZED},
+    message,
+};
 
 /// How k48 is served.
 pub const API: Api = Api::asking(ApiKey::DescribeClientQuotas, 0, 1, handle);
@@ -25,7 +29,9 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeClientQuotasRequest = call.decode(body)?;
         let answer = DescribeClientQuotasResponse::default();
-        call.respond(&match refusal(&request.components) {
+        let allowed = call.access().check_cluster(access::SEE_CLUSTER_CONFIGS);
+        let refused = allowed.err().map(|error| (error, UNAUTHORIZED.to_owned()));
+        call.respond(&match refused.or_else(|| refusal(&request.components)) {
             None => answer.with_error_message(None).with_entries(Some(Vec::new())),
             Some((error, why)) => {
                 answer.with_error_code(error.code()).with_error_message(Some(message(&why))).with_entries(None)

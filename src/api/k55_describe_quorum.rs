@@ -12,7 +12,10 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Api, Call, Handled};
+use super::{
+    Api, Call, Handled,
+    access::{self, UNAUTHORIZED},
+};
 
 /// How k55 is served.
 pub const API: Api = Api::asking(ApiKey::DescribeQuorum, 0, 2, handle);
@@ -26,6 +29,10 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeQuorumRequest = call.decode(body)?;
+        if let Err(refused) = call.access().check_cluster(access::SEE_CLUSTER) {
+            let answer = DescribeQuorumResponse::default().with_error_code(refused.code());
+            return call.respond(&answer.with_error_message(Some(StrBytes::from_static_str(UNAUTHORIZED))));
+        }
         let answer = if is_metadata(&request) { quorum(&call, request) } else { unknown(request) };
         call.respond(&answer)
     })

@@ -10,7 +10,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Api, Call, Handled, k03_metadata::CLUSTER_OPERATIONS};
+use super::{Api, Call, Handled};
 
 /// How k60 is served.
 pub const API: Api = Api::asking(ApiKey::DescribeCluster, 0, 2, handle);
@@ -44,7 +44,10 @@ fn describe(call: &Call, request: &DescribeClusterRequest) -> DescribeClusterRes
         .with_host(StrBytes::from_string(call.caller.advertised_host.to_string()))
         .with_port(i32::from(call.caller.advertised_port))
         .with_rack(snapshot.broker.rack.as_ref().map(|rack| StrBytes::from_string(rack.to_string())));
-    let operations = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
+    let operations = match request.include_cluster_authorized_operations {
+        true => call.access().cluster_operations(),
+        false => i32::MIN,
+    };
     DescribeClusterResponse::default()
         .with_cluster_id(StrBytes::from_string(snapshot.cluster_id.to_string()))
         .with_controller_id(node)
@@ -83,6 +86,6 @@ mod tests {
         }
         let asked = DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);
         let answer: DescribeClusterResponse = fake.finish(fake.ask(&API, 1, &asked));
-        assert_eq!(answer.cluster_authorized_operations, CLUSTER_OPERATIONS);
+        assert_eq!(answer.cluster_authorized_operations, 0b1_1111_1010_0000);
     }
 }

@@ -6,7 +6,11 @@ use kafka_protocol::{
     messages::{ApiKey, UnregisterBrokerRequest, UnregisterBrokerResponse},
 };
 
-use super::{Api, Call, Handled, message};
+use super::{
+    Api, Call, Handled,
+    access::{self, UNAUTHORIZED},
+    message,
+};
 
 /// How k64 is served.
 pub const API: Api = Api::asking(ApiKey::UnregisterBroker, 0, 0, handle);
@@ -15,7 +19,9 @@ fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: UnregisterBrokerRequest = call.decode(body)?;
         let id = request.broker_id.0;
-        let (error, why) = if id == call.edge.snapshot().broker.node.0 {
+        let (error, why) = if let Err(refused) = call.access().check_cluster(access::ALTER_CLUSTER) {
+            (refused, UNAUTHORIZED.to_owned())
+        } else if id == call.edge.snapshot().broker.node.0 {
             (ResponseError::InvalidRequest, format!("Broker ID {id} is this broker, which is the cluster."))
         } else {
             (ResponseError::BrokerIdNotRegistered, format!("Broker ID {id} is not currently registered"))

@@ -9,7 +9,7 @@ use kafka_protocol::{
     },
 };
 
-use super::{Api, Call, Handled};
+use super::{Api, Call, Handled, access};
 
 /// How k65 is served.
 pub const API: Api = Api::asking(ApiKey::DescribeTransactions, 0, 0, handle);
@@ -17,10 +17,11 @@ pub const API: Api = Api::asking(ApiKey::DescribeTransactions, 0, 0, handle);
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeTransactionsRequest = call.decode(body)?;
+        let access = call.access();
         let states = request.transactional_ids.into_iter().map(|id| {
-            TransactionState::default()
-                .with_transactional_id(id)
-                .with_error_code(ResponseError::TransactionalIdNotFound.code())
+            let seen = access.check(access::SEE_TRANSACTIONAL_ID, &id);
+            let error = seen.err().unwrap_or(ResponseError::TransactionalIdNotFound);
+            TransactionState::default().with_transactional_id(id).with_error_code(error.code())
         });
         call.respond(&DescribeTransactionsResponse::default().with_transaction_states(states.collect()))
     })

@@ -11,7 +11,7 @@ use kafka_protocol::{
 };
 
 use super::{
-    Api, Call, Handled,
+    Api, Call, Handled, access,
     k32_describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC},
 };
 use crate::cluster::ClusterSnapshot;
@@ -27,6 +27,9 @@ fn handle(call: Call, body: Bytes) -> Handled {
         let request: ListConfigResourcesRequest = call.decode(body)?;
         let asked = request.resource_types;
         let answer = ListConfigResourcesResponse::default();
+        if let Err(refused) = call.access().check_cluster(access::SEE_CLUSTER_CONFIGS) {
+            return call.respond(&answer.with_error_code(refused.code()));
+        }
         if asked.iter().any(|kind| !TYPES.contains(kind)) {
             return call.respond(&answer.with_error_code(ResponseError::UnsupportedVersion.code()));
         }

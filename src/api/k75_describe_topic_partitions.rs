@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::{
     Api, Call, Handled,
-    k03_metadata::{TOPIC_OPERATIONS, is_internal, unknown},
+    access::{self, Access},
+    k03_metadata::{is_internal, unknown},
 };
 use crate::cluster::{ClusterSnapshot, TopicView};
 
@@ -31,11 +32,15 @@ const LIMIT: i32 = 2000;
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeTopicPartitionsRequest = call.decode(body)?;
-        call.respond(&describe(&call.edge.snapshot(), &request))
+        call.respond(&describe(&call.edge.snapshot(), &call.access(), &request))
     })
 }
 
-fn describe(snapshot: &ClusterSnapshot, request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+fn describe(
+    snapshot: &ClusterSnapshot,
+    access: &Access,
+    request: &DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitionsResponse {
     let all = request.topics.is_empty();
     let from = request.cursor.as_ref().map_or("", |cursor| cursor.topic_name.as_str());
     let names: BTreeSet<&str> = match all {
@@ -51,7 +56,21 @@ fn describe(snapshot: &ClusterSnapshot, request: &DescribeTopicPartitionsRequest
         Some(cursor) if cursor.topic_name.as_str() == name => cursor.partition_index,
         _ => 0,
     };
-    page(snapshot, &names, first_of, request.response_partition_limit.clamp(1, LIMIT))
+    // Of topics that one may not see, those named are told of last, and nothing but that.
+    let (names, hidden): (BTreeSet<&str>, BTreeSet<&str>) =
+        names.into_iter().partition(|name| access.allows(access::SEE_TOPIC, name));
+    let mut answer = page(snapshot, &names, first_of, request.response_partition_limit.clamp(1, LIMIT));
+    for topic in answer.topics.iter_mut() {
+        topic.topic_authorized_operations =
+            access.topic_operations(topic.name.as_ref().map_or("", |name| name.as_str()));
+    }
+    let refused = hidden.into_iter().filter(|_| !all).map(|name| {
+        DescribeTopicPartitionsResponseTopic::default()
+            .with_error_code(access::SEE_TOPIC.refusal().code())
+            .with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))))
+    });
+    answer.topics.extend(refused);
+    answer
 }
 
 fn is_valid(cursor: &From, all: bool, names: &BTreeSet<&str>) -> bool {
@@ -95,10 +114,7 @@ fn page(
 }
 
 fn topic_answer(name: &TopicName) -> DescribeTopicPartitionsResponseTopic {
-    DescribeTopicPartitionsResponseTopic::default()
-        .with_is_internal(is_internal(name))
-        .with_name(Some(name.clone()))
-        .with_topic_authorized_operations(TOPIC_OPERATIONS)
+    DescribeTopicPartitionsResponseTopic::default().with_is_internal(is_internal(name)).with_name(Some(name.clone()))
 }
 
 /// Every list is there: clients trip over null ones.

@@ -3,6 +3,7 @@
 //! A handler runs on its connection's executor. It decodes ([`Call::decode`]), asks the shards or control over a fresh
 //! flume channel (one message per shard, permits first), and answers with encoded pieces.
 
+mod access;
 mod call;
 mod control;
 mod described;
@@ -52,6 +53,7 @@ mod k46_list_partition_reassignments;
 mod k47_offset_delete;
 mod k48_describe_client_quotas;
 mod k50_describe_user_scram_credentials;
+mod k51_alter_user_scram_credentials;
 mod k55_describe_quorum;
 mod k60_describe_cluster;
 mod k61_describe_producers;

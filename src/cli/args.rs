@@ -81,7 +81,8 @@ pub enum MetadataCommand {
         /// Do so although there is metadata that can be read; it is moved aside.
         #[arg(long)]
         replace: bool,
-        /// Do so although there is no snapshot: settings of topics, and topics without objects, are lost then.
+        /// Do so although there is no snapshot: settings of topics, topics without objects, access rules and credentials are
+        /// lost then.
         #[arg(long)]
         without_snapshot: bool,
         /// Tell it to a program: one JSON object a line.

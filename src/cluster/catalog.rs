@@ -13,11 +13,13 @@ use thalweg_shards::{
 };
 
 use super::{
+    access::ScramCredentials,
     altered::Altered,
     partition::Partition,
     schema::{BlockRecord, GarbageRecord},
     store::Revision,
 };
+use crate::auth::AclBinding;
 
 /// A topic.
 #[derive(Clone, Debug)]
@@ -62,6 +64,12 @@ pub(super) struct Catalog {
     pub(super) garbage: BTreeMap<ObjectId, Garbage>,
     /// Settings that were altered, but those of topics.
     pub(super) altered: Arc<Altered>,
+    /// Access rules, and the ids of their records.
+    pub(super) acls: BTreeMap<AclBinding, [u8; 16]>,
+    /// Bytes of their texts.
+    pub(super) acl_bytes: usize,
+    /// SCRAM credentials by user and mechanism.
+    pub(super) scram: ScramCredentials,
 }
 
 impl Catalog {

@@ -43,6 +43,9 @@ pub(super) async fn serve(
         for request in requests {
             turn.apply(&mut control.ledger.borrow_mut(), &mut control.views, request, random)?;
         }
+        if turn.access {
+            control.views.set_access(&control.ledger.borrow());
+        }
         if turn.wrote {
             failpoint::pass("control-applied");
             let store = control.ledger.borrow().store();

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use flume::Sender;
 use thalweg_record::TopicId;
 
-use super::altered::ConfigTarget;
+use super::{access::ScramChange, altered::ConfigTarget};
+use crate::auth::{AclBinding, AclFilter, scram::Mechanism};
 
 /// A request to control.
 #[derive(Debug)]
@@ -46,6 +47,27 @@ pub enum ControlRequest {
         validate_only: bool,
         /// The result.
         reply: Sender<Result<(), ControlError>>,
+    },
+    /// Creates access rules, each on its own fate.
+    CreateAcls {
+        /// The rules, each checked for itself.
+        rules: Vec<AclBinding>,
+        /// One result per rule, in order. One that exists is as good as created.
+        reply: Sender<Vec<Result<(), ControlError>>>,
+    },
+    /// Deletes the access rules that filters mean.
+    DeleteAcls {
+        /// The filters.
+        filters: Vec<AclFilter>,
+        /// Per filter, in order: the rules it means; one may be meant by several.
+        reply: Sender<Vec<Result<Vec<AclBinding>, ControlError>>>,
+    },
+    /// Sets and deletes SCRAM credentials.
+    AlterScram {
+        /// All that is asked for a user, of which all or nothing is done.
+        users: Vec<(String, BTreeMap<Mechanism, ScramChange>)>,
+        /// One result per user, in order.
+        reply: Sender<Vec<Result<(), ControlError>>>,
     },
     /// Reserves a block of producer ids, durably, never reused.
     ReserveProducerIds {
@@ -115,4 +137,10 @@ pub enum ControlError {
     /// 100.
     #[error("{0}")]
     UnknownTopicId(String),
+    /// 44.
+    #[error("{0}")]
+    TooMany(String),
+    /// 91.
+    #[error("{0}")]
+    UnknownCredential(String),
 }

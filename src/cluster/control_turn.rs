@@ -37,11 +37,13 @@ pub(super) struct Turn {
     /// How long shards remember idle producers from now on, when that changes.
     pub(super) producers_expire: Option<Duration>,
     pub(super) changes: Vec<PartitionChange>,
+    /// Rules or credentials have changed.
+    pub(super) access: bool,
     pub(super) answers: Vec<Box<dyn FnOnce()>>,
 }
 
 /// A check that failed is the client's, a fault the process's.
-type Outcome<T> = Result<Result<T, ControlError>, Fault>;
+pub(super) type Outcome<T> = Result<Result<T, ControlError>, Fault>;
 
 impl Turn {
     fn answer<T: 'static>(&mut self, reply: Sender<T>, value: T) {
@@ -50,7 +52,7 @@ impl Turn {
         }));
     }
 
-    fn written(&mut self, revision: u64) {
+    pub(super) fn written(&mut self, revision: u64) {
         self.wrote = true;
         self.revision = Some(revision);
     }
@@ -98,6 +100,20 @@ impl Turn {
                     _ => self.alter(ledger, views, &target, &ops, validate_only)?,
                 };
                 self.answer(reply, result);
+            }
+            ControlRequest::CreateAcls { rules, reply } => {
+                let rules = rules.into_iter().map(|rule| self.create_acl(ledger, rule, random));
+                let results = rules.collect::<Result<_, _>>()?;
+                self.answer(reply, results);
+            }
+            ControlRequest::DeleteAcls { filters, reply } => {
+                let results = self.delete_acls(ledger, &filters)?;
+                self.answer(reply, results);
+            }
+            ControlRequest::AlterScram { users, reply } => {
+                let users = users.into_iter().map(|(user, changes)| self.alter_scram(ledger, &user, changes));
+                let results = users.collect::<Result<_, _>>()?;
+                self.answer(reply, results);
             }
             ControlRequest::ReserveProducerIds { count, reply } => {
                 let first = ledger.count_up(keys::NEXT_PRODUCER, 0, u64::from(count), |_| Vec::new())?;

@@ -5,6 +5,7 @@ use thalweg_record::{NodeId, PartitionId, TopicId};
 use thalweg_shards::meta::ObjectId;
 
 use super::altered::ConfigTarget;
+use crate::auth::scram::Mechanism;
 
 /// The cluster's record.
 pub(super) const CLUSTER: &[u8] = b"cluster";
@@ -32,6 +33,10 @@ pub(super) const OBJECTS: &[u8] = b"object/";
 pub(super) const CONFIGS: &[u8] = b"config/";
 /// All objects to be deleted.
 pub(super) const GARBAGE: &[u8] = b"garbage/";
+/// All access rules.
+pub(super) const ACLS: &[u8] = b"acl/";
+/// All SCRAM credentials.
+pub(super) const SCRAM: &[u8] = b"scram/";
 
 fn key(word: &[u8], rest: &[u8]) -> Vec<u8> {
     [word, rest].concat()
@@ -92,6 +97,16 @@ pub(super) fn parse_config(key: &[u8], broker: NodeId) -> Option<ConfigTarget> {
     }
 }
 
+/// An access rule, by a random id: its texts are too long for a key.
+pub(super) fn acl(id: [u8; 16]) -> Vec<u8> {
+    key(ACLS, &id)
+}
+
+/// A user's SCRAM credential for one mechanism.
+pub(super) fn scram(mechanism: Mechanism, user: &str) -> Vec<u8> {
+    key(SCRAM, &[&[mechanism.code().unsigned_abs()], user.as_bytes()].concat())
+}
+
 /// All WAL slices of a broker.
 pub(super) fn slices(node: NodeId) -> Vec<u8> {
     [SLICES, &node.0.to_be_bytes()[..], b"/"].concat()
@@ -111,6 +126,17 @@ pub(super) fn parse_topic(key: &[u8]) -> Option<TopicId> {
 pub(super) fn parse_head(key: &[u8]) -> Option<PartitionId> {
     let (topic, index) = key.strip_prefix(HEADS)?.split_last_chunk::<4>()?;
     Some(PartitionId { topic: TopicId(topic.try_into().ok()?), index: i32::from_be_bytes(*index) })
+}
+
+/// The id in a key of [`ACLS`].
+pub(super) fn parse_acl(key: &[u8]) -> Option<[u8; 16]> {
+    key.strip_prefix(ACLS)?.try_into().ok()
+}
+
+/// Mechanism and user in a key of [`SCRAM`].
+pub(super) fn parse_scram(key: &[u8]) -> Option<(Mechanism, &str)> {
+    let (mechanism, user) = key.strip_prefix(SCRAM)?.split_first()?;
+    Some((Mechanism::of(i8::try_from(*mechanism).ok()?)?, std::str::from_utf8(user).ok()?))
 }
 
 /// The object id in a key that begins with `word`.
@@ -134,6 +160,9 @@ mod tests {
             assert_eq!(parse_config(&config(&target, NodeId(7)), NodeId(7)), Some(target));
         }
         assert_eq!(parse_config(&config(&ConfigTarget::Broker, NodeId(8)), NodeId(7)), None, "another broker's");
+        assert_eq!((parse_acl(&acl([7; 16])), parse_acl(b"acl/short")), (Some([7; 16]), None));
+        assert_eq!(parse_scram(&scram(Mechanism::Sha512, "zoë")), Some((Mechanism::Sha512, "zoë")));
+        assert_eq!((parse_scram(b"scram/"), parse_scram(b"scram/\x09a")), (None, None));
         assert!(object(ObjectId(255)) < object(ObjectId(256)));
         assert!(head(partition) < head(PartitionId { index: 259, ..partition }));
     }

@@ -56,8 +56,8 @@ pub(super) struct Ledger {
     producer_expiration_ms: i64,
     /// A snapshot that is being copied.
     copy: RefCell<Option<Copy>>,
-    /// Counts creations, changes and deletions of topics, and changes of other settings.
-    pub(super) topic_changes: u64,
+    /// Counts what operators change: topics, settings, rules, credentials.
+    pub(super) operator_changes: u64,
 }
 
 /// Who writes.
@@ -74,8 +74,8 @@ impl Ledger {
     pub(super) fn new(store: Arc<dyn MetadataStore>, catalog: Catalog, writer: Writer) -> Ledger {
         let Writer { node, epoch, shards, node_value, producer_expiration_ms } = writer;
         let producer_expiration_ms = i64::try_from(producer_expiration_ms).unwrap_or(i64::MAX);
-        let (copy, topic_changes) = (RefCell::new(None), 0);
-        Ledger { store, catalog, node, epoch, shards, node_value, producer_expiration_ms, copy, topic_changes }
+        let (copy, operator_changes) = (RefCell::new(None), 0);
+        Ledger { store, catalog, node, epoch, shards, node_value, producer_expiration_ms, copy, operator_changes }
     }
 
     /// The store, for syncs outside the lock.
@@ -93,9 +93,9 @@ impl Ledger {
         self.node
     }
 
-    /// How often topics were created, changed or deleted, or other settings altered, in this run.
-    pub(super) fn topic_changes(&self) -> u64 {
-        self.topic_changes
+    /// How often topics, settings, access rules or credentials were created, changed or deleted in this run.
+    pub(super) fn operator_changes(&self) -> u64 {
+        self.operator_changes
     }
 
     /// How long an idle producer is remembered from now on.

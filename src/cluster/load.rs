@@ -15,6 +15,7 @@ use super::{
     schema::{self, BlockRecord, ConfigRecord, GarbageRecord, HeadRecord, ObjectRecord, TopicRecord},
     store::{MetadataStore, Revision, Versioned},
 };
+use crate::auth::{AclBinding, scram::ScramCredential};
 
 /// Entries read at once.
 const PAGE: usize = 1000;
@@ -43,6 +44,16 @@ pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
     scan(store, keys::GARBAGE, |key, _, record: GarbageRecord| {
         let id = keys::parse_id(keys::GARBAGE, key).ok_or("bad object id")?;
         catalog.garbage.insert(id, Garbage { record, handed: false });
+        Ok(())
+    })?;
+    scan(store, keys::ACLS, |key, _, rule: AclBinding| {
+        let id = keys::parse_acl(key).ok_or("bad id")?;
+        catalog.acl_bytes += rule.text_bytes();
+        catalog.acls.insert(rule, id).map_or(Ok(()), |_| Err("the same rule is there twice".to_owned()))
+    })?;
+    scan(store, keys::SCRAM, |key, _, credential: ScramCredential| {
+        let (mechanism, user) = keys::parse_scram(key).ok_or("bad mechanism or user")?;
+        catalog.scram.insert((user.to_owned(), mechanism), credential);
         Ok(())
     })?;
     let mut ranges: BTreeMap<(PartitionId, Offset), (ObjectId, CommitRange)> = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! Cluster metadata: the store's port and engines, the control actor, and the snapshots it publishes.
 
+mod access;
 mod actors;
 mod altered;
 pub mod broker_config;
@@ -29,6 +30,7 @@ mod topic_name;
 mod topics;
 mod views;
 
+pub use access::{ScramChange, ScramCredentials};
 pub use actors::{ClusterActors, ClusterLanes, ClusterThread, Fatal, StopActors};
 pub use altered::{Altered, ConfigTarget, Values};
 pub use bucket::{

@@ -218,6 +218,10 @@ fn parse_topic(hex: &str) -> Option<TopicId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{
+        AclBinding, Operation, PatternType, Permission, ResourceType,
+        scram::{Mechanism, ScramCredential},
+    };
 
     fn commit() -> ObjectCommit {
         let batch =
@@ -255,6 +259,28 @@ mod tests {
         assert_eq!(String::from_utf8(bytes).expect("text"), expected);
         let config = ConfigRecord { values: [("log.retention.ms".to_owned(), "5".to_owned())].into() };
         assert_eq!(encode(&config), br#"{"v":1,"d":{"values":{"log.retention.ms":"5"}}}"#);
+        let rule = AclBinding {
+            kind: ResourceType::TransactionalId,
+            pattern: PatternType::Prefixed,
+            name: "pay".to_owned(),
+            principal: "User:alice".to_owned(),
+            host: "*".to_owned(),
+            operation: Operation::IdempotentWrite,
+            permission: Permission::Deny,
+        };
+        let expected = concat!(
+            r#"{"v":1,"d":{"kind":"transactional_id","pattern":"prefixed","name":"pay","principal":"User:alice","#,
+            r#""host":"*","operation":"idempotent_write","permission":"deny"}}"#
+        );
+        assert_eq!(String::from_utf8(encode(&rule)).expect("text"), expected);
+        assert_eq!(decode::<AclBinding>(expected.as_bytes()), Ok(rule));
+        let credential = ScramCredential::new(Mechanism::Sha256, b"salt", b"salted password", 4096);
+        let expected = concat!(
+            r#"{"v":1,"d":{"salt":"c2FsdA==","stored_key":"WbMIQ1BrcAOag9NZOAK0BGvmtygidb73jjtsst0QC2Y=","#,
+            r#""server_key":"PctpJPmpKc9K7y8SD+fype0zyMF8C8n8NKuL1OTx0U0=","iterations":4096}}"#
+        );
+        assert_eq!(String::from_utf8(encode(&credential)).expect("text"), expected);
+        assert_eq!(decode::<ScramCredential>(expected.as_bytes()), Ok(credential));
         let garbage = GarbageRecord { kind: GarbageKind::Orphan, epoch: 2, shard: 0, key: None };
         let bytes = encode(&garbage);
         assert_eq!(bytes, br#"{"v":1,"d":{"kind":"orphan","epoch":2,"shard":0,"key":null}}"#);

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use thalweg_record::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
 use thalweg_shards::msg::PartitionSettings;
 
-use super::altered::Altered;
+use super::{access::ScramCredentials, altered::Altered};
+use crate::auth::AclRules;
 
 /// Everything a connection needs to know of the cluster.
 #[derive(Debug)]
@@ -28,6 +29,10 @@ pub struct ClusterSnapshot {
     pub topics_by_id: BTreeMap<TopicId, Arc<TopicView>>,
     /// Settings that were altered while the broker ran, but those of topics.
     pub altered: Arc<Altered>,
+    /// Access rules.
+    pub acls: Arc<AclRules>,
+    /// SCRAM credentials.
+    pub scram: Arc<ScramCredentials>,
 }
 
 /// A newer snapshot on its way to one shard's edge.

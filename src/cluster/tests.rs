@@ -114,7 +114,7 @@ pub(super) fn run_with(cluster: Cluster, bucket: Option<BucketPorts>) -> Running
 }
 
 impl Running {
-    fn control<T>(&self, request: impl FnOnce(Sender<T>) -> ControlRequest) -> T {
+    pub(super) fn control<T>(&self, request: impl FnOnce(Sender<T>) -> ControlRequest) -> T {
         let (reply, answer) = flume::bounded(1);
         self.lanes.control.send(request(reply)).expect("control runs");
         answer.recv().expect("answered")

@@ -33,7 +33,7 @@ impl Ledger {
         let absent = vec![Compare::Absent(keys::topic(id)), Compare::Absent(keys::name(&name))];
         let puts = [Write::Put(keys::topic(id), schema::encode(&record)), Write::Put(keys::name(&name), id.0.to_vec())];
         let revision = self.write(absent, &puts)?;
-        self.topic_changes += 1;
+        self.operator_changes += 1;
         let name: Arc<str> = name.into();
         let partitions = vec![Partition::default(); partitions.unsigned_abs() as usize];
         self.catalog.names.insert(name.clone(), id);
@@ -58,7 +58,7 @@ impl Ledger {
         };
         let unchanged = vec![Compare::Revision(keys::topic(id), topic.revision)];
         let revision = self.write(unchanged, &[Write::Put(keys::topic(id), schema::encode(&record))])?;
-        self.topic_changes += 1;
+        self.operator_changes += 1;
         let topic = self.catalog.topics.get_mut(&id).expect("looked up above");
         let partitions = partitions.unsigned_abs() as usize;
         assert!(partitions >= topic.partitions.len(), "partitions are never taken away");
@@ -76,7 +76,7 @@ impl Ledger {
             false => Write::Put(key, schema::encode(&ConfigRecord { values: values.clone() })),
         };
         let revision = self.write(vec![], &[write])?;
-        self.topic_changes += 1;
+        self.operator_changes += 1;
         Arc::make_mut(&mut self.catalog.altered).set(target, values);
         Ok(revision.0)
     }
@@ -94,7 +94,7 @@ impl Ledger {
             writes.push(Write::Delete(keys::head(PartitionId { topic: id, index })));
         }
         let revision = self.write(vec![Compare::Revision(keys::topic(id), topic.revision)], &writes)?;
-        self.topic_changes += 1;
+        self.operator_changes += 1;
         Ok((revision.0, topic))
     }
 }

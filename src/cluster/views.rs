@@ -6,6 +6,7 @@ use thalweg_record::{LeaderEpoch, PartitionId, TopicId};
 use thalweg_shards::msg::PartitionSpec;
 
 use super::{
+    access::ScramCredentials,
     altered::Altered,
     broker_config,
     catalog::Topic,
@@ -14,6 +15,7 @@ use super::{
     snapshot::{BrokerView, ClusterSnapshot, TopicSettings, TopicView, owner_shard},
     topic_config::BrokerDefaults,
 };
+use crate::auth::AclRules;
 
 /// The newest snapshot, to be changed topic by topic; unchanged topics are shared between snapshots.
 pub(super) struct Views {
@@ -28,6 +30,8 @@ pub(super) struct Views {
     altered: Arc<Altered>,
     topics: BTreeMap<Arc<str>, Arc<TopicView>>,
     topics_by_id: BTreeMap<TopicId, Arc<TopicView>>,
+    acls: Arc<AclRules>,
+    scram: Arc<ScramCredentials>,
 }
 
 impl Views {
@@ -43,7 +47,10 @@ impl Views {
             altered: ledger.catalog.altered.clone(),
             topics: BTreeMap::new(),
             topics_by_id: BTreeMap::new(),
+            acls: Arc::default(),
+            scram: Arc::default(),
         };
+        views.set_access(ledger);
         ledger.catalog.topics.iter().for_each(|(id, topic)| views.set(*id, topic));
         views
     }
@@ -83,6 +90,12 @@ impl Views {
         }
     }
 
+    /// Rules or credentials have changed.
+    pub(super) fn set_access(&mut self, ledger: &Ledger) {
+        self.acls = Arc::new(AclRules::new(ledger.catalog.acls.keys().cloned().collect()));
+        self.scram = Arc::new(ledger.catalog.scram.clone());
+    }
+
     /// The snapshot as of `revision`.
     pub(super) fn snapshot(&self, revision: u64) -> Arc<ClusterSnapshot> {
         Arc::new(ClusterSnapshot {
@@ -94,6 +107,8 @@ impl Views {
             topics: self.topics.clone(),
             topics_by_id: self.topics_by_id.clone(),
             altered: self.altered.clone(),
+            acls: self.acls.clone(),
+            scram: self.scram.clone(),
         })
     }
 }

@@ -12,7 +12,9 @@ use super::{
     load::{Entry, Values},
     problem::Problem,
     setting::{Setting, Synonym},
-    typed::{CleanupPolicy, CompressionType, FactorCheck, LogFormat, TimestampType, Typed, WalSync},
+    typed::{
+        AuthorizerClass, CleanupPolicy, CompressionType, FactorCheck, LogFormat, Principals, TimestampType, Typed, WalSync,
+    },
 };
 
 const I32: i64 = i32::MAX as i64;
@@ -208,6 +210,15 @@ settings! {
     cache_tail_bytes: u64 = Setting::of("cache.tail.bytes", "268435456").unit("bytes").range(65_536, TIB);
     /// Memory for what is read back from objects: indexes, and blocks read ahead; of all shards together.
     cache_read_bytes: u64 = Setting::of("cache.read.bytes", "134217728").unit("bytes").range(65_536, TIB);
+
+    /// Who decides what clients may do. Empty: nobody, everything is allowed.
+    /// `org.apache.kafka.metadata.authorizer.StandardAuthorizer`: access rules (ACLs), as in Kafka; what no rule allows is refused.
+    authorizer_class_name: AuthorizerClass = Setting::of("authorizer.class.name", "");
+    /// Principals who may do everything, separated by semicolons: `User:alice;User:bob`. Without authentication every client is
+    /// `User:ANONYMOUS`.
+    super_users: Principals = Setting::of("super.users", "");
+    /// Whether a resource without any access rule is everybody's.
+    allow_everyone_if_no_acl_found: bool = Setting::of("allow.everyone.if.no.acl.found", "false");
 
     /// How log lines look, on stderr: `text` or `json`.
     log_format: LogFormat = Setting::of("log.format", "text");

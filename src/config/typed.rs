@@ -1,6 +1,6 @@
 //! From the text of a value to the type of its field.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use url::Url;
 
@@ -142,6 +142,23 @@ impl Typed for CleanupPolicy {
     }
 }
 
+/// Principals, separated by semicolons, for their names may hold commas.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Principals(pub BTreeSet<String>);
+
+impl Typed for Principals {
+    const KIND: Kind = Kind::Text;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let principals: BTreeSet<String> =
+            text.split(';').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect();
+        match principals.iter().find(|one| !one.contains(':')) {
+            Some(odd) => Err(format!("{odd:?} is no principal: write Type:name, such as User:alice")),
+            None => Ok(Principals(principals)),
+        }
+    }
+}
+
 macro_rules! choices {
     ($($(#[$outer:meta])* $ty:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* })*) => {$(
         $(#[$outer])*
@@ -204,6 +221,13 @@ choices! {
         Lenient = "lenient",
         /// It is refused, as by a Kafka cluster of one broker.
         Strict = "strict",
+    }
+    /// `authorizer.class.name`: who decides what clients may do.
+    AuthorizerClass {
+        /// Nobody: everything is allowed.
+        Nobody = "",
+        /// The authorizer by access rules in the cluster's metadata, under the name that it has in Kafka.
+        Standard = "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     }
     /// `log.message.timestamp.type`: whose timestamps records bear.
     TimestampType {

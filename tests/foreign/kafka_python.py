@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import brokers
-from suite import FAILED, KAFKA_AUTHORIZER, PASSED, SKIPPED, Group, Result, Suite, last_words, run_process
+from suite import AUTHORIZER, FAILED, PASSED, SKIPPED, Group, Result, Suite, last_words, run_process
 
 # What KAFKA_VERSION is told: the newest version that both brokers speak.
 KAFKA_VERSION = "4.1.0"
@@ -33,8 +33,7 @@ class SpawnedService:
 class KafkaPython(Suite):
     name = "kafka-python"
     # As its own fixture starts a broker; some tests name broker 0, one asks for a session of three seconds.
-    scenarios = {"default": {"num.partitions": 4, "node.id": 0, "group.min.session.timeout.ms": 1000}}
-    kafka_settings = {"default": KAFKA_AUTHORIZER}
+    scenarios = {"default": {"num.partitions": 4, "node.id": 0, "group.min.session.timeout.ms": 1000, **AUTHORIZER}}
 
     def __init__(self, kafka_home):
         super().__init__(kafka_home)

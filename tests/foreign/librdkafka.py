@@ -5,7 +5,7 @@ import os
 import re
 
 import brokers
-from suite import FAILED, KAFKA_AUTHORIZER, PASSED, SKIPPED, Group, Result, Suite, last_words, run_process
+from suite import AUTHORIZER, FAILED, PASSED, SKIPPED, Group, Result, Suite, last_words, run_process
 
 # What TEST_KAFKA_VERSION is told: the newest version that both brokers speak.
 KAFKA_VERSION = "4.1.0.0"
@@ -22,9 +22,8 @@ class Librdkafka(Suite):
         "noautocreate": {**_CLUSTER, "auto.create.topics.enable": "false"},
         # These count rebalances, and expect a group to start as with Kafka's defaults.
         "delayed": {**_CLUSTER, "group.initial.rebalance.delay.ms": 3000},
-        "acls": _CLUSTER,
+        "acls": {**_CLUSTER, **AUTHORIZER},
     }
-    kafka_settings = {"acls": KAFKA_AUTHORIZER}
 
     def __init__(self, kafka_home):
         super().__init__(kafka_home)

@@ -44,8 +44,7 @@ def run_suite(suite, broker_name, options, output):
         groups = [g for g in suite.groups if g.scenario == scenario and chosen(g, options.tests)]
         if not groups:
             continue
-        more = suite.kafka_settings.get(scenario, {}) if broker_name == "kafka" else {}
-        with BROKERS[broker_name][0]({**settings, **more}) as broker:
+        with BROKERS[broker_name][0](settings) as broker:
             results.update(run_groups(suite, groups, broker, options, output))
             broker.stop()
     return dict(sorted(results.items()))

@@ -38,8 +38,6 @@ class Suite:
     version = None
     # Settings of the brokers by scenario; both brokers know these names.
     scenarios = {"default": {}}
-    # What Apache Kafka needs beside them: for Thalweg the same holds without a setting, or does not exist yet.
-    kafka_settings = {}
 
     def __init__(self, kafka_home):
         self.kafka_home = kafka_home
@@ -52,7 +50,7 @@ class Suite:
 
 
 # Access rules exist, and what they do not name is allowed.
-KAFKA_AUTHORIZER = {
+AUTHORIZER = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
 }

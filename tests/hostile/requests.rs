@@ -99,6 +99,7 @@ fn plausible(key: ApiKey, version: i16, id: Uuid) -> Option<Bytes> {
         ApiKey::ListPartitionReassignments => encoded(&list_partition_reassignments(), v),
         ApiKey::DescribeClientQuotas => encoded(&describe_client_quotas(), v),
         ApiKey::DescribeUserScramCredentials => encoded(&describe_user_scram_credentials(), v),
+        ApiKey::AlterUserScramCredentials => encoded(&alter_user_scram_credentials(), v),
         ApiKey::DescribeQuorum => encoded(&describe_quorum(), v),
         ApiKey::UnregisterBroker => encoded(&UnregisterBrokerRequest::default().with_broker_id(BrokerId(9)), v),
         ApiKey::DescribeTransactions => encoded(&describe_transactions(), v),
@@ -419,6 +420,14 @@ fn describe_user_scram_credentials() -> DescribeUserScramCredentialsRequest {
     use describe_user_scram_credentials_request::UserName;
     let user = |name| UserName::default().with_name(text(name));
     DescribeUserScramCredentialsRequest::default().with_users(Some(vec![user("anyone"), user("anyone"), user("b")]))
+}
+
+fn alter_user_scram_credentials() -> AlterUserScramCredentialsRequest {
+    use alter_user_scram_credentials_request::{ScramCredentialDeletion, ScramCredentialUpsertion};
+    let deletion = ScramCredentialDeletion::default().with_name(text("anyone")).with_mechanism(1);
+    let upsertion = ScramCredentialUpsertion::default().with_name(text("b")).with_mechanism(2).with_iterations(4096);
+    let salted = upsertion.with_salt(Bytes::from_static(b"salt")).with_salted_password(Bytes::from_static(b"password"));
+    AlterUserScramCredentialsRequest::default().with_deletions(vec![deletion]).with_upsertions(vec![salted])
 }
 
 fn describe_quorum() -> DescribeQuorumRequest {

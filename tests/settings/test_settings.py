@@ -25,6 +25,7 @@ from wire import Connection, Part, batch, batches_in
 API_VERSIONS, JOIN_GROUP, OFFSET_COMMIT = 18, 11, 8
 # key: the tests that fail when its value changes nothing, `path::name`, Python's or Rust's
 HERE = "tests/settings/test_settings.py::"
+AUTHORIZER = "tests/clients/test_authorizer.py::"
 STORAGE = "tests/settings/test_settings_of_storage.py::"
 ELSEWHERE = {
     "listeners": HERE + "test_every_listener_is_served_and_advertised",
@@ -61,6 +62,9 @@ ELSEWHERE = {
     "object.block.bytes": STORAGE + "test_how_objects_are_cut",
     "metadata.snapshot.interval.ms": STORAGE + "test_metadata_snapshots",
     "auto.metadata.rebuild.enable": "tests/bucket/test_bucket.py::test_damaged_metadata_is_rebuilt_by_the_start",
+    "authorizer.class.name": AUTHORIZER + "test_each_request_wants_its_rules",
+    "super.users": AUTHORIZER + "test_rules_and_credentials_survive",
+    "allow.everyone.if.no.acl.found": AUTHORIZER + "test_without_rules_the_setting_decides",
     "cache.tail.bytes": STORAGE + "test_newest_records_are_in_memory",
     "cache.read.bytes": STORAGE + "test_what_was_read_from_objects_is_in_memory",
 }

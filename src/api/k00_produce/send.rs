@@ -18,7 +18,10 @@ use thalweg_shards::{
 };
 
 use super::{
-    super::Call,
+    super::{
+        Call,
+        access::{self, Access},
+    },
     check::{one_batch, transactional},
     open::open_due,
     refused::Refused,
@@ -96,7 +99,8 @@ pub(super) async fn send(call: &Call, request: ProduceRequest) -> Sent {
     // Who waits for no answer has no deadline either; what follows on its connection must see the records, so it ends as all do.
     let deadline = deadline(call, if silent { SILENT_TIMEOUT_MS } else { request.timeout_ms });
     let mut seen = AHashSet::new();
-    let sort_out = |topic| sort_out(topic, call.version, &snapshot, refused.as_ref(), &mut seen);
+    let access = call.access();
+    let sort_out = |topic| sort_out(topic, call.version, (&snapshot, &access), refused.as_ref(), &mut seen);
     let mut placed: Vec<PlacedTopic<'_>> = request.topic_data.into_iter().map(sort_out).collect();
     let placements = placed.iter_mut().flat_map(|topic| &mut topic.partitions).map(|(_, placement)| placement);
     let opened = open_due(call, placements.collect(), deadline).await;
@@ -133,7 +137,7 @@ fn whole_request(request: &ProduceRequest) -> Option<Refused> {
 fn sort_out<'a>(
     topic: TopicProduceData,
     version: i16,
-    snapshot: &'a ClusterSnapshot,
+    (snapshot, access): (&'a ClusterSnapshot, &Access),
     refused: Option<&Refused>,
     seen: &mut AHashSet<PartitionId>,
 ) -> PlacedTopic<'a> {
@@ -146,6 +150,10 @@ fn sort_out<'a>(
     let of_topic = match (refused, view) {
         (Some(refused), _) => Err(refused.clone()),
         (None, None) if by_id => Err(ResponseError::UnknownTopicId.into()),
+        // Before anything else is said of the topic, its existence included.
+        (None, _) if !access.allows(access::PRODUCE, view.map_or(topic.name.as_str(), |view| &view.name)) => {
+            Err(access::PRODUCE.refusal().into())
+        }
         (None, None) => Err(ResponseError::UnknownTopicOrPartition.into()),
         (None, Some(view)) if view.internal => Err(ResponseError::InvalidTopicException.into()),
         (None, Some(view)) => Ok(view),

@@ -19,7 +19,11 @@ use super::{
     wait::{Fetch, Terms},
 };
 use crate::{
-    api::{Call, Handled, Response, errors, gather},
+    api::{
+        Call, Handled, Response,
+        access::{self, Access},
+        errors, gather,
+    },
     cluster::ClusterSnapshot,
     net::Permit,
 };
@@ -89,7 +93,7 @@ fn asked(call: &Call, request: &FetchRequest) -> Asked {
 
 /// Fetches the parts: their answers in order, and room for the records in them.
 async fn fetch(call: &Call, request: &FetchRequest, begun: &Begun) -> (Vec<PartAnswer>, Permit) {
-    let wanted = resolve(&call.edge.snapshot(), call.version, &begun.parts);
+    let wanted = resolve(&call.edge.snapshot(), &call.access(), call.version, &begun.parts);
     let parts: Vec<FetchFrom> = wanted.iter().filter_map(|part| part.as_ref().ok()).copied().collect();
     let all_known = wanted.iter().all(Result::is_ok);
     let terms = terms(call, request, all_known && !parts.is_empty());
@@ -149,6 +153,7 @@ fn topic_answer(key: &TopicKey) -> TopicAnswer {
 /// Per part: what to ask of its shard, or why it is unknown.
 fn resolve(
     snapshot: &ClusterSnapshot,
+    access: &Access,
     version: i16,
     parts: &[(PartKey, Wish)],
 ) -> Vec<Result<FetchFrom, ResponseError>> {
@@ -156,18 +161,27 @@ fn resolve(
         true => ResponseError::UnknownTopicId,
         false => ResponseError::UnknownTopicOrPartition,
     };
+    // Before anything is said of a topic, its existence included, its reader must be allowed to read it.
+    let find = |topic: &TopicKey| {
+        let (view, name) = match topic {
+            TopicKey::Id(id) => {
+                let view = snapshot.topics_by_id.get(id).ok_or(unknown_topic)?;
+                (Some(view), &view.name)
+            }
+            TopicKey::Name(name) => (snapshot.topics.get(name), name),
+        };
+        access.check(access::FETCH, name)?;
+        view.ok_or(unknown_topic)
+    };
     // Parts of a topic mostly stand together: each run of them is looked up once.
     let mut last = None;
     let resolved = parts.iter().map(|(key, wish)| {
         let view = match last {
             Some((topic, view)) if topic == &key.topic => view,
-            _ => match &key.topic {
-                TopicKey::Id(id) => snapshot.topics_by_id.get(id),
-                TopicKey::Name(name) => snapshot.topics.get(name),
-            },
+            _ => find(&key.topic),
         };
         last = Some((&key.topic, view));
-        let view = view.ok_or(unknown_topic)?;
+        let view = view?;
         if !(0..view.partitions).contains(&key.index) {
             return Err(ResponseError::UnknownTopicOrPartition);
         }

@@ -35,8 +35,9 @@ use crate::cluster::{
 pub(super) const KEPT: usize = 2;
 /// How often the keeper looks whether something is due.
 const STEP: Duration = Duration::from_secs(1);
-/// A change of topics is in a snapshot after this long: objects do not hold settings, so a rebuild could not tell them.
-const TOPICS_WITHIN: Duration = Duration::from_secs(5);
+/// A change of topics, rules or credentials is in a snapshot after this long: objects do not hold them, so a rebuild could not tell
+/// them.
+const CHANGES_WITHIN: Duration = Duration::from_secs(5);
 /// How often a broker that stops tries to write its last snapshot.
 const LAST_TRIES: usize = 3;
 /// Waits between attempts.
@@ -189,8 +190,8 @@ impl Keeper {
     }
 
     fn due(&self, since: Duration, interval: Duration) -> bool {
-        let topics = self.newest.is_none_or(|(_, topics)| topics != self.ledger.borrow().topic_changes());
-        let soon = topics && since >= TOPICS_WITHIN.min(interval);
+        let topics = self.newest.is_none_or(|(_, topics)| topics != self.ledger.borrow().operator_changes());
+        let soon = topics && since >= CHANGES_WITHIN.min(interval);
         let waits = deletion::waits(&self.ledger.borrow(), self.listed());
         (since >= interval || soon) && (self.changed() || waits)
     }
@@ -276,7 +277,7 @@ impl Keeper {
             }
             // What a crash could take back must not be in the bucket.
             ledger.store().sync().map_err(Fault::from)?;
-            (ledger.topic_changes(), deletion::dead(&ledger))
+            (ledger.operator_changes(), deletion::dead(&ledger))
         };
         let (revision, parts) = self.copy(sequence, wall()).await?;
         let bytes: usize = parts.iter().map(Bytes::len).sum();

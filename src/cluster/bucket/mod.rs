@@ -10,7 +10,7 @@ mod format;
 mod keeper;
 mod meters;
 mod progress;
-mod rebuild;
+pub(super) mod rebuild;
 mod restore;
 mod stored;
 mod tail;

@@ -57,7 +57,8 @@ pub struct RebuildSettings {
     pub node: NodeId,
     /// `object.store.url`.
     pub object_store_url: String,
-    /// Rebuild from objects alone when there is no snapshot: settings of topics, and topics without objects, are lost then.
+    /// Rebuild from objects alone when there is no snapshot: settings of topics, topics without objects, access
+    /// rules and credentials are lost then.
     pub without_snapshot: bool,
     /// WAL slices of this broker that are here.
     pub slices: Vec<SliceRecord>,

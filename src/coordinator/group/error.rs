@@ -40,6 +40,9 @@ pub enum GroupError {
     /// 28.
     #[error("the commit is larger than the broker takes")]
     InvalidCommitOffsetSize,
+    /// 30: an access rule is against it, or none allows it.
+    #[error("not authorized to do this to the group")]
+    Unauthorized,
     /// 68.
     #[error("the group is not empty")]
     NonEmptyGroup,

@@ -134,6 +134,14 @@ pub(super) static SHAPES: &[Shape] = &[
     shape(47, NEVER, &[always(Str), always(Structs(&[always(Str), always(Structs(&[always(I32)]))]))]),
     shape(48, 1, &[always(Structs(&[always(Str), always(I8), always(Str)])), always(BOOL)]),
     shape(50, 0, &[always(Structs(&[always(Str)]))]),
+    shape(
+        51,
+        0,
+        &[
+            always(Structs(&[always(Str), always(I8)])),
+            always(Structs(&[always(Str), always(I8), always(I32), always(Bytes), always(Bytes)])),
+        ],
+    ),
     shape(55, 0, &[always(Structs(&[always(Str), always(Structs(&[always(I32)]))]))]),
     shape(60, 0, &[always(BOOL), since(1, I8), since(2, BOOL)]),
     shape(61, 0, &[always(Structs(TOPIC_AND_INDEXES))]),

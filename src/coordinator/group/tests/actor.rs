@@ -39,6 +39,8 @@ fn snapshot() -> Arc<ClusterSnapshot> {
         topics,
         topics_by_id,
         altered: Altered::none(),
+        acls: Arc::default(),
+        scram: Arc::default(),
     })
 }
 
