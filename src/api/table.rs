@@ -9,9 +9,9 @@ use super::{
     k38_create_delegation_token, k39_renew_delegation_token, k40_expire_delegation_token,
     k41_describe_delegation_token, k42_delete_groups, k43_elect_leaders, k44_incremental_alter_configs,
     k45_alter_partition_reassignments, k46_list_partition_reassignments, k47_offset_delete, k48_describe_client_quotas,
-    k50_describe_user_scram_credentials, k51_alter_user_scram_credentials, k55_describe_quorum, k60_describe_cluster, k61_describe_producers,
-    k64_unregister_broker, k65_describe_transactions, k66_list_transactions, k74_list_config_resources,
-    k75_describe_topic_partitions,
+    k50_describe_user_scram_credentials, k51_alter_user_scram_credentials, k55_describe_quorum, k60_describe_cluster,
+    k61_describe_producers, k64_unregister_broker, k65_describe_transactions, k66_list_transactions,
+    k74_list_config_resources, k75_describe_topic_partitions,
 };
 
 /// Every key that is served, in ascending order.

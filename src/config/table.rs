@@ -13,7 +13,8 @@ use super::{
     problem::Problem,
     setting::{Setting, Synonym},
     typed::{
-        AuthorizerClass, CleanupPolicy, CompressionType, FactorCheck, LogFormat, Principals, TimestampType, Typed, WalSync,
+        AuthorizerClass, CleanupPolicy, CompressionType, FactorCheck, LogFormat, Principals, TimestampType, Typed,
+        WalSync,
     },
 };
 
