@@ -13,18 +13,27 @@ use super::{Api, Call, Handled};
 /// How k38 is served.
 pub const API: Api = Api::asking(ApiKey::CreateDelegationToken, 1, 3, handle);
 
+/// Everybody, on a connection without authentication.
+const USER: &str = "User";
+const ANONYMOUS: &str = "ANONYMOUS";
+
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let _asked: CreateDelegationTokenRequest = call.decode(body)?;
         let answer = CreateDelegationTokenResponse::default()
             .with_error_code(ResponseError::DelegationTokenRequestNotAllowed.code())
-            .with_principal_type(StrBytes::from_static_str("User"))
-            .with_principal_name(StrBytes::from_static_str("ANONYMOUS"))
-            .with_token_requester_principal_type(StrBytes::from_static_str("User"))
-            .with_token_requester_principal_name(StrBytes::from_static_str("ANONYMOUS"))
+            .with_principal_type(StrBytes::from_static_str(USER))
+            .with_principal_name(StrBytes::from_static_str(ANONYMOUS))
             .with_issue_timestamp_ms(-1)
             .with_expiry_timestamp_ms(-1)
             .with_max_timestamp_ms(-1);
+        // Who asked is told apart from whom it is for since version 3.
+        let answer = match call.version {
+            3.. => answer
+                .with_token_requester_principal_type(StrBytes::from_static_str(USER))
+                .with_token_requester_principal_name(StrBytes::from_static_str(ANONYMOUS)),
+            _ => answer,
+        };
         call.respond(&answer)
     })
 }
