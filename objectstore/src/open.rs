@@ -41,11 +41,11 @@ pub enum OpenError {
     },
 }
 
-/// Opens the store at a `file://` URL.
+/// Opens the store at a `file://` URL. Data objects leave `keep_free_bytes` of its disk to others.
 ///
 /// # Errors
 /// [`OpenError`], whose text tells the user what to mend.
-pub fn open(url: &str, access: Access) -> Result<Arc<dyn ObjectStore>, OpenError> {
+pub fn open(url: &str, access: Access, keep_free_bytes: u64) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let parsed = Url::parse(url).map_err(|e| OpenError::Url { url: url.to_owned(), why: e.to_string() })?;
     match parsed.scheme() {
         "file" => {
@@ -53,7 +53,7 @@ pub fn open(url: &str, access: Access) -> Result<Arc<dyn ObjectStore>, OpenError
                 url: url.to_owned(),
                 why: "a file URL has three slashes and an absolute path".to_owned(),
             })?;
-            Ok(Arc::new(LocalStore::open(&path, access)?))
+            Ok(Arc::new(LocalStore::open(&path, access, keep_free_bytes)?))
         }
         _ => Err(OpenError::Scheme(url.to_owned())),
     }
@@ -71,7 +71,7 @@ mod tests {
             ("ftp://host/path", "no engine"),
             ("file:///proc/no-such", "cannot create"),
         ] {
-            let error = open(url, Access::ReadWrite).err().expect("refused").to_string();
+            let error = open(url, Access::ReadWrite, 0).err().expect("refused").to_string();
             assert!(error.contains(says), "{url}: {error}");
         }
     }

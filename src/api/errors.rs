@@ -55,6 +55,7 @@ impl ToKafka for ControlError {
             ControlError::UnknownTopicId(_) => ResponseError::UnknownTopicId,
             ControlError::TooMany(_) => ResponseError::PolicyViolation,
             ControlError::UnknownCredential(_) => ResponseError::ResourceNotFound,
+            ControlError::DiskFull(_) => ResponseError::KafkaStorageError,
         }
     }
 }

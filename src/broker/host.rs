@@ -32,6 +32,11 @@ pub trait Host: Send + Sync {
     /// 64 random bits.
     fn random(&self) -> u64;
 
+    /// Why nothing may be created that makes the metadata grow; `None` when it may.
+    fn no_growth(&self) -> Option<String> {
+        None
+    }
+
     /// Completes after `duration`.
     fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()>;
 

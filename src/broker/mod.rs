@@ -5,6 +5,7 @@
 //! listeners together, on whatever [`Host`], [`Network`] and [`Ports`] it is given. The stop goes the other way, each stage
 //! with a deadline.
 
+mod ballast;
 mod core;
 mod disk;
 mod drain;
@@ -24,6 +25,7 @@ mod stores;
 mod tcp;
 mod threads;
 
+pub use ballast::{BALLAST_METRICS, BallastMeters};
 pub use drain::{Drained, drain};
 pub use host::{CoreBody, Cores, Host, Metadata, Network};
 pub use look::{inspect_slice, slice_paths};

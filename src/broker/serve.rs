@@ -11,7 +11,9 @@ use flume::Receiver;
 use futures_lite::future;
 use thalweg_shards::runtime::mono_now;
 
-use super::{Broker, BrokerParts, Ports, StartError, metadata, slices, stores, tcp::Tcp, threads::Threads};
+use super::{
+    Broker, BrokerParts, Ports, StartError, ballast::Ballast, metadata, slices, stores, tcp::Tcp, threads::Threads,
+};
 use crate::{
     cluster::Cluster,
     config::{Config, Endpoint, host},
@@ -66,7 +68,9 @@ pub fn serve(
         let own = metadata::owner(&config, &*ports.files, tokio.handle());
         slices::refuse_strangers(&*ports.files, &config.wal_path, own)?;
     }
-    let store = stores::open(&config.object_store_url, tokio.handle())?;
+    // On a full disk nothing opens without its room.
+    let ballast = Ballast::find(&config);
+    let store = stores::open(&config, tokio.handle())?;
     let broker = future::block_on(Broker::start(BrokerParts {
         config: config.clone(),
         ports: ports.clone(),
@@ -74,10 +78,11 @@ pub fn serve(
         advertised: addresses.first().map(|(_, told)| told.clone()),
         bucket: Some(metadata::bucket_ports(&config, &store, tokio.handle())),
         store,
-        host: Arc::new(Threads::new(tokio.handle().clone(), health.clone())),
+        host: Arc::new(Threads::new(tokio.handle().clone(), health.clone()).with_ballast(ballast.clone())),
         network: Arc::new(Tcp::new(config.shards, addresses.clone())),
         failed,
     }))?;
+    let _watch = ballast.watch()?;
     lags.connect(broker.shards(), broker.groups());
     health.set(Stage::Ready);
     let start_ms = mono_now().since(began).as_millis() as u64;

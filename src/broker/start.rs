@@ -284,7 +284,7 @@ pub(super) fn cluster_settings(
     clocks: &Arc<dyn Host>,
 ) -> ClusterSettings {
     let Advertised { host, port } = advertised.unwrap_or(Advertised { host: "localhost".into(), port: 9092 });
-    let (wall, random) = (clocks.clone(), clocks.clone());
+    let (wall, random, growth) = (clocks.clone(), clocks.clone(), clocks.clone());
     ClusterSettings {
         data_dir: config.data_dir.clone(),
         object_store_url: config.object_store_url.to_string(),
@@ -321,5 +321,6 @@ pub(super) fn cluster_settings(
         producer_expiration_ms: config.producer_id_expiration_ms,
         wall: Box::new(move || wall.wall()),
         random: Box::new(move || random.random()),
+        no_growth: Box::new(move || growth.no_growth()),
     }
 }

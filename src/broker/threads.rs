@@ -1,7 +1,7 @@
 //! The machine as a [`Host`]: glommio executors under a watchdog, a thread for the metadata, threads for codecs, tokio's timer.
 #![expect(clippy::disallowed_methods, reason = "the main thread may block, at the start and at the stop")]
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use flume::Sender;
 use thalweg_record::{Mono, ShardId, Wall};
@@ -11,7 +11,7 @@ use thalweg_shards::{
 };
 use tokio::runtime::Handle;
 
-use super::{CoreBody, Cores, Host, Metadata, StartError, openers};
+use super::{CoreBody, Cores, Host, Metadata, StartError, ballast::Ballast, openers};
 use crate::{
     api::Opening,
     cluster::{Cluster, ClusterActors, ClusterThread, SnapshotUpdate, StopActors},
@@ -22,12 +22,18 @@ use crate::{
 pub(super) struct Threads {
     tokio: Handle,
     health: Health,
+    ballast: Option<Arc<Ballast>>,
 }
 
 impl Threads {
     /// Executors are watched by `health`; the main thread's timer is tokio's.
     pub(super) fn new(tokio: Handle, health: Health) -> Threads {
-        Threads { tokio, health }
+        Threads { tokio, health, ballast: None }
+    }
+
+    /// Has the metadata grow only while there is room for its ballast.
+    pub(super) fn with_ballast(self, ballast: Arc<Ballast>) -> Threads {
+        Threads { ballast: Some(ballast), ..self }
     }
 }
 
@@ -65,6 +71,10 @@ impl Host for Threads {
 
     fn random(&self) -> u64 {
         random_bits()
+    }
+
+    fn no_growth(&self) -> Option<String> {
+        self.ballast.as_ref()?.no_growth()
     }
 
     fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()> {

@@ -24,7 +24,7 @@ pub fn inspect_object(url: &str, json: bool, out: &mut impl Write) -> Result<(),
     let store = if store_url.starts_with("s3:") {
         s3::open(&store_url, runtime.handle(), s3::Limits::default()).map_err(|e| e.to_string())?
     } else {
-        open(&store_url, Access::ReadOnly).map_err(|e| e.to_string())?
+        open(&store_url, Access::ReadOnly, 0).map_err(|e| e.to_string())?
     };
     let told = runtime.block_on(inspect(store.as_ref(), &key));
     let told = told.map_err(|e| format!("{url}: {e}"))?;

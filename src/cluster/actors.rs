@@ -100,7 +100,7 @@ impl ClusterActors {
         let stop = self.control.stop.clone();
         let control = Control { ledger: ledger.clone(), views, shards, edges, stop: stop.clone() };
         let meta = meta_actor::serve(self.meta, ledger.clone(), &settings.wall);
-        let control = control_actor::serve(self.control, control, &mut settings.random);
+        let control = control_actor::serve(self.control, control, &mut settings.random, &settings.no_growth);
         let kept = keep_until(self.bucket, stop, ledger.clone(), cluster_id.clone(), &settings.wall);
         let ended = future::try_zip(future::try_zip(meta, control), kept).await.map(|_| ());
         let store = ledger.borrow().store();

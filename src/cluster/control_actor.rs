@@ -19,6 +19,7 @@ use super::{
     control_turn::Turn,
     ids::Random,
     ledger::{Fault, Ledger},
+    open::NoGrowth,
     snapshot::{SnapshotUpdate, owner_shard},
     views::Views,
 };
@@ -37,9 +38,10 @@ pub(super) async fn serve(
     inbox: Inbox<ControlRequest>,
     mut control: Control,
     random: &mut Random,
+    no_growth: &NoGrowth,
 ) -> Result<(), Fault> {
     while let Some(requests) = inbox.next().await {
-        let mut turn = Turn::default();
+        let mut turn = Turn { no_growth: no_growth(), ..Turn::default() };
         for request in requests {
             turn.apply(&mut control.ledger.borrow_mut(), &mut control.views, request, random)?;
         }

@@ -134,6 +134,9 @@ pub enum ControlError {
     /// 3.
     #[error("{0}")]
     UnknownTopic(String),
+    /// 56, which clients may repeat.
+    #[error("{0}")]
+    DiskFull(String),
     /// 100.
     #[error("{0}")]
     UnknownTopicId(String),

@@ -31,6 +31,8 @@ const MAX_GROUPS: usize = 10_000;
 /// The requests of one turn.
 #[derive(Default)]
 pub(super) struct Turn {
+    /// Why nothing may be created, when that is so.
+    pub(super) no_growth: Option<String>,
     pub(super) wrote: bool,
     /// Of the newest change that shards or edges must see.
     pub(super) revision: Option<u64>,
@@ -55,6 +57,10 @@ impl Turn {
     pub(super) fn written(&mut self, revision: u64) {
         self.wrote = true;
         self.revision = Some(revision);
+    }
+
+    fn may_grow(&self) -> Result<(), ControlError> {
+        self.no_growth.clone().map_or(Ok(()), |why| Err(ControlError::DiskFull(why)))
     }
 
     /// Checks and applies one request; its answer waits for the end of the turn.
@@ -137,6 +143,9 @@ impl Turn {
             Err(error) => return Ok(Err(error)),
         };
         let partitions = new.partitions;
+        if let Err(full) = self.may_grow() {
+            return Ok(Err(full));
+        }
         if validate_only {
             return Ok(Ok(CreatedTopic { id: TopicId::ZERO, partitions }));
         }
@@ -190,6 +199,9 @@ impl Turn {
         }
         if let Err(error) = check_count(ledger, total, current) {
             return Ok(Err(error));
+        }
+        if let Err(full) = self.may_grow() {
+            return Ok(Err(full));
         }
         if !validate_only {
             let overrides = topic.overrides.clone();

@@ -36,6 +36,9 @@ const NEW_PREFIX_PATIENCE: Duration = Duration::from_secs(10);
 /// The wall clock.
 pub type WallClock = Box<dyn Fn() -> Wall + Send>;
 
+/// Why the metadata may not grow now, for clients; `None` when it may.
+pub type NoGrowth = Box<dyn Fn() -> Option<String> + Send>;
+
 /// Opens the metadata store in a directory, or creates it.
 pub type OpenStore = dyn Fn(&Path) -> Result<Arc<dyn MetadataStore>, MetadataError> + Send + Sync;
 
@@ -57,6 +60,8 @@ pub struct ClusterSettings {
     pub wall: WallClock,
     /// Randomness for new ids.
     pub random: Random,
+    /// Why no topics and partitions may be created now; `None` when they may.
+    pub no_growth: NoGrowth,
 }
 
 /// The cluster metadata of a broker that starts, or has stopped: partitions and WAL slices can be listed, and

@@ -36,6 +36,7 @@ pub(super) fn settings_of(node: i32, data_dir: &Path, seed: u64) -> ClusterSetti
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
             state ^ (state >> 29)
         }),
+        no_growth: Box::new(|| None),
     }
 }
 

@@ -206,6 +206,10 @@ settings! {
     /// Whether a start makes the metadata anew from the object store when it is damaged on the local disk, or missing there
     /// beside the log of this broker. What was there is moved aside.
     auto_metadata_rebuild_enable: bool = Setting::of("auto.metadata.rebuild.enable", "true");
+    /// Room on the disk of `data.dir` that a file of that size, `ballast`, keeps for the metadata: given up when less than half as much
+    /// is free. Objects in a directory on the same disk leave as much free. 0: none.
+    metadata_ballast_bytes: u64 =
+        Setting::of("metadata.ballast.bytes", "33554432").unit("bytes").range(0, TIB);
 
     /// Memory for the newest records, of all shards together. Consumers that keep up read from here.
     cache_tail_bytes: u64 = Setting::of("cache.tail.bytes", "268435456").unit("bytes").range(65_536, TIB);

@@ -11,7 +11,7 @@ use super::{
     lag::LAG_METRICS,
     process::{BUILD_METRICS, PROCESS_METRICS, ProcessMeters},
 };
-use crate::cluster::BUCKET_METRICS;
+use crate::{broker::BALLAST_METRICS, cluster::BUCKET_METRICS};
 
 /// All metrics, table by table.
 pub fn tables() -> impl Iterator<Item = &'static Metric> {
@@ -25,6 +25,7 @@ pub fn tables() -> impl Iterator<Item = &'static Metric> {
         SHARD_METRICS,
         STORE_METRICS,
         BUCKET_METRICS,
+        BALLAST_METRICS,
         PROCESS_METRICS,
         BUILD_METRICS,
     ];
@@ -106,6 +107,7 @@ mod tests {
             let (shard, store, edge) = (ShardMeters::new(ShardId(0)), StoreMeters::new(), EdgeMeters::new(ShardId(0)));
             GroupMeters::new(ShardId(0));
             BucketMeters::new();
+            crate::broker::BallastMeters::register(&[]);
             ProcessMeters::new().sample(true);
             let mut tally = ErrorTally::default();
             [0, 3, 3].into_iter().for_each(|code| tally.add(code));

@@ -21,6 +21,7 @@ import brokers
 import confluent_kafka as ck
 import metrics
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 from load import NOTHING_UPLOADED, PARTITIONS, SETTINGS, TOPIC, check_everything, check_everywhere, start
 from waiting import until
 
@@ -189,12 +190,12 @@ def test_metadata_that_is_not_what_it_was(made, change):
 
 @pytest.fixture
 def little_disk(tmp_path_factory):
-    """A file system of 192 MiB."""
+    """A file system of 512 MiB."""
     directory = brokers.work_directory("disk")
     image, disk = directory / "image", directory / "disk"
     disk.mkdir()
     with open(image, "wb") as file:
-        file.truncate(192 << 20)
+        file.truncate(512 << 20)
     made = subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], capture_output=True, text=True)
     mounted = made.returncode == 0 and subprocess.run(["mount", "-o", "loop", str(image), str(disk)], capture_output=True, text=True)
     if not mounted or mounted.returncode != 0:
@@ -206,60 +207,112 @@ def little_disk(tmp_path_factory):
 
 
 def fill(disk):
-    """Takes all the room there is."""
-    filler = disk / "filler"
-    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
-        for size in (1 << 20, 4096, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(size))
+    """Takes all the room there is, at once."""
+    filler, stat = disk / "filler", os.statvfs(disk)
+    with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
+        os.posix_fallocate(file.fileno(), file.tell(), stat.f_bavail * stat.f_frsize)
+    with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
     return filler
 
 
-def survives_a_full_disk(broker, disk):
-    """The disk is full under load; broker may end, or refuse; with room again it goes on and everything acknowledged is there."""
+def created(broker, name):
+    """The error that the creation of a topic gets; none when there is none."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
+    try:
+        admin.create_topics([NewTopic(name, 1, 1)], request_timeout=20)[name].result()
+    except ck.KafkaException as error:
+        return error.args[0].code()
+
+
+def ballast(broker):
+    return metrics.total(metrics.read(broker), "thalweg_metadata_ballast_bytes")
+
+
+FULL = "ERROR .*THE DISK OF \"data.dir\" IS NEARLY FULL: its ballast is given up"
+
+
+BALLAST = 8 << 20
+
+
+def survives_a_full_disk(broker, disk, goes_on):
+    """The disk is full under load, at a start, and again under load: everything goes on but what makes the metadata grow. `goes_on` lets
+    the load run until something happened that shows it."""
+    try:
+        live_on_a_full_disk(broker, disk, goes_on)
+    finally:
+        # Or the disk cannot be unmounted.
+        broker.kill()
+
+
+def live_on_a_full_disk(broker, disk, goes_on):
     load = start(broker)
     load.wait_for(2_000, 60)
+    load.pause()
+    assert ballast(broker) >= BALLAST and not re.search(FULL, broker.fresh_log())
     filler = fill(disk)
-    # As long as it can, it goes on; what ends it is told.
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and broker.alive():
-        time.sleep(0.1)
-    ended = None if broker.alive() else broker.process.returncode
-    told = broker.fresh_log()
+    until(lambda: re.search(FULL, broker.fresh_log()), "the full disk is told", 20)
+    until(lambda: ballast(broker) == 0, "the ballast is given up")
+    goes_on(load)
+    assert created(broker, "refused") == ck.KafkaError.KAFKA_STORAGE_ERROR
+    filler.unlink()
+    until(lambda: ballast(broker) >= BALLAST, "the ballast is made again")
+    assert "has room again" in broker.fresh_log()
+    assert created(broker, "created") is None
+    load.resume()
+    load.wait_for(2_000, 60)
     load.pause()
     acknowledged = list(load.acknowledged)
-    print(f"with a full disk: exit code {ended}, {sum(acknowledged)} records acknowledged; last line: {told.strip().splitlines()[-1][:300]}", flush=True)
-    if ended is not None:
-        # Not lost in a start without room either, whether that is refused or goes on.
-        with contextlib.suppress(brokers.BrokerFailed):
-            broker.start()
-        print(f"started on the full disk: {broker.alive()}; {broker.fresh_log().strip().splitlines()[-1][:300]}", flush=True)
-        broker.kill()
-    filler.unlink()
-    if ended is not None:
-        broker.start()
+    broker.kill()
+    # Full to the last block before the start, with the ballast in its place.
+    filler = fill(disk)
+    broker.start()
+    assert re.search(FULL, broker.fresh_log()) and created(broker, "refused") == ck.KafkaError.KAFKA_STORAGE_ERROR
     check_everything(broker.bootstrap, acknowledged)
+    goes_on(load)
+    # Others take what the ballast left, too: what sled has ahead of its end is enough for a while.
+    fill(disk)
+    goes_on(load)
+    filler.unlink()
+    until(lambda: ballast(broker) >= BALLAST, "the ballast is made again")
     load.resume()
     load.wait_for(2_000, 60)
     check_everywhere(broker, load.finish())
     broker.stop()
-    return ended, told
 
 
 def test_the_disk_of_the_metadata_is_full(made, little_disk):
-    broker = made(SETTINGS | {"object.upload.bytes": 1 << 20})
+    """Objects lie elsewhere: uploads, commits and trims go on, and so do producers."""
+    broker = made(SETTINGS | {"object.upload.bytes": 1 << 20, "metadata.ballast.bytes": BALLAST})
     broker.settings |= {"data.dir": little_disk / "data", "object.store.url": f"file://{broker.directory}/bucket", "wal.capacity.bytes": 64 << 20}
     broker.data = little_disk / "data"
-    survives_a_full_disk(broker, little_disk)
-    broker.kill()
+
+    def goes_on(load):
+        committed = metrics.total(metrics.read(broker), "thalweg_upload_objects_total")
+        load.resume()
+        load.wait_for(5_000, 60)
+        metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_upload_objects_total") > committed + 5, 60)
+        metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_trim_lag_bytes") < 32 << 20, 60)
+        load.pause()
+
+    survives_a_full_disk(broker, little_disk, goes_on)
 
 
 def test_the_disk_of_log_metadata_and_objects_is_full(made, little_disk):
-    broker = made(SETTINGS | {"object.upload.bytes": 1 << 20, "wal.capacity.bytes": 64 << 20, "data.dir": little_disk / "data"})
+    """Objects leave the metadata its room: uploads fail, and the log takes what it has room for."""
+    broker = made(SETTINGS | {"object.upload.bytes": 1 << 20, "wal.capacity.bytes": 64 << 20, "data.dir": little_disk / "data", "metadata.ballast.bytes": BALLAST})
     broker.data = little_disk / "data"
-    survives_a_full_disk(broker, little_disk)
-    broker.kill()
+
+    def goes_on(load):
+        load.resume()
+        load.wait_for(500, 60)
+        load.pause()
+        told = rf"WARN .*upload failed; it is tried again .*bytes free, {BALLAST} of them are kept for the metadata"
+        until(lambda: re.search(told, broker.fresh_log()), "the failing upload is told", 30)
+        assert broker.alive()
+
+    survives_a_full_disk(broker, little_disk, goes_on)
 
 
 # ---- The process and its limits -----------------------------------------------------------------------------------------

@@ -443,7 +443,7 @@ def test_too_little_disk_for_the_log(broker, little_disk):
     )
     free = int(re.search(r"has (\d+) bytes free", told).group(1))
     # All that is said to be free is too much, for the metadata lies there too; a little less is not.
-    broker.settings["wal.capacity.bytes"] = free - (8 << 20)
+    broker.settings |= {"wal.capacity.bytes": free - (24 << 20), "metadata.ballast.bytes": 1 << 20}
     broker.start()
     broker.stop()
     # What is allocated already is not asked for again.
@@ -454,8 +454,8 @@ def test_too_little_disk_for_the_log(broker, little_disk):
 def test_no_room_for_the_metadata(broker, little_disk):
     """The log fits, and leaves nothing for the rest."""
     free = os.statvfs(little_disk).f_bavail * os.statvfs(little_disk).f_frsize
-    broker.settings |= {"data.dir": little_disk / "data", "wal.capacity.bytes": free}
-    refused(broker, r"^data\.dir \(--set\): .* bytes free, 4194304 are needed for the metadata of a new broker and \d+ for its log: free")
+    broker.settings |= {"data.dir": little_disk / "data", "wal.capacity.bytes": free, "metadata.ballast.bytes": 1 << 20}
+    refused(broker, r"^data\.dir \(--set\): .* bytes free, 14680064 are needed for the metadata of a new broker and \d+ for its log: free")
     with open(little_disk / "filler", "wb") as filler, contextlib.suppress(OSError):
         while True:
             filler.write(bytes(1 << 20))

@@ -61,6 +61,7 @@ ELSEWHERE = {
     "object.split.bytes": STORAGE + "test_how_objects_are_cut",
     "object.block.bytes": STORAGE + "test_how_objects_are_cut",
     "metadata.snapshot.interval.ms": STORAGE + "test_metadata_snapshots",
+    "metadata.ballast.bytes": STORAGE + "test_the_ballast",
     "auto.metadata.rebuild.enable": "tests/bucket/test_bucket.py::test_damaged_metadata_is_rebuilt_by_the_start",
     "authorizer.class.name": AUTHORIZER + "test_each_request_wants_its_rules",
     "super.users": AUTHORIZER + "test_rules_and_credentials_survive",

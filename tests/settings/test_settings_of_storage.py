@@ -232,6 +232,19 @@ def test_metadata_snapshots(often):
         assert len(kept) == 2, "the newest and the one before it"
 
 
+@pytest.mark.parametrize("size", [{}, {"metadata.ballast.bytes": 5 << 20}, {"metadata.ballast.bytes": 0}], ids=["default", "5 MiB", "none"])
+def test_the_ballast(size):
+    """It takes the room that it is told to take."""
+    with bare({"shards": 1} | size) as broker:
+        wanted = size.get("metadata.ballast.bytes", 32 << 20)
+        # The file system's own blocks may come on top.
+        assert wanted <= metrics.total(metrics.read(broker), "thalweg_metadata_ballast_bytes") <= wanted * 1.01
+        file = broker.data / "ballast"
+        assert file.exists() == (wanted > 0)
+        assert not wanted or file.stat().st_blocks * 512 >= wanted
+        broker.stop()
+
+
 # ---- Memory ---------------------------------------------------------------------------------------------------------
 
 BIG = 4 << 20

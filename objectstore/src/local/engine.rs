@@ -31,13 +31,14 @@ impl fmt::Debug for LocalStore {
 
 impl LocalStore {
     /// Opens the store in `root` and starts its threads; they end with it. For [`Access::ReadWrite`] the directory is
-    /// created when missing, checked for being writable, and cleared of unfinished puts.
+    /// created when missing, checked for being writable, and cleared of unfinished puts. Data objects leave
+    /// `keep_free_bytes` of the disk to others.
     ///
     /// # Errors
     /// [`OpenError::Directory`] that names the directory and what could not be done with it.
-    pub fn open(root: &Path, access: Access) -> Result<LocalStore, OpenError> {
+    pub fn open(root: &Path, access: Access, keep_free_bytes: u64) -> Result<LocalStore, OpenError> {
         let failed = |action| move |source| OpenError::Directory { path: root.to_owned(), action, source };
-        let files = Files::new(root);
+        let files = Files::new(root, keep_free_bytes);
         match access {
             Access::ReadOnly => drop(fs::read_dir(root).map_err(failed("read it"))?),
             Access::ReadWrite => {
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn keeps_the_contract() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = LocalStore::open(&folder.path().join("new/store"), Access::ReadWrite).expect("opens");
+        let store = LocalStore::open(&folder.path().join("new/store"), Access::ReadWrite, 0).expect("opens");
         block_on(contract(&store, Contract::default()));
         let left = fs::read_dir(folder.path().join("new/store").join(TEMPORARY)).expect("the folder").count();
         assert_eq!(left, 0, "no put leaves its temporary file behind");
@@ -155,15 +156,15 @@ mod tests {
     #[test]
     fn objects_outlive_the_store_and_leftovers_do_not() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = LocalStore::open(folder.path(), Access::ReadWrite).expect("opens");
+        let store = LocalStore::open(folder.path(), Access::ReadWrite, 0).expect("opens");
         block_on(store.put(&key("data/a"), vec![Bytes::from_static(b"kept")], PutCondition::IfAbsent)).expect("put");
         drop(store);
         fs::write(folder.path().join(TEMPORARY).join("77-0"), b"half").expect("a leftover");
 
-        let reader = LocalStore::open(folder.path(), Access::ReadOnly).expect("opens");
+        let reader = LocalStore::open(folder.path(), Access::ReadOnly, 0).expect("opens");
         assert!(folder.path().join(TEMPORARY).join("77-0").exists(), "a reader clears nothing");
         assert!(matches!(block_on(reader.delete(&key("data/a"))), Err(StoreError::Refused(_))));
-        let store = LocalStore::open(folder.path(), Access::ReadWrite).expect("opens");
+        let store = LocalStore::open(folder.path(), Access::ReadWrite, 0).expect("opens");
         assert!(!folder.path().join(TEMPORARY).join("77-0").exists());
         assert_eq!(block_on(store.get_range(&key("data/a"), 0..4)).as_deref(), Ok(&b"kept"[..]));
         let listed = block_on(store.list("", None, 10)).expect("a listing");
@@ -175,14 +176,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("file");
         fs::write(&file, b"").expect("a file");
-        let error = LocalStore::open(&file.join("store"), Access::ReadWrite).expect_err("no directory").to_string();
+        let error = LocalStore::open(&file.join("store"), Access::ReadWrite, 0).expect_err("no directory").to_string();
         assert!(error.contains("file/store: cannot create it"), "{error}");
-        let error = LocalStore::open(&folder.path().join("none"), Access::ReadOnly).expect_err("missing").to_string();
+        let error =
+            LocalStore::open(&folder.path().join("none"), Access::ReadOnly, 0).expect_err("missing").to_string();
         assert!(error.contains("none: cannot read it"), "{error}");
         assert!(!folder.path().join("none").exists(), "a reader creates nothing");
 
         // Permission bits say nothing to root; a folder of the kernel's refuses everybody.
-        let error = LocalStore::open(Path::new("/proc/self"), Access::ReadWrite).expect_err("not writable").to_string();
+        let error =
+            LocalStore::open(Path::new("/proc/self"), Access::ReadWrite, 0).expect_err("not writable").to_string();
         assert!(error.contains("/proc/self: cannot write to it"), "{error}");
     }
 }

@@ -2,17 +2,18 @@
 #![expect(clippy::disallowed_methods, reason = "runs on the directory engine's threads")]
 
 use std::{
+    ffi::CString,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     ops::Range,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
 
-use crate::{ObjectKey, PutCondition, StoreError, memory::past_the_end};
+use crate::{DATA_FOLDER, ObjectKey, PutCondition, StoreError, memory::past_the_end};
 
 /// The folder of unfinished puts.
 pub(super) const TEMPORARY: &str = "~tmp";
@@ -25,11 +26,16 @@ pub(super) struct Files {
     root: PathBuf,
     temporary: PathBuf,
     next_temporary: AtomicU64,
+    /// Room of the disk that data objects leave to others, in bytes.
+    keep_free_bytes: u64,
+    /// Bytes of data objects that are being put.
+    under_way: AtomicU64,
 }
 
 impl Files {
-    pub(super) fn new(root: &Path) -> Files {
-        Files { root: root.to_owned(), temporary: root.join(TEMPORARY), next_temporary: AtomicU64::new(0) }
+    pub(super) fn new(root: &Path, keep_free_bytes: u64) -> Files {
+        let (next_temporary, under_way) = (AtomicU64::new(0), AtomicU64::new(0));
+        Files { root: root.to_owned(), temporary: root.join(TEMPORARY), next_temporary, keep_free_bytes, under_way }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -45,6 +51,25 @@ impl Files {
     }
 
     pub(super) fn put(&self, key: &ObjectKey, parts: &[Bytes], condition: PutCondition) -> Result<(), StoreError> {
+        if self.keep_free_bytes == 0 || !key.as_str().starts_with(DATA_FOLDER) {
+            // What is not data is small, and without it nothing can be deleted.
+            return self.put_anywhere(key, parts, condition);
+        }
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        // Counted until it is done, though a part of it is on the disk by then: rather too little is taken than too much.
+        let all = self.under_way.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let done = match free_bytes(&self.root) {
+            Ok(free) if free < self.keep_free_bytes.saturating_add(all) => Err(StoreError::Retry(format!(
+                "{key}: the disk has {free} bytes free, {} of them are kept for the metadata",
+                self.keep_free_bytes
+            ))),
+            _ => self.put_anywhere(key, parts, condition),
+        };
+        self.under_way.fetch_sub(bytes, Ordering::Relaxed);
+        done
+    }
+
+    fn put_anywhere(&self, key: &ObjectKey, parts: &[Bytes], condition: PutCondition) -> Result<(), StoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.temporary.join(format!("{}-{number}", std::process::id()));
         let done = self.put_through(&unfinished, &self.path(key), parts, condition);
@@ -172,6 +197,20 @@ impl Writer {
     fn finish(self) -> io::Result<()> {
         self.file.sync_all()
     }
+}
+
+/// What this process may still take of the disk under `dir`.
+fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let path = CString::new(dir.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    // SAFETY: statfs is plain data, for which zeroes are valid; `path` and `stat` outlive the call.
+    let stat = unsafe {
+        let mut stat: libc::statfs = std::mem::zeroed();
+        if libc::statfs(path.as_ptr(), &mut stat) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat
+    };
+    Ok(stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs()))
 }
 
 /// The bytes of `range`, into memory that is not zeroed before.

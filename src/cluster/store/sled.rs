@@ -12,6 +12,7 @@ use std::{
     fs::{self, File},
     io,
     ops::Bound,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -30,6 +31,9 @@ use super::{
 const CACHE_BYTES: u64 = 64 << 20;
 /// Key of the [`State`]; the port keeps callers away from keys that begin with a zero byte.
 const STATE_KEY: &[u8] = b"\0state";
+
+/// Room on the disk that sled's file has beyond its end, or half as much: sled does not live through a write for which there is none.
+const AHEAD_BYTES: u64 = 8 << 20;
 
 /// Stores that are being opened in this process.
 static OPENING: AtomicUsize = AtomicUsize::new(0);
@@ -95,7 +99,8 @@ impl SledStore {
         if state.revision < mark.revision() {
             return Err(corrupt(format!("revision {} was durable, {} is there", mark.revision(), state.revision)));
         }
-        let main = File::open(dir.join("db")).map_err(|e| io_error(dir, e))?;
+        let main = File::options().read(true).write(true).open(dir.join("db")).map_err(|e| io_error(dir, e))?;
+        reserve_ahead(&main);
         let durable = Durable { mark, main, large_values: BTreeSet::new() };
         Ok(SledStore { dir: dir.to_owned(), db, writer: Mutex::new(state), durable: Mutex::new(durable) })
     }
@@ -209,8 +214,22 @@ impl MetadataStore for SledStore {
         self.db.flush().map_err(|e| engine_error(&self.dir, e))?;
         durable.main.sync_all().map_err(|e| io_error(&self.dir, e))?;
         sync_large_values(&self.dir.join("blobs"), &mut durable.large_values).map_err(|e| io_error(&self.dir, e))?;
+        reserve_ahead(&durable.main);
         durable.mark.advance(reached)
     }
+}
+
+/// Takes room beyond the end of sled's file, so that it can grow on a full disk until others have made room (`broker/ballast.rs`). A disk that
+/// is full already, or cannot do this, is met by sled.
+fn reserve_ahead(main: &File) {
+    let Ok(found) = main.metadata() else { return };
+    let (len, taken) = (found.len(), found.blocks() * 512);
+    if taken >= len + AHEAD_BYTES / 2 {
+        return;
+    }
+    let (Ok(at), Ok(bytes)) = (i64::try_from(len), i64::try_from(AHEAD_BYTES)) else { return };
+    // SAFETY: the descriptor is open; no memory is passed.
+    let _full = unsafe { libc::fallocate(main.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, at, bytes) };
 }
 
 /// Refuses a directory that has content, but not sled's: sled would put its files beside.

@@ -15,7 +15,7 @@ use crate::{cluster::Cluster, config::Config};
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
 /// What the metadata of a new broker, and superblocks and directories, take at the most before anybody uses it.
-const METADATA_BYTES: u64 = 4 << 20;
+const METADATA_BYTES: u64 = 12 << 20;
 
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     let objects = match config.object_store_url.scheme() {
@@ -78,6 +78,12 @@ fn forbidden(dir: &Path, user: u32, error: &io::Error) -> String {
     format!("user {user} may not write to {dir} ({error}): run `chown {user} {dir}`, or choose another directory")
 }
 
+/// Whether two directories lie, or would lie, on one file system.
+pub(crate) fn same_file_system(one: &Path, other: &Path) -> bool {
+    let device = |dir: &Path| existing(dir).and_then(fs::metadata).map(|m| m.dev()).ok();
+    device(one) == device(other)
+}
+
 /// How large a file system is, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Room {
@@ -125,16 +131,17 @@ fn metadata(config: &Config) -> Option<Problem> {
         return None;
     }
     let free = free_bytes(&file_system(&config.data_dir)?.1);
-    let device = |dir: &Path| existing(dir).and_then(fs::metadata).map(|m| m.dev()).ok();
-    let beside = device(&config.data_dir) == device(&config.wal_path);
+    let beside = same_file_system(&config.data_dir, &config.wal_path);
     let log = if beside { config.wal_capacity_bytes.saturating_sub(allocated(&config.wal_path)) } else { 0 };
+    // With less the ballast would not be made, and nothing could be created.
+    let needed = METADATA_BYTES.saturating_add(config.metadata_ballast_bytes.saturating_mul(2));
     let text = format!(
         "{} has {free} bytes free, {} are needed for the metadata of a new broker and {log} for its log: free some, choose \
-         another directory, or lower wal.capacity.bytes",
+         another directory, or lower wal.capacity.bytes or metadata.ballast.bytes",
         config.data_dir.display(),
-        METADATA_BYTES,
+        needed,
     );
-    (free < log.saturating_add(METADATA_BYTES)).then(|| of_setting(config, "data.dir", text))
+    (free < log.saturating_add(needed)).then(|| of_setting(config, "data.dir", text))
 }
 
 /// Whether the file system under the log keeps what it is given, and has room.
