@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use flume::{Receiver, RecvTimeoutError, Sender};
 use thalweg_objectstore::{Access, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreFuture};
-use thalweg_record::{NodeId, Offset, PartitionId, ShardId};
+use thalweg_record::{BatchHead, NodeId, PartitionId, ShardId};
 use thalweg_shards::{
     mailbox::shard_lanes,
     meta::MetaRequest,
@@ -61,6 +61,9 @@ pub struct Drained {
     pub bytes: u64,
     /// Batches that objects held already.
     pub known_batches: u64,
+    /// Batches that stay in the slice because objects hold other records at their offsets, of another leader epoch, by partition: the
+    /// partition went on without them.
+    pub superseded: BTreeMap<String, u64>,
     /// Batches of topics that the metadata does not know, by topic id: deleted, or created after the last snapshot. They stay
     /// in the slice.
     pub unknown_topics: BTreeMap<String, u64>,
@@ -179,6 +182,7 @@ struct Found {
     batches: u64,
     bytes: u64,
     known_batches: u64,
+    superseded: BTreeMap<String, u64>,
     unknown_topics: BTreeMap<String, u64>,
 }
 
@@ -230,6 +234,7 @@ impl Work {
             total.batches += found.batches;
             total.bytes += found.bytes;
             total.known_batches += found.known_batches;
+            found.superseded.into_iter().for_each(|(id, n)| *total.superseded.entry(id).or_default() += n);
             found.unknown_topics.into_iter().for_each(|(id, n)| *total.unknown_topics.entry(id).or_default() += n);
         });
         Ok((cluster, outcome))
@@ -277,12 +282,16 @@ impl Task {
         let config = slices::log_config(&self.config);
         let opened = thalweg_wal::open(device.clone(), self.identity, config, runtime.random(), false).await;
         let recovered = opened.map_err(|e| e.to_string())?;
-        let ends: BTreeMap<PartitionId, Offset> = self.specs.iter().map(|s| (s.partition, s.committed_end)).collect();
+        let specs: BTreeMap<PartitionId, &PartitionSpec> = self.specs.iter().map(|s| (s.partition, s)).collect();
         let (mut found, mut seen) = (Found::default(), BTreeSet::new());
         for batch in &recovered.batches {
-            match ends.get(&batch.partition) {
+            match specs.get(&batch.partition) {
                 None => *found.unknown_topics.entry(batch.partition.topic.to_string()).or_default() += 1,
-                Some(end) if batch.head.last_offset() < *end => found.known_batches += 1,
+                Some(spec) if is_superseded(spec, &batch.head) => {
+                    let partition = format!("{}-{}", spec.topic_name, batch.partition.index);
+                    *found.superseded.entry(partition).or_default() += 1;
+                }
+                Some(spec) if batch.head.last_offset() < spec.committed_end => found.known_batches += 1,
                 Some(_) if !seen.insert((batch.partition, batch.head.base_offset())) => {}
                 Some(_) => {
                     found.batches += 1;
@@ -319,6 +328,13 @@ impl Task {
             bytes => Err(format!("{bytes} bytes could not be uploaded")),
         }
     }
+}
+
+/// Whether objects hold the offsets of a batch with records of another leader epoch. Below the log start nothing counts.
+fn is_superseded(spec: &PartitionSpec, head: &BatchHead) -> bool {
+    let base = head.base_offset();
+    let committed = spec.epochs.iter().rev().find(|(_, first)| *first <= base).map(|(epoch, _)| *epoch);
+    base >= spec.log_start && base < spec.committed_end && committed.is_some_and(|epoch| epoch != head.leader_epoch())
 }
 
 /// A slice that is read and never changed: what is written to it is thrown away.

@@ -90,6 +90,13 @@ pub fn drain_wal(config: Config, path: &Path, json: bool, out: &mut impl Write) 
                  after the last snapshot)"
             )?;
         }
+        for (partition, batches) in &drained.superseded {
+            writeln!(
+                out,
+                "{batches} batches of {partition} were left: objects hold other records at their offsets, for the partition went on \
+                 without them under another leader epoch"
+            )?;
+        }
         writeln!(
             out,
             "drained {} slices: {} batches with {} bytes are in objects now, {} were before",

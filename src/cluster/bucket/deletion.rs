@@ -8,13 +8,14 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
 use thalweg_objectstore::{ObjectKey, ObjectStore, StoreError, data_key};
 use thalweg_shards::meta::ObjectId;
 
-use super::meters::BucketMeters;
+use super::{keeper::Retry, meters::BucketMeters};
 use crate::cluster::{
     ledger::{Fault, Ledger},
     schema::GarbageKind,
@@ -23,7 +24,7 @@ use crate::cluster::{
 /// Calls of the object store at once.
 const AT_ONCE: usize = 8;
 /// Objects deleted before the keeper looks at other things again.
-const BATCH: usize = 1_000;
+const BATCH: usize = if cfg!(test) { 10 } else { 1_000 };
 
 /// Committed objects of which nothing is live.
 pub(super) fn dead(ledger: &Ledger) -> BTreeSet<ObjectId> {
@@ -37,7 +38,7 @@ pub(super) fn waits(ledger: &Ledger, listed: &BTreeSet<ObjectId>) -> bool {
 }
 
 /// What may go now, of which `listed` is what every snapshot in the bucket lists as garbage.
-fn may_go(ledger: &Ledger, listed: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, ObjectKey> {
+fn may_go(ledger: &Ledger, listed: &BTreeSet<ObjectId>, refused: &Refused) -> BTreeMap<ObjectId, ObjectKey> {
     let node = ledger.node();
     let key = |id: &ObjectId, record: &crate::cluster::schema::GarbageRecord| match (&record.key, record.kind) {
         (Some(key), _) => ObjectKey::new(key.clone()).ok(),
@@ -46,15 +47,37 @@ fn may_go(ledger: &Ledger, listed: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, Ob
     };
     let garbage = ledger.catalog.garbage.iter();
     let free = garbage.filter(|(id, g)| g.record.kind == GarbageKind::Orphan || listed.contains(id));
-    free.filter_map(|(id, g)| Some((*id, key(id, &g.record)?))).take(BATCH).collect()
+    let due = free.filter(|(id, _)| !refused.0.contains_key(*id));
+    due.filter_map(|(id, g)| Some((*id, key(id, &g.record)?))).take(BATCH).collect()
 }
 
 /// Whether there is something to delete.
-pub(super) fn is_due(ledger: &Ledger, listed: &BTreeSet<ObjectId>) -> bool {
-    !may_go(ledger, listed).is_empty()
+pub(super) fn is_due(ledger: &Ledger, listed: &BTreeSet<ObjectId>, refused: &Refused) -> bool {
+    !may_go(ledger, listed, refused).is_empty()
 }
 
-/// Deletes up to a batch of what may go. Answers whether all of that is gone.
+/// Objects that could not be deleted. Each waits by itself, so that those which never go do not stand in the way of others.
+#[derive(Default)]
+pub(super) struct Refused(BTreeMap<ObjectId, Retry>, BTreeMap<ObjectId, Retry>);
+
+impl Refused {
+    /// Lets time pass; those whose turn it is may go again.
+    pub(super) fn wait(&mut self, step: Duration) {
+        let due: Vec<ObjectId> =
+            self.0.iter_mut().filter_map(|(id, retry)| retry.is_due(step).then_some(*id)).collect();
+        self.1.extend(due.into_iter().filter_map(|id| self.0.remove_entry(&id)));
+    }
+
+    fn ended(&mut self, id: ObjectId, well: bool) {
+        let mut retry = self.1.remove(&id).unwrap_or_default();
+        if !well {
+            retry.ended(false);
+            self.0.insert(id, retry);
+        }
+    }
+}
+
+/// Deletes up to a batch of what may go. Answers whether anything of that is gone.
 ///
 /// # Errors
 /// The metadata fails for good. What the object store refuses stays listed, and is tried again.
@@ -62,9 +85,10 @@ pub(super) async fn delete(
     objects: &dyn ObjectStore,
     ledger: &Rc<RefCell<Ledger>>,
     listed: &BTreeSet<ObjectId>,
+    refused: &mut Refused,
     meters: &BucketMeters,
 ) -> Result<bool, Fault> {
-    let going = may_go(&ledger.borrow(), listed);
+    let going = may_go(&ledger.borrow(), listed, refused);
     if going.is_empty() {
         return Ok(true);
     }
@@ -77,6 +101,7 @@ pub(super) async fn delete(
     });
     let outcomes: Vec<(ObjectId, Result<(), StoreError>)> =
         stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;
+    outcomes.iter().for_each(|(id, outcome)| refused.ended(*id, outcome.is_ok()));
     let gone: Vec<ObjectId> = outcomes.iter().filter(|(_, o)| o.is_ok()).map(|(id, _)| *id).collect();
     let failed = outcomes.len() - gone.len();
     if let Some((id, Err(error))) = outcomes.iter().find(|(_, o)| o.is_err()) {
@@ -87,5 +112,6 @@ pub(super) async fn delete(
     if !gone.is_empty() {
         ledger.borrow_mut().garbage_gone(&gone)?;
     }
-    Ok(failed == 0)
+    // When everything fails it is the store, and whoever has not been tried waits too.
+    Ok(failed == 0 || !gone.is_empty())
 }

@@ -19,7 +19,7 @@ use thalweg_record::Wall;
 use thalweg_shards::meta::ObjectId;
 
 use super::{
-    deletion,
+    deletion::{self, Refused},
     format::{Encoder, Head},
     meters::BucketMeters,
     stored,
@@ -77,19 +77,19 @@ struct Kept {
 
 /// Waits that grow from failure to failure.
 #[derive(Debug, Default)]
-struct Retry {
+pub(super) struct Retry {
     failures: u32,
     wait: Duration,
 }
 
 impl Retry {
     /// Whether it is time, now that `step` has passed.
-    fn is_due(&mut self, step: Duration) -> bool {
+    pub(super) fn is_due(&mut self, step: Duration) -> bool {
         self.wait = self.wait.saturating_sub(step);
         self.wait.is_zero()
     }
 
-    fn ended(&mut self, well: bool) {
+    pub(super) fn ended(&mut self, well: bool) {
         // The upper half of the bound: who waits for one thing alone needs no chance.
         self.wait = if well { Duration::ZERO } else { BACKOFF.wait(self.failures, u64::MAX) };
         self.failures = if well { 0 } else { self.failures + 1 };
@@ -111,6 +111,7 @@ pub(in crate::cluster) async fn keep(
         (ports.sleep)(step).await;
         since += step;
         keeper.age += step;
+        keeper.refused.wait(step);
         keeper.show();
         if writing.is_due(step) && keeper.due(since, ports.interval) {
             let outcome = keeper.round(wall).await;
@@ -172,6 +173,7 @@ pub(in crate::cluster) struct Keeper {
     /// What the newest of this process shows: its revision, and the changes of topics by then.
     newest: Option<(Revision, u64)>,
     age: Duration,
+    refused: Refused,
     meters: BucketMeters,
 }
 
@@ -181,8 +183,8 @@ impl Keeper {
         ledger: Rc<RefCell<Ledger>>,
         cluster_id: Arc<str>,
     ) -> Keeper {
-        let (age, meters) = (Duration::ZERO, BucketMeters::new());
-        Keeper { objects, ledger, cluster_id, kept: None, newest: None, age, meters }
+        let (age, refused, meters) = (Duration::ZERO, Refused::default(), BucketMeters::new());
+        Keeper { objects, ledger, cluster_id, kept: None, newest: None, age, refused, meters }
     }
 
     fn changed(&self) -> bool {
@@ -205,7 +207,7 @@ impl Keeper {
     /// Deletes objects behind the snapshots; answers whether nothing failed.
     async fn delete(&mut self) -> Result<bool, Fault> {
         // Until the first snapshot is written, another process may own this cluster.
-        if self.newest.is_none() || !deletion::is_due(&self.ledger.borrow(), self.listed()) {
+        if self.newest.is_none() || !deletion::is_due(&self.ledger.borrow(), self.listed(), &self.refused) {
             return Ok(true);
         }
         // One that took over while this process stood still needs what only our snapshots list.
@@ -218,7 +220,8 @@ impl Keeper {
                 return Ok(false);
             }
         }
-        deletion::delete(&*self.objects, &self.ledger, self.listed(), &self.meters).await
+        let listed = self.listed().clone();
+        deletion::delete(&*self.objects, &self.ledger, &listed, &mut self.refused, &self.meters).await
     }
 
     fn show(&self) {

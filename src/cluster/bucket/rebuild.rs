@@ -235,7 +235,8 @@ fn adopt(
     let mut starts: Vec<(PartitionId, Offset)> = Vec::new();
     for (id, parts) in &parts {
         let Some(partition) = ledger.catalog.partition(*id) else { continue };
-        let begin = Begin { committed_end: partition.committed_end, epochs: partition.epochs.clone() };
+        let (committed_end, epochs) = (partition.committed_end, partition.epochs.clone());
+        let begin = Begin { committed_end, epochs, unknown: report.snapshot.is_none() };
         let Chain { links, log_start, cut } = tail::chain(&begin, parts);
         if cut > 0 {
             let name = &parts[0].1.topic_name;
@@ -244,8 +245,17 @@ fn adopt(
                 "{cut} records of {name}-{index} were never acknowledged in their place; they are left out"
             ));
         }
+        if begin.unknown && log_start > parts.iter().map(|(_, part)| part.log_start).max().unwrap_or_default() {
+            let (name, index) = (&parts[0].1.topic_name, id.index);
+            report.notes.push(format!(
+                "{name}-{index} begins at offset {log_start}: by the objects that are left, lower ones were used"
+            ));
+        }
         starts.push((*id, log_start));
         links.into_iter().for_each(|(object, range)| ranges.entry(object).or_default().push(range));
+    }
+    if report.snapshot.is_none() {
+        silent_partitions(ledger, &parts, report);
     }
     ledger.raise_log_start(&starts)?;
     let mut waiting: Vec<&TailObject> = tails.iter().filter(|object| ranges.contains_key(&object.id)).collect();
@@ -274,6 +284,22 @@ fn adopt(
             return Ok(used);
         }
         waiting = left;
+    }
+}
+
+/// Without a snapshot nobody can tell a partition that retention emptied from one that was never used.
+fn silent_partitions(ledger: &Ledger, parts: &BTreeMap<PartitionId, Vec<(ObjectId, &TailPart)>>, report: &mut Rebuilt) {
+    for (id, topic) in &ledger.catalog.topics {
+        let indexes =
+            (0..topic.partitions.len() as i32).filter(|i| !parts.contains_key(&PartitionId { topic: *id, index: *i }));
+        let silent: Vec<String> = indexes.map(|index| index.to_string()).collect();
+        if !silent.is_empty() {
+            report.notes.push(format!(
+                "no object tells of partitions {} of topic {}: they begin at offset 0, also if retention has emptied them",
+                silent.join(", "),
+                topic.name
+            ));
+        }
     }
 }
 
@@ -432,11 +458,21 @@ fn finish(
 /// The slices to record: those that are here, and those that must be asked for.
 fn slices(known: &Known, settings: &RebuildSettings, report: &mut Rebuilt) -> Vec<SliceRecord> {
     let mut slices = settings.slices.clone();
+    // Slices are made at the first start, and when a start with other settings moves the log: then all that the old ones held is in the new
+    // ones before the old ones go.
+    let is_known = |here: &SliceRecord| known.slices.iter().any(|slice| slice.id == here.id);
+    let moved = !settings.slices.iter().all(is_known);
     for slice in &known.slices {
         if slice.closed_empty || slices.iter().any(|here| here.id == slice.id) {
             continue;
         }
-        if settings.keep_missing_slices {
+        if moved {
+            report.notes.push(format!(
+                "the WAL slice {} of shard {} is not here: newer ones are, to which a start has moved what it held",
+                slice.path.display(),
+                slice.shard
+            ));
+        } else if settings.keep_missing_slices {
             slices.push(slice.clone());
         } else {
             report.notes.push(format!(

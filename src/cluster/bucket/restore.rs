@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "runs at the start or in a command, on a thread that may block")]
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -13,6 +14,7 @@ use std::{
 
 use futures_lite::future::block_on;
 use thalweg_objectstore::ObjectStore;
+use thalweg_shards::meta::ObjectId;
 
 use super::{
     progress::Progress,
@@ -45,13 +47,29 @@ pub fn restore(
         _ => {}
     }
     let rebuilt = block_on(rebuild(objects, open_store(&draft)?, settings, progress))?;
-    let aside = if place.exists() { Some(free_name(&place)) } else { None };
-    if let Some(aside) = &aside {
-        fs::rename(&place, aside).map_err(|e| failed(&place, e))?;
-    }
-    fs::rename(&draft, &place).map_err(|e| failed(&draft, e))?;
+    let aside = put_in_place(&draft, &place).map_err(|e| failed(&draft, e))?;
     File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|e| failed(data_dir, e))?;
     Ok((rebuilt, aside))
+}
+
+/// Gives `draft` the name `place`; answers where what lay there was moved to. When it fails, that is back in its place.
+fn put_in_place(draft: &Path, place: &Path) -> io::Result<Option<PathBuf>> {
+    if !place.exists() {
+        return fs::rename(draft, place).map(|()| None);
+    }
+    let aside = free_name(place);
+    fs::rename(place, &aside)?;
+    if let Err(error) = fs::rename(draft, place) {
+        fs::rename(&aside, place).map_err(|second| {
+            let aside = aside.display();
+            io::Error::new(
+                second.kind(),
+                format!("{error}; and what lay in its place is {aside} now, and does not go back ({second})"),
+            )
+        })?;
+        return Err(error);
+    }
+    Ok(Some(aside))
 }
 
 /// Verifies what a rebuild would make of the bucket now; nothing is changed anywhere.
@@ -63,9 +81,19 @@ pub fn verify_bucket(
     settings: &RebuildSettings,
     progress: &dyn Progress,
 ) -> Result<(Rebuilt, Verified), RebuildError> {
-    let store = Arc::new(MemoryStore::new());
-    let rebuilt = block_on(rebuild(objects, store.clone(), settings, progress))?;
-    Ok((rebuilt, block_on(verify(objects, &*store, progress))?))
+    let look = |only: Option<&BTreeSet<ObjectId>>| -> Result<(Rebuilt, Verified), RebuildError> {
+        let store = Arc::new(MemoryStore::new());
+        let rebuilt = block_on(rebuild(objects, store.clone(), settings, progress))?;
+        Ok((rebuilt, block_on(verify(objects, &*store, only, progress))?))
+    };
+    let (rebuilt, mut found) = look(None)?;
+    if !found.problems.is_empty() || !found.orphans.is_empty() {
+        // A broker that runs writes and deletes meanwhile, and its snapshots tell of it before it deletes: what is wrong stays wrong.
+        let (_, again) = look(Some(&found.suspects))?;
+        found.problems = again.problems;
+        found.orphans.retain(|key| again.orphans.contains(key));
+    }
+    Ok((rebuilt, found))
 }
 
 /// Verifies the metadata below `data_dir`, whose broker is stopped.
@@ -82,7 +110,7 @@ pub fn verify_local(
     if !dir.exists() {
         return Err(RebuildError::Bucket(format!("{} does not exist", dir.display())));
     }
-    block_on(verify(objects, &*open_store(&dir)?, progress))
+    block_on(verify(objects, &*open_store(&dir)?, None, progress))
 }
 
 /// The first of `metadata.aside-1`, `metadata.aside-2`, ... that is free.
@@ -94,5 +122,23 @@ fn free_name(place: &Path) -> PathBuf {
             return name;
         }
         n += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lay_there_is_back_when_the_draft_does_not_come() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (draft, place) = (dir.path().join("draft"), dir.path().join("metadata"));
+        fs::create_dir(&place).expect("made");
+        fs::write(place.join("db"), "old").expect("written");
+        put_in_place(&draft, &place).expect_err("there is no draft");
+        assert_eq!(fs::read(place.join("db")).expect("there"), b"old");
+        fs::create_dir(&draft).expect("made");
+        assert_eq!(put_in_place(&draft, &place).expect("moved"), Some(dir.path().join("metadata.aside-1")));
+        assert!(!place.join("db").exists());
     }
 }

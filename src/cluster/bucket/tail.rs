@@ -91,6 +91,8 @@ fn producer(state: &thalweg_objectstore::format::ProducerState) -> ProducerEntry
 pub(super) struct Begin {
     pub(super) committed_end: Offset,
     pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
+    /// No snapshot tells of the partition: its first objects may be gone, so its chain may begin anywhere.
+    pub(super) unknown: bool,
 }
 
 /// A partition's chain.
@@ -106,8 +108,9 @@ pub(super) struct Chain {
 
 /// Chains the parts of one partition; `parts` in any order.
 pub(super) fn chain(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Chain {
-    let epochs: BTreeSet<(LeaderEpoch, Offset)> =
-        begin.epochs.iter().chain(parts.iter().flat_map(|(_, part)| &part.epochs)).copied().collect();
+    let may_be_committed = parts.iter().zip(fits(begin, parts)).filter(|(_, fits)| *fits);
+    let told = may_be_committed.flat_map(|((_, part), _)| &part.epochs);
+    let epochs: BTreeSet<(LeaderEpoch, Offset)> = begin.epochs.iter().chain(told).copied().collect();
     let mut ranges = Vec::new();
     let (mut cut, mut log_start) = (0, Offset(0));
     for (object, part) in parts {
@@ -119,7 +122,40 @@ pub(super) fn chain(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Chain {
         }
     }
     ranges.sort_by_key(|(object, range)| (range.base, *object));
-    Chain { links: furthest(begin.committed_end, log_start, ranges), log_start, cut }
+    let links = furthest(begin, log_start, ranges);
+    if begin.unknown {
+        log_start = log_start.max(links.first().map_or_else(|| beyond(parts), |(_, range)| range.base));
+    }
+    Chain { links, log_start, cut }
+}
+
+/// Which parts can have been committed: a commit is of a whole range, and begins where another one ended, or at a log start that has passed
+/// the end. What others say of epochs concerns nobody.
+fn fits(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Vec<bool> {
+    let whole = |part: &TailPart| Some((part.blocks.first()?.base, part.blocks.last()?.last));
+    let mut ranges: Vec<(usize, Option<(Offset, Offset)>)> =
+        parts.iter().map(|(_, part)| whole(part)).enumerate().collect();
+    ranges.sort_by_key(|(_, range)| *range);
+    let mut reached: BTreeSet<Offset> =
+        parts.iter().map(|(_, part)| part.log_start).filter(|start| *start > begin.committed_end).collect();
+    reached.insert(begin.committed_end);
+    let mut fits = vec![begin.unknown; parts.len()];
+    for (n, range) in ranges {
+        let Some((base, last)) = range.filter(|(base, _)| reached.contains(base)) else { continue };
+        fits[n] = true;
+        reached.insert(last.next());
+        debug_assert!(base <= last, "blocks ascend");
+    }
+    fits
+}
+
+/// Where offsets go on that nobody has used, by all that the parts of a partition say.
+fn beyond(parts: &[(ObjectId, &TailPart)]) -> Offset {
+    let told = parts.iter().flat_map(|(_, part)| {
+        let ends = part.blocks.iter().map(|block| block.last.next());
+        ends.chain(part.epochs.iter().map(|(_, first)| *first)).chain([part.log_start])
+    });
+    told.max().unwrap_or_default()
 }
 
 /// Whether no later epoch begins at or before the end of a block.
@@ -146,14 +182,17 @@ fn range(part: &TailPart, blocks: &[BlockEntry]) -> Option<CommitRange> {
 }
 
 /// The contiguous ranges from `end` that reach furthest. `ranges` ascend by first offset. A log that was lost below its start
-/// begins anew there.
-fn furthest(end: Offset, log_start: Offset, ranges: Vec<(ObjectId, CommitRange)>) -> Vec<(ObjectId, CommitRange)> {
+/// begins anew there; one of which nothing is known, at any range that follows none.
+fn furthest(begin: &Begin, log_start: Offset, ranges: Vec<(ObjectId, CommitRange)>) -> Vec<(ObjectId, CommitRange)> {
     // Reached offsets, and the range that led there.
-    let mut reached: BTreeMap<Offset, Option<usize>> = BTreeMap::from([(end, None)]);
-    if log_start > end && !ranges.iter().any(|(_, r)| r.base < log_start && r.last >= log_start) {
+    let mut reached: BTreeMap<Offset, Option<usize>> = BTreeMap::from([(begin.committed_end, None)]);
+    if log_start > begin.committed_end && !ranges.iter().any(|(_, r)| r.base < log_start && r.last >= log_start) {
         reached.insert(log_start, None);
     }
     for (n, (_, range)) in ranges.iter().enumerate() {
+        if begin.unknown {
+            reached.entry(range.base).or_insert(None);
+        }
         if reached.contains_key(&range.base) {
             reached.entry(range.last.next()).or_insert(Some(n));
         }
@@ -215,7 +254,7 @@ mod tests {
     fn chained(end: i64, known: &[(i32, i64)], parts: &[TailPart]) -> (Vec<(u64, i64, i64)>, Chain) {
         let epochs = known.iter().map(|(e, o)| (LeaderEpoch(*e), Offset(*o))).collect();
         let parts: Vec<_> = parts.iter().enumerate().map(|(n, part)| (ObjectId(n as u64), part)).collect();
-        let chain = chain(&Begin { committed_end: Offset(end), epochs }, &parts);
+        let chain = chain(&Begin { committed_end: Offset(end), epochs, unknown: false }, &parts);
         (chain.links.iter().map(|(id, r)| (id.0, r.base.0, r.last.0)).collect(), chain)
     }
 
@@ -241,9 +280,10 @@ mod tests {
     fn what_an_epoch_wrote_past_the_start_of_the_next_is_cut() {
         // The log was lost at 10, and epoch 3 began there; what epoch 2 had uploaded beyond was never committed.
         let old = part(&[(0, 9, 2), (10, 29, 2)], &[(2, 0)], 0);
+        let again = part(&[(0, 9, 2)], &[(2, 0)], 0);
         let new = part(&[(10, 12, 3)], &[(2, 0), (3, 10)], 0);
-        let (links, chain) = chained(0, &[], &[old, new]);
-        assert_eq!(links, [(0, 0, 9), (1, 10, 12)]);
+        let (links, chain) = chained(0, &[], &[old, again, new]);
+        assert_eq!(links, [(0, 0, 9), (2, 10, 12)]);
         assert_eq!(chain.cut, 20);
         let producers = &chain.links[0].1.producers;
         assert_eq!(producers[0].window.iter().map(|b| b.last_offset.0).collect::<Vec<_>>(), [9], "cut likewise");
@@ -254,6 +294,35 @@ mod tests {
         let old = part(&[(10, 29, 2)], &[(2, 0)], 0);
         let (links, chain) = chained(10, &[(2, 0), (3, 10)], &[old]);
         assert_eq!((links.len(), chain.cut), (0, 20));
+    }
+
+    #[test]
+    fn what_cannot_have_been_committed_cuts_nothing() {
+        // Nothing ends at 19: whoever wrote this there knew another log.
+        let committed = part(&[(10, 29, 2)], &[(2, 0)], 0);
+        let stray = part(&[(20, 22, 3)], &[(2, 0), (3, 20)], 0);
+        let (links, chain) = chained(10, &[(2, 0)], &[committed, stray]);
+        assert_eq!((links, chain.cut), (vec![(0, 10, 29)], 0));
+    }
+
+    #[test]
+    fn a_partition_of_which_nothing_is_known_begins_where_its_objects_do_and_never_below_what_they_tell() {
+        let unknown = |parts: &[TailPart]| {
+            let parts: Vec<_> = parts.iter().enumerate().map(|(n, part)| (ObjectId(n as u64), part)).collect();
+            let chain = chain(&Begin { unknown: true, ..Begin::default() }, &parts);
+            (chain.links.iter().map(|(id, r)| (id.0, r.base.0, r.last.0)).collect::<Vec<_>>(), chain.log_start.0)
+        };
+        let e = [(0, 0)];
+        // Retention took 0 to 99, and no object was written since.
+        let parts = [part(&[(200, 299, 0)], &e, 0), part(&[(100, 199, 0)], &e, 0)];
+        assert_eq!(unknown(&parts), (vec![(1, 100, 199), (0, 200, 299)], 100));
+        // A hole: what lies before it is given up, for offsets go on behind it.
+        let parts = [part(&[(0, 9, 0)], &e, 0), part(&[(20, 29, 0)], &e, 0)];
+        assert_eq!(unknown(&parts), (vec![(1, 20, 29)], 20));
+        // All that is left was cut by a later epoch, which began further on.
+        let parts = [part(&[(30, 39, 1)], &[(1, 0), (2, 35), (3, 70)], 5)];
+        assert_eq!(unknown(&parts), (vec![], 70));
+        assert_eq!(unknown(&[part(&[(0, 9, 0)], &e, 4)]), (vec![(0, 0, 9)], 4));
     }
 
     #[test]

@@ -246,6 +246,49 @@ fn a_deletion_is_repeated_after_failures_and_after_a_crash_at_any_step() {
     running.stop();
 }
 
+/// Refuses to delete objects whose ids are below a bound, and counts how often.
+struct Stubborn {
+    below: u64,
+    refused: AtomicU64,
+}
+
+impl FaultHook for Stubborn {
+    fn fate(&self, call: &Call<'_>) -> Pin<Box<dyn Future<Output = Fate> + Send>> {
+        let id = thalweg_objectstore::ObjectKey::new(call.key.to_owned()).ok();
+        let id = id.and_then(|key| thalweg_objectstore::parse_data_key(&key)).map(|(id, ..)| id);
+        let refuses = call.operation == Operation::Delete && id.is_some_and(|id| id < self.below);
+        if refuses {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+        }
+        let no = Fate::FailBefore(StoreError::Refused("no".into()));
+        Box::pin(async move { if refuses { no } else { Fate::Pass } })
+    }
+}
+
+#[test]
+fn a_batch_of_objects_that_do_not_go_leaves_the_others_their_turn() {
+    let mut world = World::new();
+    let (running, alarm) = start(&mut world);
+    let topic = running.create_one("t", 1);
+    let first = running.reserve(20);
+    let object = |n: u64| {
+        let mut object = commit(ObjectId(first.0 + n), &[(partition(topic, 0), 10 * n as i64, 10 * n as i64 + 9)]);
+        object.key = thalweg_objectstore::data_key(first.0 + n, NodeId(1), 0);
+        object
+    };
+    (0..20).for_each(|n| drop(running.commit(object(n))));
+    put_object(&world, &object(15));
+    running.delete(topic).expect("deleted");
+    let hook = Arc::new(Stubborn { below: first.0 + 12, refused: AtomicU64::new(0) });
+    world.objects.set_hook(Some(hook.clone()));
+    until(&alarm, || !has(&world, &object(15)));
+    let (before, intervals) = (hook.refused.load(Ordering::SeqCst), 200);
+    (0..intervals).for_each(|_| alarm.interval());
+    let tries = hook.refused.load(Ordering::SeqCst) - before;
+    assert!(tries < 12 * intervals / 10, "{tries} tries in {intervals} intervals: each waits longer and longer");
+    running.stop();
+}
+
 #[test]
 fn an_object_whose_topics_went_before_its_commit_is_deleted() {
     let mut world = World::new();

@@ -41,15 +41,19 @@ pub struct Verified {
     pub orphans: Vec<String>,
     /// Objects of which nothing is live, and that the broker will delete.
     pub garbage: usize,
+    /// The objects that the problems are of.
+    #[serde(skip)]
+    pub(super) suspects: BTreeSet<ObjectId>,
 }
 
-/// Verifies what `store` names.
+/// Verifies what `store` names; with `only`, of the objects these alone.
 ///
 /// # Errors
 /// The metadata or the listing cannot be read; what is wrong with single objects is in the answer.
 pub(in crate::cluster) async fn verify(
     objects: &dyn ObjectStore,
     store: &dyn MetadataStore,
+    only: Option<&BTreeSet<ObjectId>>,
     progress: &dyn Progress,
 ) -> Result<Verified, RebuildError> {
     let mut found = Verified::default();
@@ -77,12 +81,16 @@ pub(in crate::cluster) async fn verify(
     found.bytes = commits.iter().map(|commit| commit.object_bytes).sum();
     overlaps(&commits, &|id| catalog.partition(id).map(|p| p.log_start), &mut found.problems);
     progress.begin("verifying objects", found.bytes);
-    let looks = commits.iter().map(|commit| async move { (commit, look(objects, commit, progress).await) });
+    let wanted = commits.iter().filter(|commit| only.is_none_or(|only| only.contains(&commit.object)));
+    let looks = wanted.map(|commit| async move { (commit, look(objects, commit, progress).await) });
     let mut looks = stream::iter(looks).buffered(AT_ONCE);
     while let Some((commit, outcome)) = looks.next().await {
         match outcome {
             Ok(blocks) => found.blocks += blocks,
-            Err(why) => found.problems.push(format!("object {}: {why}", commit.key)),
+            Err(why) => {
+                found.suspects.insert(commit.object);
+                found.problems.push(format!("object {}: {why}", commit.key));
+            }
         }
     }
     progress.end();

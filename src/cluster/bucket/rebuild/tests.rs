@@ -12,7 +12,7 @@ use thalweg_shards::meta::CommitRange;
 use super::{known::REVISION_JUMP, *};
 use crate::cluster::{
     Cluster, ConfigOp, ConfigTarget,
-    bucket::{LogNotes, restore, verify::verify},
+    bucket::{LogNotes, restore, verify::verify, verify_bucket},
     store::{MemoryStore, open_sled},
     tests::{Running, World, run_with, settings_of},
 };
@@ -141,7 +141,7 @@ impl Scene {
         let store = Arc::new(MemoryStore::new());
         let rebuilt = block_on(rebuild(&self.world.objects, store.clone(), settings, &LogNotes))?;
         store.crash();
-        let found = block_on(verify(&self.world.objects, &*store, &LogNotes))?;
+        let found = block_on(verify(&self.world.objects, &*store, None, &LogNotes))?;
         assert_eq!(found.problems, Vec::<String>::new());
         let mut elsewhere = World { objects: self.world.objects.clone(), ..World::new() };
         Ok((rebuilt, elsewhere.open_on(store)))
@@ -270,6 +270,20 @@ fn without_a_snapshot_objects_alone_are_enough_when_asked_for() {
 }
 
 #[test]
+fn without_a_snapshot_a_partition_goes_on_behind_what_retention_took() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    let first = scene.committed("t", topic, 0);
+    scene.committed("t", topic, 10);
+    scene.committed("t", topic, 20);
+    block_on(scene.world.objects.delete(&first.key)).expect("memory");
+    let asked = RebuildSettings { without_snapshot: true, ..settings() };
+    let (rebuilt, cluster) = scene.rebuilt_by(&asked).expect("rebuilt");
+    assert_eq!(extent(&cluster, topic), Some((10, 30, vec![10, 20])), "{:?}", rebuilt.notes);
+    assert!(rebuilt.notes.iter().any(|note| note.starts_with("t-0 begins at offset 10")), "{:?}", rebuilt.notes);
+}
+
+#[test]
 fn another_node_is_refused_and_missing_slices_are_told_or_kept() {
     let mut world = World::new();
     let cluster = world.open();
@@ -284,6 +298,56 @@ fn another_node_is_refused_and_missing_slices_are_told_or_kept() {
     assert!(rebuilt.notes.iter().any(|note| note.contains("/lost/slice-0.wal")), "{:?}", rebuilt.notes);
     let asked = RebuildSettings { keep_missing_slices: true, ..settings() };
     assert_eq!(scene.rebuilt_by(&asked).expect("rebuilt").1.slices().expect("readable"), [slice]);
+    // A start with another number of shards has moved what it held, and no snapshot was written since.
+    let newer = SliceRecord { id: [8; 16], shard: ShardId(0), path: "/here/slice-0.wal".into(), closed_empty: false };
+    let moved = RebuildSettings { slices: vec![newer.clone()], ..asked };
+    assert_eq!(scene.rebuilt_by(&moved).expect("rebuilt").1.slices().expect("readable"), [newer]);
+}
+
+/// Does something when objects begin to be verified.
+struct Meanwhile<F: Fn()>(F);
+
+impl<F: Fn()> Progress for Meanwhile<F> {
+    fn begin(&self, what: &str, _bytes: u64) {
+        if what == "verifying objects" {
+            (self.0)();
+        }
+    }
+
+    fn advance(&self, _bytes: u64) {}
+
+    fn end(&self) {}
+
+    fn note(&self, _text: &str) {}
+}
+
+#[test]
+fn verify_tells_what_is_wrong_and_not_what_a_running_broker_changes_meanwhile() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    let first = scene.committed("t", topic, 0);
+    scene.committed("t", topic, 10);
+    let scene = scene.snapshot();
+    let left_over = scene.upload("t").put(&scene.world.objects, ObjectId(1 << 40), &[(topic, 500)]);
+    let objects = scene.world.objects.clone();
+    let content = objects.objects()[&first.key].clone();
+    let lost = Meanwhile(|| block_on(objects.delete(&first.key)).expect("memory"));
+    let (_, found) = verify_bucket(&objects, &settings(), &lost).expect("verified");
+    assert!(found.problems.len() == 1 && found.problems[0].ends_with("it is missing"), "{found:?}");
+    assert_eq!(found.orphans, [left_over.key.to_string()]);
+
+    block_on(objects.put(&first.key, vec![content], PutCondition::IfAbsent)).expect("memory");
+    let running = std::cell::RefCell::new(Some(scene));
+    let lives = Meanwhile(|| {
+        let Some(scene) = running.borrow_mut().take() else { return };
+        scene.running.raise(PartitionId { topic, index: 0 }, 10);
+        scene.committed("t", topic, 20);
+        let scene = scene.snapshot();
+        block_on(objects.delete(&first.key)).expect("memory");
+        scene.running.stop();
+    });
+    let (_, found) = verify_bucket(&objects, &settings(), &lives).expect("verified");
+    assert_eq!((found.problems, found.orphans), (vec![], vec![left_over.key.to_string()]));
 }
 
 #[test]
