@@ -158,6 +158,8 @@ impl Shard {
         tally.bytes += u64::from(size);
         self.batches_waiting += 1;
         let log_append_time = partition.settings.log_append_time.then_some(self.wall);
+        // Another offset than the batch has.
+        let base_offset = if failpoint::lies("append-answered") { base_offset.next() } else { base_offset };
         Ok(Staged::New(Appended { base_offset, log_append_time, log_start: partition.log_start }))
     }
 

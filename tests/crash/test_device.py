@@ -136,6 +136,20 @@ def test_an_io_error_during_the_stop_is_told_too(faulty):
     check_everything(broker.bootstrap, acknowledged)
 
 
+@pytest.mark.parametrize("fault", ["eio-write=60", "eio-sync=60"])
+def test_an_io_error_of_the_metadata_ends_the_broker(faulty, fault):
+    """Nothing can be promised any more, and nothing more is; what was acknowledged lies in the log and in objects."""
+    broker = faulty(SETTINGS | {"object.upload.bytes": 1 << 20, "object.upload.interval.ms": 50}, "--metadata-fault", fault)
+    load = start(broker)
+    assert broker.ended() == -signal.SIGABRT
+    assert re.search(r"ERROR .*the metadata cannot be written: the process ends before anything more is promised why=\"?.*Input/output error",
+                     broker.fresh_log()), broker.fresh_log()[-2000:]
+    load.pause()
+    acknowledged = list(load.acknowledged)
+    assert sum(acknowledged) > 100
+    goes_on(broker, load, acknowledged)
+
+
 @pytest.mark.parametrize("group", [1, 50, 200])
 def test_a_torn_write_at_death(faulty, group):
     broker = faulty(NOTHING_UPLOADED, "--device-fault", f"torn-death={group}")

@@ -370,7 +370,8 @@ def test_a_process_stopped_beyond_every_timeout_goes_on(made, pytestconfig):
     load.wait_for(2_000, 60)
     until(lambda: sum(member.next) > 500, "the group reads")
     broker.process.send_signal(signal.SIGSTOP)
-    time.sleep(70 if pytestconfig.getoption("--minutes") > 1 else 20)
+    # The group's session is 6 s.
+    time.sleep(70 if pytestconfig.getoption("--minutes") > 1 else 9)
     broker.process.send_signal(signal.SIGCONT)
     load.wait_for(2_000, 60)
     acknowledged = load.finish()

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use thalweg_record::Wall;
+use thalweg_record::{Wall, failpoint};
 
 use super::{
     GroupError,
@@ -79,7 +79,13 @@ impl Offsets {
             return self.by_topic.iter().map(|(t, found)| (t.clone(), found.iter().map(all).collect())).collect();
         };
         let of_topic = |(topic, partitions): (Arc<str>, Vec<i32>)| {
-            let found = partitions.into_iter().map(|p| (p, self.get(&topic, p).cloned())).collect();
+            let told = |p| {
+                let found = self.get(&topic, p).cloned()?;
+                // One that was committed before, as if the last commits were lost.
+                let back = found.offset > 0 && failpoint::lies("offset-fetched");
+                Some(if back { CommittedOffset { offset: 0, ..found } } else { found })
+            };
+            let found = partitions.into_iter().map(|p| (p, told(p))).collect();
             (topic, found)
         };
         wanted.into_iter().map(of_topic).collect()

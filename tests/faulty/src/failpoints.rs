@@ -15,6 +15,8 @@ pub enum Act {
     Panic,
     /// The thread stands still for ever.
     Hang,
+    /// Clients are told what is not so, where the failpoint is one for that.
+    Lie,
 }
 
 /// One failpoint at which something happens.
@@ -38,7 +40,8 @@ impl FromStr for Armed {
             "kill" => Act::Kill,
             "panic" => Act::Panic,
             "hang" => Act::Hang,
-            other => return Err(format!("{other}: expected kill, panic or hang")),
+            "lie" => Act::Lie,
+            other => return Err(format!("{other}: expected kill, panic, hang or lie")),
         };
         Ok(Armed { name: name.to_owned(), pass: pass.parse().map_err(|e| format!("{pass}: {e}"))?, act })
     }
@@ -54,6 +57,7 @@ pub fn arm(failpoints: Vec<Armed>) -> Result<(), String> {
 
     let armed: Vec<(Armed, AtomicU64)> = failpoints.into_iter().map(|one| (one, AtomicU64::new(0))).collect();
     thalweg_record::failpoint::on_pass(move |passed| {
+        let mut lies = false;
         for (Armed { name, pass, act }, passes) in armed.iter().filter(|(one, _)| one.name == passed) {
             if passes.fetch_add(1, Ordering::Relaxed) + 1 != *pass {
                 continue;
@@ -65,8 +69,10 @@ pub fn arm(failpoints: Vec<Armed>) -> Result<(), String> {
                 Act::Hang => loop {
                     std::thread::park();
                 },
+                Act::Lie => lies = true,
             }
         }
+        lies
     });
     Ok(())
 }

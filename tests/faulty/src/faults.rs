@@ -44,6 +44,29 @@ impl FromStr for DeviceFault {
     }
 }
 
+/// A fault of the metadata's disk. Its number counts from 1, from the opening of the store on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetadataFault {
+    /// A transaction fails with EIO; nothing of it is there. Later ones succeed.
+    EioWrite(u64),
+    /// A sync fails with EIO, and what it should have written is lost; the next one succeeds, as Linux has it.
+    EioSync(u64),
+}
+
+impl FromStr for MetadataFault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<MetadataFault, String> {
+        let (name, when) = text.split_once('=').ok_or("expected NAME=N")?;
+        let when = when.parse::<u64>().map_err(|e| format!("{when}: {e}"))?;
+        match name {
+            "eio-write" => Ok(MetadataFault::EioWrite(when)),
+            "eio-sync" => Ok(MetadataFault::EioSync(when)),
+            other => Err(format!("no fault of the metadata is called {other}")),
+        }
+    }
+}
+
 /// The faults to come, and how often what they wait for has happened.
 pub struct Script {
     faults: Vec<DeviceFault>,

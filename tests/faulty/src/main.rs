@@ -22,7 +22,7 @@ use thalweg::{
 
 use self::{
     failpoints::Armed,
-    faults::{DeviceFault, Script},
+    faults::{DeviceFault, MetadataFault, Script},
     medium::FaultyDisk,
     metadata::VolatileStore,
 };
@@ -38,10 +38,13 @@ struct Args {
     /// flip-bit=N, stall=N:SECONDS. May be given several times.
     #[arg(long = "device-fault", value_name = "FAULT")]
     faults: Vec<DeviceFault>,
-    /// What the process does when it passes a place in the code the N-th time: NAME=N:kill, NAME=N:panic or NAME=N:hang. May be given
+    /// What the process does when it passes a place in the code the N-th time: NAME=N:kill, NAME=N:panic, NAME=N:hang or NAME=N:lie. May be given
     /// several times. Needs the feature `failpoints`.
     #[arg(long = "failpoint", value_name = "FAILPOINT")]
     failpoints: Vec<Armed>,
+    /// The disk of the metadata fails once with EIO, at the N-th transaction or sync: eio-write=N, eio-sync=N. May be given several times.
+    #[arg(long = "metadata-fault", value_name = "FAULT")]
+    metadata_faults: Vec<MetadataFault>,
     /// Open slices without O_DSYNC and believe that writes are durable all the same: what the crash test must notice.
     #[arg(long)]
     without_dsync: bool,
@@ -57,7 +60,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let forgets = args.without_metadata_sync;
-    let metadata = move |dir: &Path| Ok(VolatileStore::over(store::open_sled(dir)?, forgets));
+    let faults = args.metadata_faults;
+    let metadata = move |dir: &Path| Ok(VolatileStore::over(store::open_sled(dir)?, forgets, faults.clone()));
     let slices = FaultyDisk::new(Script::new(args.faults), args.without_dsync);
     cli::serve(&args.serve, &Ports { slices: Arc::new(slices), metadata: Arc::new(metadata), ..Ports::default() })
 }

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use crate::faults::MetadataFault;
 use thalweg::cluster::store::{Compare, MetadataError, MetadataStore, Revision, Transacted, Versioned, Write};
 
 /// Lies over the store on the disk, which sees a transaction when it is synced.
@@ -12,9 +13,13 @@ pub struct VolatileStore {
     disk: Arc<dyn MetadataStore>,
     state: Mutex<State>,
     forgets_sync: bool,
+    faults: Vec<MetadataFault>,
 }
 
 struct State {
+    /// How often it was written and synced.
+    writes: u64,
+    syncs: u64,
     revision: Revision,
     /// Keys written since the last sync; `None` when deleted.
     changed: BTreeMap<Vec<u8>, Option<Versioned>>,
@@ -24,9 +29,22 @@ struct State {
 
 impl VolatileStore {
     /// Over `disk`. One that forgets to sync says that everything is durable and leaves it in memory.
-    pub fn over(disk: Arc<dyn MetadataStore>, forgets_sync: bool) -> Arc<dyn MetadataStore> {
-        let state = State { revision: disk.revision(), changed: BTreeMap::new(), applied: Vec::new() };
-        Arc::new(VolatileStore { disk, state: Mutex::new(state), forgets_sync })
+    pub fn over(
+        disk: Arc<dyn MetadataStore>,
+        forgets_sync: bool,
+        faults: Vec<MetadataFault>,
+    ) -> Arc<dyn MetadataStore> {
+        let (writes, syncs) = (0, 0);
+        let state = State { writes, syncs, revision: disk.revision(), changed: BTreeMap::new(), applied: Vec::new() };
+        Arc::new(VolatileStore { disk, state: Mutex::new(state), forgets_sync, faults })
+    }
+
+    fn fail_if(&self, due: MetadataFault) -> Result<(), MetadataError> {
+        if !self.faults.contains(&due) {
+            return Ok(());
+        }
+        eprintln!("the disk of the metadata fails: {due:?}");
+        Err(MetadataError::Io { path: "metadata".into(), source: std::io::Error::from_raw_os_error(libc::EIO) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -86,6 +104,8 @@ impl MetadataStore for VolatileStore {
         if writes.is_empty() {
             return Ok(Transacted::Applied(state.revision));
         }
+        state.writes += 1;
+        self.fail_if(MetadataFault::EioWrite(state.writes))?;
         let revision = Revision(state.revision.0 + 1);
         state.revision = revision;
         for write in writes {
@@ -112,6 +132,8 @@ impl MetadataStore for VolatileStore {
             return Ok(());
         }
         let mut state = self.state();
+        state.syncs += 1;
+        self.fail_if(MetadataFault::EioSync(state.syncs)).inspect_err(|_| state.applied.clear())?;
         for writes in std::mem::take(&mut state.applied) {
             self.disk.transact(&[], &writes)?;
         }
