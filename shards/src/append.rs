@@ -26,8 +26,6 @@ const ZERO_CHUNK_BYTES: u32 = 1 << 20;
 const ZERO_LEAD_BYTES: u64 = 128 << 20;
 /// When a log counts as resting.
 const ZERO_AFTER: Duration = Duration::from_secs(1);
-/// A group of this size is written beside another; a smaller one waits until it is alone.
-const OVERLAP_BYTES: u32 = 64 << 10;
 /// A log that rests this long gets a marker, so that its last group is confirmed.
 const CONFIRM_AFTER: Duration = Duration::from_millis(100);
 
@@ -192,7 +190,7 @@ impl Shard {
         let staged = self.log.staged_bytes();
         match self.sealed.len() {
             0 => true,
-            under_way => under_way < self.config.groups_in_flight && staged >= OVERLAP_BYTES,
+            under_way => under_way < self.config.groups_in_flight && staged >= self.config.overlap_bytes,
         }
     }
 

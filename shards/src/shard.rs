@@ -60,6 +60,8 @@ pub struct ShardConfig {
     pub tail_cache_bytes: u64,
     /// Groups in flight before a group that is not full waits for company.
     pub groups_in_flight: usize,
+    /// A group of this size is written beside another; a smaller one waits until it is alone.
+    pub overlap_bytes: u32,
     /// Bytes sealed and not yet durable; beyond them requests wait in the mailbox.
     pub wal_bytes_in_flight: u64,
     /// Bytes of ring reads in flight.

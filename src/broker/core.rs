@@ -36,6 +36,8 @@ use crate::{
 const UPLOAD_JOBS: usize = 2;
 /// More batches than this wait for no upload: their index would grow past tens of megabytes.
 const BATCHES_PER_UPLOAD: usize = 400_000;
+/// A group of this size, or half of the largest, is written beside another.
+const OVERLAP_BYTES: u32 = 64 << 10;
 /// Store requests in flight per shard and use.
 const STORE_REQUESTS: usize = 8;
 
@@ -48,6 +50,7 @@ pub(super) struct CoreParts {
     pub slices: SliceSet,
     pub slice: SliceRecord,
     pub store: Arc<dyn ObjectStore>,
+    pub mailbox_messages: u32,
     pub inbox: ShardInbox,
     pub lanes: Vec<ShardLane>,
     pub groups: Vec<Sender<GroupRequest>>,
@@ -140,6 +143,7 @@ pub(super) fn shard_config(config: &Config, id: ShardId, identity: WriterIdentit
         identity,
         tail_cache_bytes: config.cache_tail_bytes / shards,
         groups_in_flight: 2,
+        overlap_bytes: OVERLAP_BYTES.min(config.wal_max_group_bytes / 2),
         wal_bytes_in_flight: 8 << 20,
         ring_read_bytes: (config.cache_read_bytes / shards / 2).clamp(1 << 20, 64 << 20),
         upload: UploadConfig {
@@ -190,7 +194,7 @@ fn open_edge(
     let edge = Rc::new(Edge::new(EdgeParts {
         runtime: runtime.clone(),
         home: parts.id,
-        limits: limits(&parts.config, parts.shards),
+        limits: limits(&parts.config, parts.shards, parts.mailbox_messages),
         config: parts.config,
         shards: parts.lanes,
         groups: parts.groups,
@@ -215,7 +219,7 @@ fn open_edge(
     parts.network.open(&edge)
 }
 
-fn limits(config: &Config, shards: u16) -> EdgeLimits {
+fn limits(config: &Config, shards: u16, shard_messages: u32) -> EdgeLimits {
     let share = |bytes: u64| u32::try_from(bytes / u64::from(shards)).unwrap_or(u32::MAX);
     EdgeLimits {
         request_max_bytes: config.socket_request_max_bytes,
@@ -224,6 +228,7 @@ fn limits(config: &Config, shards: u16) -> EdgeLimits {
         max_connections_per_ip: config.max_connections_per_ip,
         request_bytes: share(config.queued_max_request_bytes).max(config.socket_request_max_bytes),
         response_bytes: share(config.queued_max_response_bytes).max(config.fetch_max_bytes),
+        shard_messages,
         ..EdgeLimits::default()
     }
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cluster::Cluster,
     config::{Config, Endpoint, host},
-    net::{self, Advertised, Claim},
+    net::{self, Advertised, Claim, EdgeLimits},
     telemetry::{self, Exporter, Health, Lags, Stage},
 };
 
@@ -76,6 +76,7 @@ pub fn serve(
         ports: ports.clone(),
         accept_loss,
         advertised: addresses.first().map(|(_, told)| told.clone()),
+        mailbox_messages: EdgeLimits::default().shard_messages,
         bucket: Some(metadata::bucket_ports(&config, &store, tokio.handle())),
         store,
         host: Arc::new(Threads::new(tokio.handle().clone(), health.clone()).with_ballast(ballast.clone())),

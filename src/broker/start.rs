@@ -56,6 +56,8 @@ pub struct BrokerParts {
     pub host: Arc<dyn Host>,
     /// How clients reach it.
     pub network: Arc<dyn Network>,
+    /// Requests that one core may have in one shard's mailbox, > 0.
+    pub mailbox_messages: u32,
     /// Told why the broker cannot go on.
     pub failed: Sender<String>,
 }
@@ -84,7 +86,8 @@ impl Broker {
     /// # Errors
     /// Why it does not start.
     pub async fn start(parts: BrokerParts) -> Result<Broker, StartError> {
-        let BrokerParts { config, ports, accept_loss, advertised, bucket, store, host, network, failed } = parts;
+        let BrokerParts { config, ports, accept_loss, advertised, bucket, store, host, network, .. } = parts;
+        let (mailbox_messages, failed) = (parts.mailbox_messages, parts.failed);
         let shards = config.shards;
         let cluster = ports.metadata.open(MetadataParts {
             config: &config,
@@ -134,6 +137,7 @@ impl Broker {
                 snapshots,
                 network: network.clone(),
                 pace: pace.clone(),
+                mailbox_messages,
                 failed: failed.clone(),
                 report: report.clone(),
                 go,

@@ -35,7 +35,7 @@ pub use actors::{ClusterActors, ClusterLanes, ClusterThread, Fatal, StopActors};
 pub use altered::{Altered, ConfigTarget, Values};
 pub use bucket::{
     BUCKET_METRICS, BucketMeters, BucketPorts, LogNotes, Progress, RebuildError, RebuildSettings, Rebuilt, Verified,
-    restore, verify_bucket, verify_local,
+    rebuild_store, restore, verify_bucket, verify_local, verify_store,
 };
 pub use control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic};
 pub use error::ClusterError;

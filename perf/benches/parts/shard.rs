@@ -134,6 +134,7 @@ fn shard_config() -> ShardConfig {
         identity: WriterIdentity { cluster_id: Arc::from("bench"), node: NodeId(1), node_epoch: 1 },
         tail_cache_bytes: RING_BYTES,
         groups_in_flight: 2,
+        overlap_bytes: 64 << 10,
         wal_bytes_in_flight: 8 << 20,
         ring_read_bytes: 8 << 20,
         upload: UploadConfig {

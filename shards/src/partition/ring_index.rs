@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use thalweg_record::{BatchHead, Offset, Wall};
+use thalweg_record::{BatchHead, LeaderEpoch, Offset, Wall};
 use thalweg_wal::Lsn;
 
 /// One batch in the ring.
@@ -19,6 +19,8 @@ pub struct RingEntry {
     pub lsn: Lsn,
     /// Size in bytes, head included.
     pub size: u32,
+    /// The epoch it was appended under.
+    pub leader_epoch: LeaderEpoch,
     /// Its greatest timestamp.
     pub max_timestamp: Wall,
     /// Greatest timestamp of this entry and all before it (timestamps are not monotone).
@@ -42,6 +44,7 @@ impl RingIndex {
             last: head.last_offset(),
             lsn,
             size,
+            leader_epoch: head.leader_epoch(),
             max_timestamp,
             running_max: before.max(max_timestamp),
             through: bytes + u64::from(size),

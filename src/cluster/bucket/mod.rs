@@ -29,6 +29,6 @@ pub use self::{
     meters::{BUCKET_METRICS, BucketMeters},
     progress::{LogNotes, Progress},
     rebuild::{RebuildError, RebuildSettings, Rebuilt},
-    restore::{restore, verify_bucket, verify_local},
+    restore::{rebuild_store, restore, verify_bucket, verify_local, verify_store},
     verify::Verified,
 };

@@ -24,7 +24,7 @@ use super::{
 use crate::cluster::{
     error::ClusterError,
     open::{OpenStore, metadata_dir},
-    store::MemoryStore,
+    store::{MemoryStore, MetadataStore},
 };
 
 /// Rebuilds the metadata below `data_dir` from the bucket. Answers what it made, and where earlier metadata was moved to.
@@ -46,7 +46,7 @@ pub fn restore(
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&draft, e).into()),
         _ => {}
     }
-    let rebuilt = block_on(rebuild(objects, open_store(&draft)?, settings, progress))?;
+    let rebuilt = rebuild_store(objects, open_store(&draft)?, settings, progress)?;
     let aside = put_in_place(&draft, &place).map_err(|e| failed(&draft, e))?;
     File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|e| failed(data_dir, e))?;
     Ok((rebuilt, aside))
@@ -72,6 +72,31 @@ fn put_in_place(draft: &Path, place: &Path) -> io::Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
+/// Fills the empty `store` from the bucket, for whoever keeps it. Blocks on `objects`.
+///
+/// # Errors
+/// [`RebuildError`]; `store` is of no use then.
+pub fn rebuild_store(
+    objects: &dyn ObjectStore,
+    store: Arc<dyn MetadataStore>,
+    settings: &RebuildSettings,
+    progress: &dyn Progress,
+) -> Result<Rebuilt, RebuildError> {
+    block_on(rebuild(objects, store, settings, progress))
+}
+
+/// Verifies `store`, whose broker is stopped. Blocks on `objects`.
+///
+/// # Errors
+/// [`RebuildError`].
+pub fn verify_store(
+    objects: &dyn ObjectStore,
+    store: &dyn MetadataStore,
+    progress: &dyn Progress,
+) -> Result<Verified, RebuildError> {
+    block_on(verify(objects, store, None, progress))
+}
+
 /// Verifies what a rebuild would make of the bucket now; nothing is changed anywhere.
 ///
 /// # Errors
@@ -83,7 +108,7 @@ pub fn verify_bucket(
 ) -> Result<(Rebuilt, Verified), RebuildError> {
     let look = |only: Option<&BTreeSet<ObjectId>>| -> Result<(Rebuilt, Verified), RebuildError> {
         let store = Arc::new(MemoryStore::new());
-        let rebuilt = block_on(rebuild(objects, store.clone(), settings, progress))?;
+        let rebuilt = rebuild_store(objects, store.clone(), settings, progress)?;
         Ok((rebuilt, block_on(verify(objects, &*store, only, progress))?))
     };
     let (rebuilt, mut found) = look(None)?;
@@ -110,7 +135,7 @@ pub fn verify_local(
     if !dir.exists() {
         return Err(RebuildError::Bucket(format!("{} does not exist", dir.display())));
     }
-    block_on(verify(objects, &*open_store(&dir)?, None, progress))
+    verify_store(objects, &*open_store(&dir)?, progress)
 }
 
 /// The first of `metadata.aside-1`, `metadata.aside-2`, ... that is free.

@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
     ops::Range,
     rc::Rc,
     sync::{
@@ -17,6 +18,7 @@ use std::{
 use bytes::Bytes;
 use flume::{Receiver, Sender};
 use thalweg_objectstore::{MemoryStore, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
+use thalweg_record::Mono;
 use thalweg_shards::{
     runtime::{Queue, Runtime, seeded::Stream},
     store::{StoreLane, StoreRequest},
@@ -38,6 +40,13 @@ pub(crate) struct Bucket {
     down: Arc<AtomicBool>,
     /// Ranges read.
     pub(crate) gets: Cell<u64>,
+    /// Objects deleted.
+    pub(crate) deletes: Cell<u64>,
+    /// A listing may be this old, key by key, in milliseconds.
+    pub(crate) lag_ms: Cell<u64>,
+    /// What was put and deleted of late: when, and what was deleted.
+    late: RefCell<VecDeque<(Mono, ObjectKey, Option<ObjectMeta>)>>,
+    lags: RefCell<Stream>,
 }
 
 /// The broker's end of the network.
@@ -89,6 +98,56 @@ impl ObjectStore for Doorstep {
     }
 }
 
+/// The bucket as the metadata of one life reaches it: over the network while it serves, and at once when a stop waits for the last
+/// snapshot without letting go of its thread.
+pub(crate) struct Door {
+    far: Arc<dyn ObjectStore>,
+    near: Doorstep,
+    at_once: AtomicBool,
+}
+
+impl Door {
+    pub(crate) fn new(far: Arc<dyn ObjectStore>, near: Doorstep) -> Door {
+        Door { far, near, at_once: AtomicBool::new(false) }
+    }
+
+    /// The metadata's actors have ended.
+    pub(crate) fn come_near(&self) {
+        self.at_once.store(true, Ordering::Relaxed);
+    }
+
+    fn store(&self) -> &dyn ObjectStore {
+        if self.at_once.load(Ordering::Relaxed) { &self.near } else { &*self.far }
+    }
+}
+
+impl ObjectStore for Door {
+    fn put<'a>(&'a self, key: &'a ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> StoreFuture<'a, ()> {
+        self.store().put(key, parts, condition)
+    }
+
+    fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {
+        self.store().get_range(key, range)
+    }
+
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> StoreFuture<'a, ObjectMeta> {
+        self.store().head(key)
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> StoreFuture<'a, ()> {
+        self.store().delete(key)
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a ObjectKey>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<ObjectMeta>> {
+        self.store().list(prefix, after, limit)
+    }
+}
+
 /// What becomes of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -99,7 +158,12 @@ enum Fate {
 
 impl Bucket {
     /// An empty bucket without faults, and the way to it.
-    pub(crate) fn start(runtime: Rc<dyn Runtime>, random: Stream, fuse: Rc<Fuse>) -> (Rc<Bucket>, RemoteStore) {
+    pub(crate) fn start(
+        runtime: Rc<dyn Runtime>,
+        random: Stream,
+        lags: Stream,
+        fuse: Rc<Fuse>,
+    ) -> (Rc<Bucket>, RemoteStore) {
         let (lane, inbox) = StoreLane::new();
         let store = MemoryStore::new();
         let bucket = Rc::new(Bucket {
@@ -111,6 +175,10 @@ impl Bucket {
             latency_us: Cell::new(1000),
             down: Arc::default(),
             gets: Cell::new(0),
+            deletes: Cell::new(0),
+            lag_ms: Cell::new(0),
+            late: RefCell::default(),
+            lags: RefCell::new(lags),
         });
         runtime.spawn(Queue::Upload, "bucket", Box::pin(bucket.clone().serve(inbox)));
         (bucket, RemoteStore { lane, sizes: store })
@@ -151,17 +219,54 @@ impl Bucket {
         let store = &self.store;
         match request {
             StoreRequest::Put { key, parts, condition, reply } => {
+                if self.lag_ms.get() > 0 {
+                    self.late.borrow_mut().push_back((self.runtime.mono(), key.clone(), None));
+                }
                 self.answer(fate, store.put(&key, parts, condition), reply, after).await;
             }
             StoreRequest::GetRange { key, range, reply } => {
                 self.gets.set(self.gets.get() + 1);
                 self.answer(fate, store.get_range(&key, range), reply, after).await;
             }
-            StoreRequest::Delete { key, reply } => self.answer(fate, store.delete(&key), reply, after).await,
+            StoreRequest::Delete { key, reply } => {
+                self.deletes.set(self.deletes.get() + 1);
+                if self.lag_ms.get() > 0 {
+                    if let Ok(gone) = store.head(&key).await {
+                        self.late.borrow_mut().push_back((self.runtime.mono(), key.clone(), Some(gone)));
+                    }
+                }
+                self.answer(fate, store.delete(&key), reply, after).await;
+            }
             StoreRequest::List { prefix, after: key, limit, reply } => {
-                self.answer(fate, store.list(&prefix, key.as_ref(), limit), reply, after).await;
+                let list = Box::pin(self.lagging_list(&prefix, key.as_ref(), limit));
+                self.answer(fate, list, reply, after).await;
             }
         }
+    }
+
+    /// What a listing shows that has not seen all that was done of late.
+    async fn lagging_list(
+        &self,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        let found = self.store.list(prefix, after, limit).await?;
+        let lag = Duration::from_millis(self.lag_ms.get());
+        let (now, mut late, mut lags) = (self.runtime.mono(), self.late.borrow_mut(), self.lags.borrow_mut());
+        late.retain(|(at, _, _)| at.plus(lag) > now);
+        let mut seen: BTreeMap<ObjectKey, ObjectMeta> =
+            found.into_iter().map(|meta| (meta.key.clone(), meta)).collect();
+        for (_, key, gone) in late.iter() {
+            if !key.as_str().starts_with(prefix) || after.is_some_and(|after| key <= after) || lags.one_in(2) {
+                continue;
+            }
+            match gone {
+                None => drop(seen.remove(key)),
+                Some(meta) => drop(seen.insert(key.clone(), meta.clone())),
+            }
+        }
+        Ok(seen.into_values().take(limit).collect())
     }
 
     fn fate(&self, fails: u64, random: &mut Stream) -> Fate {
@@ -172,7 +277,13 @@ impl Bucket {
         }
     }
 
-    async fn answer<T>(&self, fate: Fate, call: StoreFuture<'_, T>, reply: Sender<Result<T, StoreError>>, after: u64) {
+    async fn answer<T>(
+        &self,
+        fate: Fate,
+        call: impl Future<Output = Result<T, StoreError>>,
+        reply: Sender<Result<T, StoreError>>,
+        after: u64,
+    ) {
         let lost = || Err(StoreError::Retry("lost on the network".to_owned()));
         let outcome = match fate {
             Fate::Pass => call.await,

@@ -15,6 +15,7 @@ mod fuse;
 mod model;
 mod plant;
 mod report;
+mod rot;
 pub mod shard;
 mod violation;
 pub mod whole;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use thalweg_record::{Batch, Offset, PartitionId};
+use thalweg_shards::runtime::seeded::Stream;
 
 /// A batch's identity: producer and first sequence.
 type Name = (i64, i32);
@@ -13,6 +14,7 @@ struct Sent {
     partition: PartitionId,
     records: i64,
     body: Bytes,
+    time: i64,
 }
 
 /// What is known of one partition.
@@ -21,6 +23,8 @@ struct Known {
     /// Batches that were acknowledged or read, by first offset: they stay there for ever.
     pinned: BTreeMap<i64, (i64, Name)>,
     places: BTreeMap<Name, i64>,
+    /// CRCs of the heads of batches that were read: what the broker stamps into one stays.
+    heads: BTreeMap<Name, u32>,
     /// First offset after all that was acknowledged.
     acknowledged: i64,
     /// Greatest high watermark that anybody saw.
@@ -72,7 +76,7 @@ impl Model {
     pub(crate) fn sent(&mut self, partition: PartitionId, batch: &Batch) {
         let name = (batch.head.producer_id(), batch.head.base_sequence());
         let records = i64::from(batch.head.record_count());
-        self.sent.insert(name, Sent { partition, records, body: batch.body.clone() });
+        self.sent.insert(name, Sent { partition, records, body: batch.body.clone(), time: batch.head.max_timestamp() });
     }
 
     /// A batch was acknowledged at `base`.
@@ -161,6 +165,10 @@ impl Model {
             return Err(format!("batch {name:?} at {base} is not what was sent"));
         }
         self.pin(partition, base.0, last.0, name)?;
+        let (head, known) = (crc32c::crc32c(&batch.head.0), self.known.get_mut(&partition));
+        if known.is_some_and(|known| *known.heads.entry(name).or_insert(head) != head) {
+            return Err(format!("the head of batch {name:?} at {base} is not what was read before"));
+        }
         self.read += 1;
         Ok(last.next())
     }
@@ -185,6 +193,31 @@ impl Model {
         known.pinned.insert(base, (last, name));
         known.places.insert(name, base);
         Ok(())
+    }
+
+    /// A time to ask for: that of a batch that has a place, or one beside it.
+    pub(crate) fn some_time(&self, partition: PartitionId, random: &mut Stream) -> Option<i64> {
+        let pinned = &self.known[&partition].pinned;
+        let at = random.below(pinned.len().max(1) as u64) as usize;
+        let (_, name) = pinned.values().nth(at)?;
+        Some(self.sent[name].time + random.below(3) as i64 - 1)
+    }
+
+    /// For the first offset from time `at` on, `found` was answered to somebody who asked when all below `floor` was there.
+    pub(crate) fn by_time(&mut self, partition: PartitionId, at: i64, floor: Offset, found: (i64, i64)) {
+        let known = &self.known[&partition];
+        let (offset, time) = found;
+        let batch = known.pinned.get(&offset).map(|(_, name)| self.sent[name].time);
+        // What retention has cut nobody is asked for.
+        let first = if known.expires { i64::MAX } else { 0 };
+        let late = |(_, name): &&(i64, Name)| self.sent[name].time >= at;
+        let last = if offset < 0 { floor.0 } else { offset.min(floor.0) };
+        let missed = known.pinned.range(first.min(last)..last).find(|(_, batch)| late(batch)).map(|(base, _)| *base);
+        if let Some(missed) = missed {
+            self.broken(format!("{partition}: from {at} on {offset} is the first, but {missed} is as late"));
+        } else if offset >= 0 && (time < at || batch.is_some_and(|batch| batch != time)) {
+            self.broken(format!("{partition}: from {at} on {offset} of {time} is the first, its time is {batch:?}"));
+        }
     }
 
     /// At the end, when all was read from `start` to `end`: everything is known, dense, and nothing that was seen is gone.

@@ -23,6 +23,20 @@ pub struct Report {
     pub store_gets: u64,
     /// Objects in the bucket at the end.
     pub objects: usize,
+    /// Settings of topics changed.
+    pub alterations: u64,
+    /// Answers within a fetch session.
+    pub session_fetches: u64,
+    /// Offsets looked up by time.
+    pub look_ups: u64,
+    /// Figures of the broker's memory that were compared with their bounds.
+    pub figures: u64,
+    /// Starts that were refused because acknowledged data was damaged, rightly.
+    pub refusals: u64,
+    /// Whether the metadata was made anew from the bucket at the end.
+    pub rebuilt: bool,
+    /// Objects deleted from the bucket.
+    pub store_deletes: u64,
     /// Virtual time at the end, in seconds.
     pub virtual_seconds: u64,
 }

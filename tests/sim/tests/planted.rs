@@ -26,7 +26,7 @@ fn metadata_that_says_durable_too_early() {
 
 #[test]
 fn trimmed_before_the_metadata_is_durable() {
-    whole(Plant::TrimBeforeFsync, 30);
+    whole(Plant::TrimBeforeFsync, 40);
 }
 
 #[test]
@@ -46,17 +46,27 @@ fn an_offset_before_there_is_room() {
 
 #[test]
 fn shown_before_it_is_durable() {
-    shard(Plant::PromotedEarly, 100);
+    shard(Plant::PromotedEarly, 150);
 }
 
 #[test]
 fn a_repetition_answered_before_the_original_is_durable() {
-    shard(Plant::DuplicateEarly, 100);
+    shard(Plant::DuplicateEarly, 60);
 }
 
 #[test]
 fn objects_deleted_by_their_age() {
     whole(Plant::DeletedByAge, 5);
+}
+
+#[test]
+fn no_incarnation_and_no_chain() {
+    shard(Plant::NoIncarnationNoChain, 250);
+}
+
+#[test]
+fn the_ring_used_again_below_one_superblock() {
+    shard(Plant::OneSuperblock, 120);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! Deterministic: every choice comes from the seed, and time from the caller. A write that is under way lies in the
 //! disk's cache; its future completes after a delay, and only then are its bytes durable. A crash keeps any subset of the
 //! cached 512-byte sectors, in any order of the writes.
+//!
+//! What is durable may rot, and a write may land elsewhere. The disk remembers what it would hold without that, so that a
+//! simulation can tell what was hit, and undo it.
 
 use std::{cell::RefCell, io, rc::Rc};
 
@@ -15,6 +18,7 @@ use super::{
 
 /// What a disk tears writes into.
 const SECTOR: usize = 512;
+const BLOCK: usize = crate::format::BLOCK as usize;
 
 /// What the disk is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +46,10 @@ pub struct SimulatedFaults {
     pub write_errors_per_million: u32,
     /// Of a million reads, how many fail with EIO.
     pub read_errors_per_million: u32,
+    /// Of a million writes, how many say `Ok` and land elsewhere, on whole blocks behind the first two.
+    pub misdirected_per_million: u32,
+    /// Of a million reads, how many give one bit that is not on the disk.
+    pub flipped_reads_per_million: u32,
     /// A planted bug: a write returns `Ok` while its bytes are still volatile, as a descriptor without O_DSYNC does.
     pub ok_before_durable: bool,
 }
@@ -58,9 +66,13 @@ struct Cached {
 
 struct Disk {
     durable: Vec<u8>,
+    /// What would be durable without rot and writes that landed elsewhere; none when that is the same.
+    sound: Option<Vec<u8>>,
     cache: Vec<Cached>,
     faults: SimulatedFaults,
     random: u64,
+    /// Rot has a stream of its own.
+    rot: u64,
     next_id: u64,
     /// Counts crashes. A handle from before the last one is dead.
     power: u64,
@@ -78,7 +90,8 @@ impl SimulatedDevice {
     /// A zeroed disk of `len` bytes, whole blocks.
     pub fn new(len: u64, seed: u64, faults: SimulatedFaults, delay: Delay) -> SimulatedDevice {
         let durable = vec![0; usize::try_from(len).expect("a simulated disk fits into memory")];
-        let disk = Disk { durable, cache: Vec::new(), faults, random: seed, next_id: 0, power: 0 };
+        let (cache, rot) = (Vec::new(), seed ^ 0x5eed);
+        let disk = Disk { durable, sound: None, cache, faults, random: seed, rot, next_id: 0, power: 0 };
         SimulatedDevice { disk: Rc::new(RefCell::new(disk)), delay, power: 0 }
     }
 
@@ -94,7 +107,7 @@ impl SimulatedDevice {
     pub fn kill(&self) -> SimulatedDevice {
         let mut disk = self.disk.borrow_mut();
         for write in std::mem::take(&mut disk.cache) {
-            disk.durable[write.at..write.at + write.bytes.len()].copy_from_slice(&write.bytes);
+            disk.land(write.at, &write.bytes);
         }
         disk.power += 1;
         drop(disk);
@@ -122,7 +135,26 @@ impl SimulatedDevice {
 
     /// Changes durable bytes behind the log's back.
     pub fn change(&self, f: impl FnOnce(&mut [u8])) {
-        f(&mut self.disk.borrow_mut().durable);
+        let mut disk = self.disk.borrow_mut();
+        let Disk { durable, sound, .. } = &mut *disk;
+        sound.get_or_insert_with(|| durable.clone());
+        f(durable);
+    }
+
+    /// What is durable, and what would be without rot and writes that landed elsewhere; `None` when that is the same.
+    pub fn harmed(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut disk = self.disk.borrow_mut();
+        disk.sound = disk.sound.take().filter(|sound| *sound != disk.durable);
+        disk.sound.clone().map(|sound| (disk.durable.clone(), sound))
+    }
+
+    /// Undoes rot and misdirected writes in a range of bytes.
+    pub fn heal(&self, range: std::ops::Range<usize>) {
+        let mut disk = self.disk.borrow_mut();
+        let Disk { durable, sound, .. } = &mut *disk;
+        if let Some(sound) = sound {
+            durable[range.clone()].copy_from_slice(&sound[range]);
+        }
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -149,8 +181,11 @@ impl SimulatedDevice {
         self.alive()?;
         let mut disk = self.disk.borrow_mut();
         disk.drain_some();
+        let misdirected = disk.faults.misdirected_per_million;
         if disk.faults.ok_before_durable {
             disk.cache.iter_mut().filter(|write| write.id == id).for_each(|write| write.acknowledged = true);
+        } else if disk.misfortune(misdirected) {
+            disk.misdirect(id);
         } else {
             disk.flush(id);
         }
@@ -165,18 +200,55 @@ impl SimulatedDevice {
         if disk.one_in_a_million(per_million) {
             return Err(eio("an injected read error"));
         }
-        Ok(disk.seen(place))
+        let (bytes, flipped) = (disk.seen(place), disk.faults.flipped_reads_per_million);
+        Ok(if disk.misfortune(flipped) { disk.flipped(&bytes) } else { bytes })
     }
 }
 
 impl Disk {
-    /// The next pseudo-random number (splitmix64).
+    /// A write becomes durable.
+    fn land(&mut self, at: usize, bytes: &[u8]) {
+        let place = at..at + bytes.len();
+        self.durable[place.clone()].copy_from_slice(bytes);
+        if let Some(sound) = &mut self.sound {
+            sound[place].copy_from_slice(bytes);
+        }
+    }
+
+    /// A write becomes durable in another place than its own.
+    fn misdirect(&mut self, id: u64) {
+        let Some(i) = self.cache.iter().position(|write| write.id == id) else { return };
+        let write = self.cache.remove(i);
+        let (first, len) = (2 * BLOCK, write.bytes.len());
+        let places = (self.durable.len() - first - len) / BLOCK + 1;
+        let to = first + self.draw() as usize % places * BLOCK;
+        let sound = self.sound.get_or_insert_with(|| self.durable.clone());
+        sound[write.at..write.at + len].copy_from_slice(&write.bytes);
+        self.durable[to..to + len].copy_from_slice(&write.bytes);
+    }
+
+    /// The same bytes but for one bit.
+    fn flipped(&mut self, bytes: &Bytes) -> Bytes {
+        let mut bytes = bytes.to_vec();
+        let at = self.draw() as usize % (8 * bytes.len().max(1));
+        if let Some(byte) = bytes.get_mut(at / 8) {
+            *byte ^= 1 << (at % 8);
+        }
+        Bytes::from(bytes)
+    }
+
+    fn misfortune(&mut self, per_million: u32) -> bool {
+        per_million > 0 && self.draw() % 1_000_000 < u64::from(per_million)
+    }
+
+    /// The next pseudo-random number of rot.
+    fn draw(&mut self) -> u64 {
+        splitmix(&mut self.rot)
+    }
+
+    /// The next pseudo-random number.
     fn roll(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix(&mut self.random)
     }
 
     fn one_in_a_million(&mut self, times: u32) -> bool {
@@ -200,7 +272,7 @@ impl Disk {
     fn flush(&mut self, id: u64) {
         if let Some(i) = self.cache.iter().position(|write| write.id == id) {
             let write = self.cache.remove(i);
-            self.durable[write.at..write.at + write.bytes.len()].copy_from_slice(&write.bytes);
+            self.land(write.at, &write.bytes);
         }
     }
 
@@ -228,7 +300,7 @@ impl Disk {
             };
             if kept {
                 let from = sector * SECTOR;
-                self.durable[at + from..at + from + SECTOR].copy_from_slice(&bytes[from..from + SECTOR]);
+                self.land(at + from, &bytes[from..from + SECTOR]);
             }
         }
     }
@@ -241,6 +313,14 @@ impl Disk {
         }
         self.power += 1;
     }
+}
+
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 fn eio(why: &'static str) -> io::Error {

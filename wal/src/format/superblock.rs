@@ -103,9 +103,12 @@ impl Superblock {
         }
         let version = r.u32();
         if version != FORMAT_VERSION {
-            return Err(SuperblockFault::Version(version));
+            // One of ours whose version rots is no other version's: the other superblock serves.
+            let mut ours = bytes.to_vec();
+            ours[MAGIC.len()..][..4].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+            return Err(if is_sound(&ours) { SuperblockFault::Damaged } else { SuperblockFault::Version(version) });
         }
-        if crc32c::crc32c(&bytes[..LEN - 4]) != Reader(&bytes[LEN - 4..]).u32() {
+        if !is_sound(bytes) {
             return Err(SuperblockFault::Damaged);
         }
         let clean = r.u32() & CLEAN != 0;
@@ -133,4 +136,9 @@ impl Superblock {
             clean,
         })
     }
+}
+
+/// Whether the CRC at the end is right.
+fn is_sound(bytes: &[u8]) -> bool {
+    crc32c::crc32c(&bytes[..LEN - 4]) == Reader(&bytes[LEN - 4..]).u32()
 }

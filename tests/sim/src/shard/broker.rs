@@ -86,6 +86,7 @@ impl Machine {
             store: self.store.clone(),
             failures,
             config: log_config(self.plant),
+            seed: self.seed,
             random: Stream::new(self.seed, 0x4000 + u64::from(self.starts)),
             start: start.clone(),
         });
@@ -102,6 +103,7 @@ struct Parts {
     store: Arc<dyn ObjectStore>,
     failures: Sender<String>,
     config: LogConfig,
+    seed: u64,
     random: Stream,
     start: Rc<RefCell<Start>>,
 }
@@ -122,8 +124,8 @@ async fn serve(parts: Parts) {
     parts.scene.trace(|| format!("start {epoch}: {} batches, {report:?}", batches.len()));
     let (lane, inbox) = shard_lanes(SHARD);
     let meta = parts.metadata.serve(&parts.runtime, parts.random.clone());
-    let (address, start) = (parts.scene.clone(), parts.start.clone());
-    let mut shard = Shard::new(config(epoch), ports(parts, meta, inbox), log);
+    let (address, start, seed) = (parts.scene.clone(), parts.start.clone(), parts.seed);
+    let mut shard = Shard::new(config(epoch, seed), ports(parts, meta, inbox), log);
     if let Err(why) = shard.adopt(epoch, specs, &batches) {
         *start.borrow_mut() = Start::Broken(why);
         return;
@@ -134,12 +136,14 @@ async fn serve(parts: Parts) {
     shard.run().await;
 }
 
-fn config(epoch: u64) -> ShardConfig {
+fn config(epoch: u64, seed: u64) -> ShardConfig {
     ShardConfig {
         id: SHARD,
         identity: WriterIdentity { cluster_id: "simulated".into(), node: NodeId(1), node_epoch: epoch },
         tail_cache_bytes: 24 << 10,
         groups_in_flight: 2,
+        // Every fourth history has two groups in flight most of the time, however small.
+        overlap_bytes: if seed % 4 == 0 { 0 } else { 64 << 10 },
         wal_bytes_in_flight: 8 << 20,
         ring_read_bytes: 8 << 10,
         upload: UploadConfig {

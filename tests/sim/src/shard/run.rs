@@ -24,6 +24,7 @@ use crate::{
     fuse::{Counts, Fuse},
     model::Model,
     plant::Plant,
+    rot,
     violation::{Violation, caught},
 };
 
@@ -79,6 +80,8 @@ struct History {
     bucket: Rc<Bucket>,
     fuse: Rc<Fuse>,
     random: Stream,
+    /// What rots.
+    rot: Stream,
     seed: u64,
     plant: Plant,
     /// Many small batches, two groups in flight most of the time, short lives: nearly every group is one block, so that a
@@ -104,7 +107,8 @@ impl History {
             late: Default::default(),
             trace,
         });
-        let (bucket, store) = Bucket::start(world.runtime(BUCKET), Stream::new(seed, 0x20), fuse.clone());
+        let (bucket, store) =
+            Bucket::start(world.runtime(BUCKET), Stream::new(seed, 0x20), Stream::new(seed, 0x22), fuse.clone());
         let machine = Machine {
             world: world.clone(),
             scene: scene.clone(),
@@ -122,6 +126,7 @@ impl History {
             bucket,
             fuse,
             random: Stream::new(seed, 0x30),
+            rot: Stream::new(seed, 0x31),
             seed,
             plant,
             hasty: seed % 2 == 0,
@@ -184,6 +189,7 @@ impl History {
             write_errors_per_million: rare(&mut self.random, 5_000),
             read_errors_per_million: rare(&mut self.random, 5_000),
             ok_before_durable: self.plant == Plant::EarlyOk,
+            ..SimulatedFaults::default()
         };
         self.machine.device.set_faults(faults);
         self.bucket.fails_one_in.set(if self.random.one_in(2) { 2 + self.random.below(20) } else { 0 });
@@ -250,6 +256,10 @@ impl History {
         self.machine.device = if power { self.machine.device.crash() } else { self.machine.device.kill() };
         self.world.crash(broker.node);
         self.machine.metadata.crash(&mut self.random);
+        if self.rot.one_in(2) {
+            rot::hit_superblock(&self.machine.device, &mut self.rot);
+            rot::settle(&self.machine.device);
+        }
         self.world.note(u64::from(self.machine.device.digest()));
     }
 

@@ -3,22 +3,31 @@
 use std::{
     any::Any,
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
 };
 
-use thalweg::broker::{OpenSlice, SliceFiles};
+use futures_lite::future::block_on;
+use thalweg::{
+    broker::{OpenSlice, SliceFiles},
+    cluster::SliceRecord,
+};
+use thalweg_record::PartitionId;
 use thalweg_shards::runtime::{LocalBoxFuture, Runtime, seeded::Stream};
 use thalweg_wal::{
-    Device,
-    device::{DeviceError, SimulatedDevice, SimulatedFaults, SliceOptions},
+    Device, SliceIdentity,
+    device::{DeviceError, MemoryDevice, SimulatedDevice, SimulatedFaults, SliceOptions},
+    inspect,
 };
 
 use super::host::OneThread;
-use crate::fuse::{Counts, Fuse};
+use crate::{
+    fuse::{Counts, Fuse},
+    rot::{self, Harm},
+};
 
 /// All slices.
 pub(crate) struct Disks(OneThread<Shelf>);
@@ -28,6 +37,8 @@ struct Shelf {
     removed: RefCell<BTreeMap<PathBuf, SimulatedDevice>>,
     faults: RefCell<SimulatedFaults>,
     random: RefCell<Stream>,
+    /// What befalls the bytes themselves.
+    rot: RefCell<Stream>,
     runtime: Rc<dyn Runtime>,
     slowest_us: u64,
     fuse: Rc<Fuse>,
@@ -35,10 +46,11 @@ struct Shelf {
 
 impl Disks {
     /// No slice yet. An operation takes up to 3 or 20 ms, and may overtake others.
-    pub(crate) fn new(runtime: Rc<dyn Runtime>, mut random: Stream, fuse: Rc<Fuse>) -> Disks {
+    pub(crate) fn new(runtime: Rc<dyn Runtime>, mut random: Stream, rot: Stream, fuse: Rc<Fuse>) -> Disks {
         let slowest_us = if random.one_in(2) { 3_000 } else { 20_000 };
         let (files, removed, faults) = Default::default();
-        Disks(OneThread::new(Shelf { files, removed, faults, random: RefCell::new(random), runtime, slowest_us, fuse }))
+        let (random, rot) = (RefCell::new(random), RefCell::new(rot));
+        Disks(OneThread::new(Shelf { files, removed, faults, random, rot, runtime, slowest_us, fuse }))
     }
 
     /// How all disks fail from now on.
@@ -63,6 +75,53 @@ impl Disks {
         }
         removed.clear();
         files.values_mut().for_each(|device| *device = if power { device.crash() } else { device.kill() });
+    }
+
+    /// Hits one disk: the ring, or a superblock.
+    pub(crate) fn hit(&self, hit: impl Fn(&SimulatedDevice, &mut Stream)) {
+        let shelf = self.0.get();
+        let (files, mut rot) = (shelf.files.borrow(), shelf.rot.borrow_mut());
+        let at = rot.below(files.len().max(1) as u64) as usize;
+        files.values().nth(at).into_iter().for_each(|device| hit(device, &mut rot));
+    }
+
+    /// Hits every disk with a probability of one half.
+    pub(crate) fn hit_each(&self, hit: impl Fn(&SimulatedDevice, &mut Stream)) {
+        let shelf = self.0.get();
+        let (files, mut rot) = (shelf.files.borrow(), shelf.rot.borrow_mut());
+        for device in files.values() {
+            if rot.one_in(2) {
+                hit(device, &mut rot);
+            }
+        }
+    }
+
+    /// Before a start: undoes what no log could survive or notice. Says what is left.
+    pub(crate) fn settle(&self) -> Harm {
+        let files = self.0.get().files.borrow();
+        // All of them.
+        let harms: Vec<Harm> = files.values().map(rot::settle).collect();
+        if harms.contains(&Harm::Acknowledged) { Harm::Acknowledged } else { Harm::Hidden }
+    }
+
+    /// Undoes all damage.
+    pub(crate) fn heal(&self) {
+        self.0.get().files.borrow().values().for_each(|device| device.heal(0..Device::len(device) as usize));
+    }
+
+    /// The slices that lie there, as their superblocks tell, and the partitions of which they hold records.
+    pub(crate) fn slices(&self) -> (Vec<SliceRecord>, BTreeSet<PartitionId>) {
+        let files = self.0.get().files.borrow();
+        let (mut slices, mut hold) = (Vec::new(), BTreeSet::new());
+        for (path, device) in files.iter().filter(|(path, _)| !is_draft(path)) {
+            let bytes = device.peek(Device::len(device) as usize);
+            let log = block_on(inspect(Rc::new(MemoryDevice::of_bytes(bytes)))).ok().and_then(|found| found.log.ok());
+            let Some(log) = log else { continue };
+            let SliceIdentity { slice: id, shard, .. } = log.newest.identity;
+            slices.push(SliceRecord { id, shard, path: path.clone(), closed_empty: false });
+            hold.extend(log.partitions.into_keys());
+        }
+        (slices, hold)
     }
 
     /// Somebody takes the log away.

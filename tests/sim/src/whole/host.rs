@@ -1,12 +1,21 @@
 //! The broker's parts as tasks of one scheduler: every core, the metadata and the codecs are nodes of their own.
 
-use std::{io, rc::Rc, thread, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
 
 use flume::{Receiver, Sender};
 use thalweg::{
     api::Opening,
     broker::{CoreBody, Cores, Host, Metadata, StartError},
-    cluster::{Cluster, ClusterActors, SnapshotUpdate, StopActors},
+    cluster::{BucketPorts, Cluster, ClusterActors, SnapshotUpdate, StopActors},
 };
 use thalweg_record::{Mono, Wall};
 use thalweg_shards::{
@@ -14,7 +23,7 @@ use thalweg_shards::{
     runtime::{LocalBoxFuture, Queue, Runtime, seeded::Node, seeded::World},
 };
 
-use crate::fuse::Fuse;
+use crate::{bucket::Door, fuse::Fuse};
 
 /// Nodes of one life: the main task, ...
 const MAIN: u32 = 0;
@@ -57,14 +66,36 @@ struct Inner {
     main: Rc<dyn Runtime>,
     base: u32,
     fuse: Rc<Fuse>,
+    door: Arc<Door>,
+}
+
+/// A pause that stays on its thread.
+struct Nap(OneThread<RefCell<LocalBoxFuture<'static, ()>>>);
+
+impl Future for Nap {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.get().borrow_mut().as_mut().poll(cx)
+    }
 }
 
 impl SimulatedHost {
-    /// The host of the `life`-th start.
-    pub(crate) fn new(world: &Rc<World>, life: u32, fuse: Rc<Fuse>) -> SimulatedHost {
+    /// The host of the `life`-th start, whose metadata reaches the bucket through `door`.
+    pub(crate) fn new(world: &Rc<World>, life: u32, fuse: Rc<Fuse>, door: Door) -> SimulatedHost {
         let base = NODES * (life + 1);
         let main = world.runtime(Node(base + MAIN));
-        SimulatedHost(OneThread::new(Inner { world: world.clone(), main, base, fuse }))
+        SimulatedHost(OneThread::new(Inner { world: world.clone(), main, base, fuse, door: Arc::new(door) }))
+    }
+
+    /// What the keeper of the metadata snapshots works with.
+    pub(crate) fn bucket_ports(&self, interval: Duration) -> BucketPorts {
+        let clock = OneThread::new(self.runtime(METADATA));
+        let sleep = move |duration| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            let clock = clock.get();
+            Box::pin(Nap(OneThread::new(RefCell::new(clock.sleep_until(clock.mono().plus(duration))))))
+        };
+        BucketPorts { objects: self.0.get().door.clone(), interval, sleep: Box::new(sleep) }
     }
 
     /// The main task's runtime.
@@ -142,7 +173,7 @@ impl Host for SimulatedHost {
             let _gone = back.try_send(actors.run(shards, edges, fatal).await);
         };
         self.runtime(METADATA).spawn(Queue::Hot, "metadata", Box::pin(task));
-        Ok(Box::new(Actors(returned)))
+        Ok(Box::new(Actors { returned, door: self.0.get().door.clone() }))
     }
 
     fn start_openers(&self, _shards: u16) -> io::Result<Sender<Opening>> {
@@ -170,11 +201,18 @@ impl Cores for Running {
     }
 }
 
-struct Actors(Receiver<Cluster>);
+struct Actors {
+    returned: Receiver<Cluster>,
+    door: Arc<Door>,
+}
 
 impl Metadata for Actors {
     fn stop(self: Box<Self>, stop: StopActors) -> LocalBoxFuture<'static, Cluster> {
         drop(stop);
-        Box::pin(async move { self.0.recv_async().await.expect("the metadata gives itself back") })
+        Box::pin(async move {
+            let cluster = self.returned.recv_async().await.expect("the metadata gives itself back");
+            self.door.come_near();
+            cluster
+        })
     }
 }

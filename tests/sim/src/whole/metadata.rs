@@ -14,8 +14,9 @@ use std::{
 use thalweg::{
     broker::{MetadataParts, OpenMetadata, StartError},
     cluster::{
-        Cluster,
+        Cluster, LogNotes, RebuildSettings, Rebuilt, rebuild_store,
         store::{Compare, MemoryStore, MetadataError, MetadataStore, Revision, Transacted, Versioned, Write},
+        verify_store,
     },
 };
 use thalweg_shards::runtime::seeded::Stream;
@@ -51,6 +52,25 @@ impl Metadata {
     pub(crate) fn new(doorstep: Doorstep, random: Stream, fuse: Rc<Fuse>, plant: Plant) -> Metadata {
         let state = State { unsynced: Cell::new(0), dead: Cell::new(false), fuse, random: RefCell::new(random) };
         Metadata(Arc::new(Shared { content: MemoryStore::new(), doorstep, plant, state: OneThread::new(state) }))
+    }
+
+    /// It is lost wholly: an empty store in its place.
+    pub(crate) fn lost(&self) -> Metadata {
+        let random = Stream::new(self.0.state.get().random.borrow_mut().next(), 1);
+        Metadata::new(self.0.doorstep.clone(), random, self.0.state.get().fuse.clone(), self.0.plant)
+    }
+
+    /// Makes the empty store anew from the bucket. What is made then must agree with every object that it names.
+    pub(crate) fn rebuild(&self, settings: &RebuildSettings) -> Result<Rebuilt, String> {
+        let store = Arc::new(self.0.content.clone());
+        let rebuilt = rebuild_store(&self.0.doorstep, store, settings, &LogNotes).map_err(|e| e.to_string())?;
+        self.verify().map(|()| rebuilt)
+    }
+
+    /// Every object that the metadata names is there, and what it should be.
+    pub(crate) fn verify(&self) -> Result<(), String> {
+        let found = verify_store(&self.0.doorstep, &self.0.content, &LogNotes).map_err(|e| e.to_string())?;
+        if found.problems.is_empty() { Ok(()) } else { Err(found.problems.join("; ")) }
     }
 
     /// The process dies: of what was not synced, a beginning is kept.

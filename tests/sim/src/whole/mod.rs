@@ -4,8 +4,10 @@
 //! idempotent producers, readers, consumer groups, and administrators that create and delete topics and records.
 
 mod admin;
+mod alterer;
 mod client;
 mod disks;
+mod gauges;
 mod host;
 mod member;
 mod metadata;
@@ -14,6 +16,7 @@ mod producer;
 mod reader;
 mod run;
 mod scene;
+mod session;
 mod site;
 mod storm;
 mod stream;

@@ -26,6 +26,7 @@ const INIT: i16 = 4;
 
 /// Codes that pass: not the leader, out of time, the log is full, storage, request timed out on the way.
 const PASSING: [i16; 4] = [6, 7, 19, 56];
+const TOO_LARGE: i16 = 10;
 const OUT_OF_ORDER: i16 = 45;
 const UNKNOWN_TOPIC: [i16; 2] = [3, 100];
 
@@ -122,6 +123,7 @@ impl Producer {
     /// Sends the window and takes out what was acknowledged. Says whether all was.
     async fn send(&mut self, window: &mut VecDeque<Batch>) -> bool {
         let (mut sent, life) = (0, self.client.scene.life(self.partition.topic));
+        let altered = self.client.scene.altered.get();
         for batch in window.iter() {
             let request = self.request(batch);
             if !self.client.send(PRODUCE, &request).await {
@@ -135,14 +137,15 @@ impl Producer {
         for slot in 0..sent {
             let answer = self.client.receive::<ProduceRequest>(PRODUCE, Duration::from_millis(patience)).await;
             let Some(answer) = answer else { break };
-            acknowledged[slot] = self.judge(&window[slot], (acknowledged[..slot].iter().all(|a| *a), life), &answer);
+            acknowledged[slot] =
+                self.judge(&window[slot], (acknowledged[..slot].iter().all(|a| *a), life, altered), &answer);
         }
         let mut kept = acknowledged.iter();
         window.retain(|_| kept.next() == Some(&false));
         window.is_empty()
     }
 
-    fn judge(&mut self, batch: &Batch, (oldest, life): (bool, Life), answer: &ProduceResponse) -> bool {
+    fn judge(&mut self, batch: &Batch, (oldest, life, altered): (bool, Life, bool), answer: &ProduceResponse) -> bool {
         let (name, partition) = ((self.id, batch.head.base_sequence()), self.partition);
         let scene = &self.client.scene;
         let mut model = scene.model.borrow_mut();
@@ -164,6 +167,7 @@ impl Producer {
                 return true;
             }
             code if PASSING.contains(&code) => {}
+            TOO_LARGE if altered || scene.altered.get() => {}
             // Behind one that was refused.
             OUT_OF_ORDER if !oldest => {}
             code if UNKNOWN_TOPIC.contains(&code) && scene.life(partition.topic) != Life::Live => self.gone = true,

@@ -7,7 +7,9 @@ use futures_lite::future::or;
 use kafka_protocol::messages::{
     FetchRequest, FetchResponse, ListOffsetsRequest,
     fetch_request::{FetchPartition, FetchTopic},
+    fetch_response::PartitionData,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+    list_offsets_response::ListOffsetsPartitionResponse,
 };
 use thalweg_record::{Offset, PartitionId};
 use thalweg_shards::runtime::seeded::Stream;
@@ -19,20 +21,20 @@ use super::{
 };
 
 /// Of Fetch: topics by id.
-const FETCH: i16 = 16;
+pub(crate) const FETCH: i16 = 16;
 /// Of ListOffsets.
 const LIST_OFFSETS: i16 = 7;
 /// How long a fetch may wait at the end of a partition, ...
-const WAIT: Duration = Duration::from_secs(4);
+pub(crate) const WAIT: Duration = Duration::from_secs(4);
 /// ... and how long before that what it waits for must have been there.
-const SLACK: Duration = Duration::from_millis(1_500);
+pub(crate) const SLACK: Duration = Duration::from_millis(1_500);
 
 const OUT_OF_RANGE: i16 = 1;
 const UNKNOWN_TOPIC: [i16; 2] = [3, 100];
 const STORAGE: i16 = 56;
 /// Not the leader, storage.
 const PASSING: [i16; 2] = [6, STORAGE];
-const EARLIEST: i64 = -2;
+pub(crate) const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
 /// What came of a fetch.
@@ -75,6 +77,9 @@ impl Reader {
             if self.0.random.one_in(5) {
                 let at = if self.0.random.one_in(2) { EARLIEST } else { LATEST };
                 self.look_up(partition, at).await;
+            }
+            if self.0.random.one_in(4) {
+                self.look_up_time(partition).await;
             }
             self.follow(partition).await;
         }
@@ -157,15 +162,28 @@ impl Reader {
         (start, floor, life, due, calm): (Offset, Offset, Life, Option<Offset>, bool),
         mut answer: FetchResponse,
     ) -> Got {
-        let scene = &self.0.scene;
-        let mut model = scene.model.borrow_mut();
         let part = match (answer.error_code, answer.responses.pop().and_then(|mut topic| topic.partitions.pop())) {
             (0, Some(part)) => part,
             (code, _) => {
-                model.broken(format!("{partition}: a fetch at {offset} was answered by error {code} or nothing"));
+                let why = format!("{partition}: a fetch at {offset} was answered by error {code} or nothing");
+                self.0.scene.model.borrow_mut().broken(why);
                 return Got::Again;
             }
         };
+        self.judge_part(partition, offset, (start, floor, life, due, calm), part)
+    }
+
+    /// Judges what a fetch says of one partition, asked for at `offset` when the log start, the end and the topic's life were
+    /// as given; `due` is an end that must have been seen.
+    pub(crate) fn judge_part(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+        (start, floor, life, due, calm): (Offset, Offset, Life, Option<Offset>, bool),
+        part: PartitionData,
+    ) -> Got {
+        let scene = &self.0.scene;
+        let mut model = scene.model.borrow_mut();
         if UNKNOWN_TOPIC.contains(&part.error_code) {
             if life == Life::Live && scene.life(partition.topic) == Life::Live {
                 model.broken(format!("{partition}: a fetch at {offset} finds no such topic"));
@@ -206,8 +224,28 @@ impl Reader {
     }
 
     /// Asks where the log starts and ends.
-    async fn look_up(&mut self, partition: PartitionId, at: i64) -> bool {
+    pub(crate) async fn look_up(&mut self, partition: PartitionId, at: i64) -> bool {
         let (floor, start) = (self.0.scene.floor(partition), self.0.scene.model.borrow().start(partition));
+        let Some(found) = self.list_offsets(partition, at).await else { return false };
+        let mut model = self.0.scene.model.borrow_mut();
+        match at {
+            EARLIEST => model.log_start(partition, Offset(found.offset), start),
+            _ => model.high_watermark(partition, Offset(found.offset), floor),
+        }
+        true
+    }
+
+    /// Asks for the first offset from a time on.
+    async fn look_up_time(&mut self, partition: PartitionId) {
+        let wanted = self.0.scene.model.borrow().some_time(partition, &mut self.0.random);
+        let Some(at) = wanted else { return };
+        let floor = self.0.scene.floor(partition);
+        let Some(found) = self.list_offsets(partition, at).await else { return };
+        self.0.scene.look_ups.set(self.0.scene.look_ups.get() + 1);
+        self.0.scene.model.borrow_mut().by_time(partition, at, floor, (found.offset, found.timestamp));
+    }
+
+    async fn list_offsets(&mut self, partition: PartitionId, at: i64) -> Option<ListOffsetsPartitionResponse> {
         let part = ListOffsetsPartition::default()
             .with_partition_index(partition.index)
             .with_current_leader_epoch(-1)
@@ -215,19 +253,11 @@ impl Reader {
         let name = self.0.scene.name(partition.topic);
         let topic = ListOffsetsTopic::default().with_name(text(&name).into()).with_partitions(vec![part]);
         let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
-        let Some(mut answer) = self.0.ask(LIST_OFFSETS, &request, Duration::from_secs(10)).await else {
-            return false;
-        };
+        let mut answer = self.0.ask(LIST_OFFSETS, &request, Duration::from_secs(10)).await?;
         let found = answer.topics.pop().and_then(|mut topic| topic.partitions.pop());
         // A name may be another topic's by now.
         let live = self.0.scene.life(partition.topic) == Life::Live;
-        let Some(found) = found.filter(|found| live && found.error_code == 0) else { return false };
-        let mut model = self.0.scene.model.borrow_mut();
-        match at {
-            EARLIEST => model.log_start(partition, Offset(found.offset), start),
-            _ => model.high_watermark(partition, Offset(found.offset), floor),
-        }
-        true
+        found.filter(|found| live && found.error_code == 0)
     }
 
     /// Reads a partition from its start to its end; where it began.

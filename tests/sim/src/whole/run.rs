@@ -8,6 +8,7 @@ use std::{
 };
 
 use thalweg_objectstore::ObjectStore;
+use thalweg_record::Offset;
 use thalweg_shards::runtime::{
     Queue,
     seeded::{Ended, Node, Stream, World},
@@ -16,12 +17,15 @@ use thalweg_wal::device::SimulatedFaults;
 
 use super::{
     admin::{Admin, Wanted},
+    alterer::Alterer,
     client::Client,
     disks::Disks,
+    gauges::Gauges,
     member::Member,
     metadata::Metadata,
-    reader::Reader,
+    reader::{Got, Reader},
     scene::{Life as TopicLife, Scene},
+    session::SessionReader,
     site::{self, Life, MOST_SHARDS, RINGS_BYTES, Shape, Site, Start},
     storm::{End, Since},
 };
@@ -31,6 +35,7 @@ use crate::{
     model::Model,
     plant::Plant,
     report::Report,
+    rot::{self, Harm},
     violation::{Violation, caught},
 };
 
@@ -43,10 +48,15 @@ const CHURNED: [&str; 2] = ["comes-and-goes", "goes-and-comes"];
 const BUDGET: u64 = 20_000_000;
 /// After the faults have ended, everything is done within this virtual time.
 const CALM: Duration = Duration::from_secs(180);
+/// Longer than it takes until two snapshots of the metadata show what was done last.
+const REST: Duration = Duration::from_secs(15);
 /// How long a stop in order may upload.
 const STOP: Duration = Duration::from_secs(20);
 /// Requests that ever wait in one shard's mailbox.
 const MAILBOX: usize = 300;
+
+/// Of these, what coordinators send.
+const COORDINATORS: usize = 40;
 
 /// Runs the history of `seed`.
 ///
@@ -54,10 +64,19 @@ const MAILBOX: usize = 300;
 /// The first invariant that did not hold; a panic of the code under test is one.
 pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
     plant.put_in();
-    caught(|| History::new(seed, plant, trace).run())
+    let gauges = Gauges::default();
+    let report = metrics::with_local_recorder(&gauges, || caught(|| History::new(seed, plant, trace).run()))?;
+    match gauges.outcome() {
+        (Some(broken), _) => Err(Violation(broken)),
+        (None, figures) => Ok(Report { figures, ..report }),
+    }
 }
 
 pub(crate) struct History {
+    /// The faults of `storm`.
+    pub(crate) faults: SimulatedFaults,
+    /// What rots.
+    pub(crate) rot: Stream,
     pub(crate) scene: Rc<Scene>,
     pub(crate) site: Site,
     pub(crate) bucket: Rc<Bucket>,
@@ -72,6 +91,8 @@ pub(crate) struct History {
     shape: Shape,
     /// The last shape that served.
     fits: Shape,
+    /// The metadata was made anew from the bucket at the end.
+    rebuilt: bool,
     seed: u64,
 }
 
@@ -94,23 +115,54 @@ impl History {
             working: Cell::default(),
             commits: Cell::default(),
             deletions: Cell::default(),
+            altered: Cell::default(),
+            alterations: Cell::default(),
+            sessions: Cell::default(),
+            look_ups: Cell::default(),
             trace,
         });
-        let (bucket, store) = Bucket::start(world.runtime(BUCKET), Stream::new(seed, 0x20), fuse.clone());
+        let (bucket, store) =
+            Bucket::start(world.runtime(BUCKET), Stream::new(seed, 0x20), Stream::new(seed, 0x22), fuse.clone());
         let metadata = Metadata::new(bucket.doorstep(), Stream::new(seed, 0x21), fuse.clone(), plant);
         let site = Site {
             world: world.clone(),
             scene: scene.clone(),
-            disks: Arc::new(Disks::new(world.runtime(DISK), Stream::new(seed, 0x10), fuse.clone())),
+            disks: Arc::new(Disks::new(
+                world.runtime(DISK),
+                Stream::new(seed, 0x10),
+                Stream::new(seed, 0x11),
+                fuse.clone(),
+            )),
             metadata,
             store: Arc::new(store) as Arc<dyn ObjectStore>,
+            doorstep: bucket.doorstep(),
             fuse: fuse.clone(),
             config: site::config(),
             starts: 0,
+            harm: Harm::Hidden,
+            refusals: 0,
         };
-        let shape = draw_shape(&mut random);
+        let shape = draw_shape(&mut random, &mut Stream::new(seed, 0x32));
         let (jumped_ms, hasty) = (Rc::default(), seed % 2 == 0);
-        History { scene, site, bucket, random, plant, hasty, jumped_ms, world, fuse, shape, fits: shape, seed }
+        let (faults, rot) = (SimulatedFaults::default(), Stream::new(seed, 0x31));
+        let fits = shape;
+        History {
+            faults,
+            rot,
+            scene,
+            site,
+            bucket,
+            random,
+            plant,
+            hasty,
+            jumped_ms,
+            world,
+            fuse,
+            shape,
+            fits,
+            rebuilt: false,
+            seed,
+        }
     }
 
     fn run(mut self) -> Result<Report, Violation> {
@@ -138,6 +190,8 @@ impl History {
             Admin::churn(&self.scene, name, self.hasty, self.stream(n));
         }
         (0..READERS).for_each(|n| Reader::start(&self.scene, self.stream(0x200 + n)));
+        SessionReader::start(&self.scene, self.stream(0x280));
+        Alterer::start(&self.scene, ["stays", "is-cut"], self.stream(0x290));
         for n in 0..2 + self.random.below(2) {
             Member::start(&self.scene, "first", "stays", self.stream(0x300 + n));
         }
@@ -147,9 +201,10 @@ impl History {
     /// A life that ends in a crash or a stop.
     fn storm(&mut self) -> Result<(), Violation> {
         if self.site.starts > 0 && self.random.one_in(2) {
-            self.shape = draw_shape(&mut self.random);
+            self.shape = draw_shape(&mut self.random, &mut self.rot);
         }
         self.draw_faults();
+        self.draw_lag();
         let end = self.draw_end();
         let longest = if self.random.one_in(3) { 15_000 } else { 3_000 };
         let last = self.world.mono().plus(Duration::from_millis(100 + self.random.below(longest)));
@@ -164,6 +219,7 @@ impl History {
         let mut ended = self.wait(&life, |this| over(this) || *life.start.borrow() == Start::Serving);
         if ended == Ended::Done && *life.start.borrow() == Start::Serving {
             self.fits = self.shape;
+            self.begin_rot();
             if let End::At(counts, n, Since::Serving) = end {
                 self.fuse.set(counts, n);
             }
@@ -176,8 +232,14 @@ impl History {
         if end == End::Stop || self.random.one_in(4) {
             self.stop(&life, true)?;
         }
+        let refused = matches!(&*life.start.borrow(), Start::Damaged(_));
         let power = self.random.below(4) > 0;
         self.site.crash(life, power);
+        if refused {
+            self.site.refusals += 1;
+            self.site.disks.heal();
+        }
+        self.rot_at_rest();
         Ok(())
     }
 
@@ -186,7 +248,8 @@ impl History {
         let polls = Cell::new(0u32);
         self.world.run_until(BUDGET, || {
             polls.set(polls.get() + 1);
-            if polls.get() % 64 == 0 && life.waiting() > MAILBOX {
+            let most = if life.shape.narrow { usize::from(life.shape.shards) + COORDINATORS } else { MAILBOX };
+            if polls.get() % 64 == 0 && life.waiting() > most {
                 let why = format!("{} requests wait in a shard's mailbox", life.waiting());
                 self.scene.model.borrow_mut().broken(why);
             }
@@ -201,8 +264,11 @@ impl History {
         }
         match &*life.start.borrow() {
             Start::Broken(why) => return Err(Violation(format!("the broker does not start: {why}"))),
+            Start::Damaged(why) if !faults || self.site.harm != Harm::Acknowledged => {
+                return Err(Violation(format!("the broker does not start: {why}")));
+            }
             Start::Failed(why) if !faults => return Err(Violation(format!("the broker does not start: {why}"))),
-            Start::Failed(why) => self.scene.trace(|| format!("did not start: {why}")),
+            Start::Failed(why) | Start::Damaged(why) => self.scene.trace(|| format!("did not start: {why}")),
             _ => {}
         }
         if !faults && self.fuse.blown() {
@@ -245,8 +311,11 @@ impl History {
     fn calm(&mut self) -> Result<Life, Violation> {
         let faults = SimulatedFaults { ok_before_durable: self.plant == Plant::EarlyOk, ..SimulatedFaults::default() };
         self.site.disks.set_faults(faults);
+        self.site.disks.heal();
+        self.site.harm = Harm::Hidden;
         self.bucket.fails_one_in.set(0);
         self.bucket.latency_us.set(10_000);
+        self.bucket.lag_ms.set(0);
         self.bucket.set_down(false);
         self.fuse.clear();
         self.scene.trace(|| "calm".to_owned());
@@ -261,6 +330,8 @@ impl History {
 
     /// Starts in the shape that is wanted, or in the one that served last when what the log holds does not fit.
     fn start_in_calm(&mut self, what: &str) -> Result<Life, Violation> {
+        // One request at a time makes all wait longer than what is due in calm may take.
+        (self.shape.narrow, self.fits.narrow) = (false, false);
         loop {
             let life = self.site.start(self.shape);
             self.phase(&life, what, |_| *life.start.borrow() != Start::Opening)?;
@@ -290,13 +361,29 @@ impl History {
     /// A crash; or a stop in order, after which the log is not needed any more, and is taken away. Then all is read from the
     /// log starts to the ends.
     fn end(&mut self, life: Life) -> Result<(), Violation> {
-        if self.random.one_in(2) {
+        let (stops, bare) = (self.random.one_in(2), self.rot.one_in(2));
+        if bare && !stops {
+            // What was deleted is in the last snapshots.
+            let until = self.world.mono().plus(REST);
+            self.phase(&life, "a rest", |this| this.world.mono() >= until)?;
+        }
+        if stops {
             self.stop(&life, false)?;
             self.site.crash(life, false);
             self.site.disks.lose_all();
-            self.shape = draw_shape(&mut self.random);
+            self.shape = draw_shape(&mut self.random, &mut self.rot);
         } else {
-            self.site.crash(life, true);
+            // A removed slice that comes back says things that no metadata remembers any more.
+            self.site.crash(life, !bare);
+            self.site.disks.hit_each(rot::hit_superblock);
+            self.site.disks.settle();
+        }
+        let verified = self.site.metadata.verify();
+        verified.map_err(|why| Violation(format!("the metadata and the bucket disagree: {why}")))?;
+        if bare {
+            let rebuilt = self.site.rebuild(self.rot.next());
+            rebuilt.map_err(|why| Violation(format!("the metadata cannot be made anew: {why}")))?;
+            self.rebuilt = true;
         }
         let life = self.start_in_calm("the last start")?;
         let read = Rc::new(Cell::new(0));
@@ -312,7 +399,17 @@ impl History {
             };
             self.scene.runtime.spawn(Queue::Hot, "last reader", Box::pin(task));
         }
-        self.phase(&life, "reading all back", |_| read.get() == partitions.len())?;
+        let gone = self.scene.partitions(TopicLife::Gone);
+        for (partition, n) in gone.iter().copied().zip(0x600..) {
+            let (mut reader, read) = (Reader(Client::new(&self.scene, "last reader", self.stream(n))), read.clone());
+            let task = async move {
+                // Deleted stays deleted: whatever is answered is judged.
+                while reader.fetch(partition, Offset(0), 8_000, Duration::ZERO).await == Got::Again {}
+                read.set(read.get() + 1);
+            };
+            self.scene.runtime.spawn(Queue::Hot, "last reader", Box::pin(task));
+        }
+        self.phase(&life, "reading all back", |_| read.get() == partitions.len() + gone.len())?;
         Ok(())
     }
 
@@ -335,12 +432,20 @@ impl History {
             topics_deleted: self.scene.deletions.get(),
             store_gets: self.bucket.gets.get(),
             objects: objects.len(),
+            alterations: self.scene.alterations.get(),
+            session_fetches: self.scene.sessions.get(),
+            look_ups: self.scene.look_ups.get(),
+            figures: 0,
+            refusals: self.site.refusals,
+            rebuilt: self.rebuilt,
+            store_deletes: self.bucket.deletes.get(),
             virtual_seconds: self.world.mono().0 / 1_000_000_000,
         }
     }
 }
 
-fn draw_shape(random: &mut Stream) -> Shape {
+fn draw_shape(random: &mut Stream, narrow: &mut Stream) -> Shape {
     let shards = 1 + random.below(u64::from(MOST_SHARDS)) as u16;
-    Shape { shards, ring_bytes: RINGS_BYTES[random.below(RINGS_BYTES.len() as u64) as usize] }
+    let ring_bytes = RINGS_BYTES[random.below(RINGS_BYTES.len() as u64) as usize];
+    Shape { shards, ring_bytes, narrow: narrow.one_in(4) }
 }

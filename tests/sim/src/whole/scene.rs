@@ -60,6 +60,11 @@ pub(crate) struct Scene {
     pub(crate) working: Cell<usize>,
     pub(crate) commits: Cell<u64>,
     pub(crate) deletions: Cell<u64>,
+    /// A topic may have a setting that refuses large batches.
+    pub(crate) altered: Cell<bool>,
+    pub(crate) alterations: Cell<u64>,
+    pub(crate) sessions: Cell<u64>,
+    pub(crate) look_ups: Cell<u64>,
     pub(crate) trace: bool,
 }
 

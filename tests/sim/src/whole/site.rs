@@ -5,10 +5,12 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use flume::Receiver;
 use thalweg::{
     broker::{Broker, BrokerParts, Ports, StartError},
+    cluster::RebuildSettings,
     config::Config,
-    net::Advertised,
+    net::{Advertised, EdgeLimits},
 };
 use thalweg_objectstore::ObjectStore;
+use thalweg_record::NodeId;
 use thalweg_shards::runtime::{Queue, seeded::World};
 
 use super::{
@@ -18,20 +20,32 @@ use super::{
     network::{HOST, PORT, SimulatedNetwork},
     scene::Scene,
 };
-use crate::fuse::Fuse;
+use crate::{
+    bucket::{Door, Doorstep},
+    fuse::Fuse,
+    rot::Harm,
+};
 
 /// Lengths of a slice's ring: small, so that a run laps it. The smallest holds four of the largest group.
 pub(crate) const RINGS_BYTES: [u64; 3] = [64 << 10, 128 << 10, 256 << 10];
 /// The largest group of the log.
 const GROUP_BYTES: u32 = 16 << 10;
+/// Memory of one shard for the newest records, and for what it read from objects.
+pub(crate) const TAIL_CACHE_BYTES: u64 = 24 << 10;
+pub(crate) const READ_CACHE_BYTES: u64 = 32 << 10;
 /// The most shards that a broker has.
 pub(crate) const MOST_SHARDS: u16 = 4;
+
+/// How often the metadata goes to the bucket.
+pub(crate) const SNAPSHOTS: Duration = Duration::from_millis(1_500);
 
 /// How many shards, and how long the ring of each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Shape {
     pub(crate) shards: u16,
     pub(crate) ring_bytes: u64,
+    /// A core has one request at a time in a shard's mailbox.
+    pub(crate) narrow: bool,
 }
 
 /// Whether a start came to its end.
@@ -45,6 +59,8 @@ pub(crate) enum Start {
     Failed(String),
     /// What the log holds does not fit into the shape that was asked for; try the old one.
     TooSmall,
+    /// It says that acknowledged data is damaged.
+    Damaged(String),
     /// It refuses to start although nothing is wrong.
     Broken(String),
 }
@@ -56,9 +72,14 @@ pub(crate) struct Site {
     pub(crate) disks: Arc<Disks>,
     pub(crate) metadata: Metadata,
     pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) doorstep: Doorstep,
     pub(crate) fuse: Rc<Fuse>,
     pub(crate) config: Config,
     pub(crate) starts: u32,
+    /// What a start may find on the disks.
+    pub(crate) harm: Harm,
+    /// Starts that were refused for it.
+    pub(crate) refusals: u64,
 }
 
 /// One life of the broker.
@@ -102,13 +123,14 @@ impl Site {
     /// Starts a broker on what the disks, the metadata and the bucket hold.
     pub(crate) fn start(&mut self, shape: Shape) -> Life {
         self.starts += 1;
-        let host = Arc::new(SimulatedHost::new(&self.world, self.starts, self.fuse.clone()));
+        let door = Door::new(self.store.clone(), self.doorstep.clone());
+        let host = Arc::new(SimulatedHost::new(&self.world, self.starts, self.fuse.clone(), door));
         let shards = u64::from(shape.shards);
         let mut config = self.config.clone();
         config.shards = shape.shards;
         config.wal_capacity_bytes = shards * shape.ring_bytes;
-        config.cache_tail_bytes = shards * (24 << 10);
-        config.cache_read_bytes = shards * (32 << 10);
+        config.cache_tail_bytes = shards * TAIL_CACHE_BYTES;
+        config.cache_read_bytes = shards * READ_CACHE_BYTES;
         let network = SimulatedNetwork::new();
         let (failures, failed) = flume::unbounded();
         let parts = BrokerParts {
@@ -120,8 +142,9 @@ impl Site {
             },
             accept_loss: false,
             advertised: Some(Advertised { host: HOST.into(), port: PORT }),
-            bucket: None,
+            bucket: Some(host.bucket_ports(SNAPSHOTS)),
             store: self.store.clone(),
+            mailbox_messages: if shape.narrow { 1 } else { EdgeLimits::default().shard_messages },
             host: host.clone(),
             network: network.clone(),
             failed: failures,
@@ -141,6 +164,25 @@ impl Site {
         self.scene.trace(|| format!("start {}: {shape:?}", self.starts));
         host.main().spawn(Queue::Hot, "main", Box::pin(main));
         Life { host, shape, start, failed, network, broker }
+    }
+
+    /// The metadata is lost wholly, and made anew from the bucket and what lies in the log's directory.
+    pub(crate) fn rebuild(&mut self, random: u64) -> Result<(), String> {
+        self.metadata = self.metadata.lost();
+        let (slices, slices_hold) = self.disks.slices();
+        let rebuilt = self.metadata.rebuild(&RebuildSettings {
+            node: NodeId(self.config.node_id),
+            object_store_url: self.config.object_store_url.to_string(),
+            without_snapshot: false,
+            slices,
+            slices_hold,
+            accept_loss: false,
+            random,
+            keep_missing_slices: true,
+            offsets_partitions: self.config.offsets_topic_num_partitions,
+        })?;
+        self.scene.trace(|| format!("rebuilt: {rebuilt:?}"));
+        Ok(())
     }
 
     /// The power goes, or only the process.
@@ -181,6 +223,7 @@ fn refused(error: &StartError) -> Start {
     let text = error.to_string();
     let injected = ["injected", "the power was lost", "simulated:"].iter().any(|word| text.contains(word));
     match injected {
+        _ if text.contains("acknowledged data is damaged") => Start::Damaged(text),
         true => Start::Failed(text),
         false if text.contains("does not fit into the new slices") => Start::TooSmall,
         false => Start::Broken(text),

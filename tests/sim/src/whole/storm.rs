@@ -6,7 +6,7 @@ use thalweg_shards::runtime::{Queue, seeded::Stream};
 use thalweg_wal::device::SimulatedFaults;
 
 use super::{run::History, scene::Scene, site::Life};
-use crate::{fuse::Counts, plant::Plant};
+use crate::{fuse::Counts, plant::Plant, rot};
 
 /// The wall clock jumps by no more than this, in either direction, from where it would be.
 const FURTHEST_JUMP_MS: i64 = 6 * 3_600_000;
@@ -54,11 +54,46 @@ impl History {
             write_errors_per_million: rare(&mut self.random, 3_000),
             read_errors_per_million: rare(&mut self.random, 5_000),
             ok_before_durable: self.plant == Plant::EarlyOk,
+            ..SimulatedFaults::default()
         };
         self.site.disks.set_faults(faults);
+        self.faults = faults;
         self.bucket.fails_one_in.set(if self.random.one_in(2) { 2 + self.random.below(20) } else { 0 });
         self.bucket.latency_us.set(1 + self.random.below(200_000));
         self.bucket.set_down(self.random.one_in(8));
+    }
+
+    /// From now on, while it serves, what is on the disks may rot, be read wrong, or be written elsewhere. Not before: a start that reads
+    /// wrong what only the last group holds cannot know.
+    pub(crate) fn begin_rot(&mut self) {
+        let (rot, disks) = (&mut self.rot, &self.site.disks);
+        if !rot.one_in(3) {
+            return;
+        }
+        let rare = |rot: &mut Stream, per_million: u32| if rot.one_in(3) { per_million } else { 0 };
+        disks.set_faults(SimulatedFaults {
+            misdirected_per_million: rare(rot, 10_000),
+            flipped_reads_per_million: rare(rot, 100_000),
+            ..self.faults
+        });
+        (0..rot.below(4)).for_each(|_| disks.hit(rot::hit_ring));
+    }
+
+    /// Whether listings of the bucket lag behind in the next life.
+    pub(crate) fn draw_lag(&mut self) {
+        self.bucket.lag_ms.set(if self.rot.one_in(3) { 1 + self.rot.below(3_000) } else { 0 });
+    }
+
+    /// Between two lives. What is left of all damage is what a start must survive, or refuse.
+    pub(crate) fn rot_at_rest(&mut self) {
+        let (rot, disks) = (&mut self.rot, &self.site.disks);
+        match rot.below(6) {
+            0 => disks.hit(rot::hit_ring),
+            1..=3 => disks.hit_each(rot::hit_superblock),
+            _ => {}
+        }
+        self.site.harm = disks.settle();
+        self.scene.trace(|| format!("the disks are harmed: {:?}", self.site.harm));
     }
 
     /// Does this and that to the broker while it lives: stalls a core, moves the wall clock, takes the bucket away.

@@ -1,0 +1,73 @@
+//! What the broker says of its memory in its own metrics must stay below what it was given.
+
+use std::sync::{Arc, Mutex};
+
+use metrics::{Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+use super::site::{READ_CACHE_BYTES, TAIL_CACHE_BYTES};
+
+/// Gauges with a bound, one of each for a shard.
+const BOUNDS: [(&str, u64); 2] =
+    [("thalweg_tail_cache_bytes", TAIL_CACHE_BYTES), ("thalweg_cold_cache_bytes", READ_CACHE_BYTES)];
+
+/// Takes the metrics of one history.
+#[derive(Default)]
+pub(crate) struct Gauges(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    broken: Option<String>,
+    figures: u64,
+}
+
+struct Bounded {
+    name: &'static str,
+    bound: u64,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Gauges {
+    /// The first bound that did not hold, and how many figures were compared.
+    pub(crate) fn outcome(&self) -> (Option<String>, u64) {
+        let seen = self.0.lock().expect("nothing panics with the lock");
+        (seen.broken.clone(), seen.figures)
+    }
+}
+
+impl GaugeFn for Bounded {
+    fn increment(&self, _by: f64) {}
+
+    fn decrement(&self, _by: f64) {}
+
+    fn set(&self, value: f64) {
+        let mut seen = self.seen.lock().expect("nothing panics with the lock");
+        seen.figures += u64::from(value > 0.0);
+        if value > self.bound as f64 {
+            let why = format!("{} is {value}, the bound is {}", self.name, self.bound);
+            seen.broken.get_or_insert(why);
+        }
+    }
+}
+
+impl Recorder for Gauges {
+    fn describe_counter(&self, _key: KeyName, _unit: Option<Unit>, _text: SharedString) {}
+
+    fn describe_gauge(&self, _key: KeyName, _unit: Option<Unit>, _text: SharedString) {}
+
+    fn describe_histogram(&self, _key: KeyName, _unit: Option<Unit>, _text: SharedString) {}
+
+    fn register_counter(&self, _key: &Key, _metadata: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _metadata: &Metadata<'_>) -> Gauge {
+        let found = BOUNDS.iter().find(|(name, _)| *name == key.name());
+        found.map_or(Gauge::noop(), |(name, bound)| {
+            Gauge::from_arc(Arc::new(Bounded { name, bound: *bound, seen: self.0.clone() }))
+        })
+    }
+
+    fn register_histogram(&self, _key: &Key, _metadata: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
