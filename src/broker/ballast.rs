@@ -38,6 +38,19 @@ thalweg_shards::meters! {
     }
 }
 
+impl BallastMeters {
+    /// The handles, registered with the recorder in force.
+    pub fn new() -> BallastMeters {
+        BallastMeters::register(&[])
+    }
+}
+
+impl Default for BallastMeters {
+    fn default() -> BallastMeters {
+        BallastMeters::new()
+    }
+}
+
 /// Room that objects in a directory on the same disk leave to the metadata, in bytes; 0 when they lie elsewhere.
 pub(super) fn kept_from_objects(config: &Config) -> u64 {
     let objects = match config.object_store_url.scheme() {
@@ -95,7 +108,7 @@ impl Ballast {
     /// # Errors
     /// The thread cannot be started.
     pub(super) fn watch(self: &Arc<Ballast>) -> io::Result<Watch> {
-        let (ballast, meters) = (self.clone(), BallastMeters::register(&[]));
+        let (ballast, meters) = (self.clone(), BallastMeters::new());
         let (end, ended) = flume::bounded(0);
         ballast.look(&meters);
         let run = move || {
@@ -207,7 +220,7 @@ mod tests {
     #[test]
     fn it_is_made_where_there_is_room_and_given_up_where_there_is_little() {
         let dir = tempfile::tempdir().expect("a directory");
-        let meters = BallastMeters::register(&[]);
+        let meters = BallastMeters::new();
         let roomy = Ballast::of(dir.path(), 1 << 20);
         assert_eq!(roomy.held(), 0, "finding it creates nothing");
         roomy.look(&meters);

@@ -94,6 +94,7 @@ mod tests {
     use super::*;
     use crate::{
         api::ErrorTally,
+        broker::BallastMeters,
         cluster::BucketMeters,
         telemetry::{EdgeMeters, GroupMeters},
     };
@@ -107,7 +108,7 @@ mod tests {
             let (shard, store, edge) = (ShardMeters::new(ShardId(0)), StoreMeters::new(), EdgeMeters::new(ShardId(0)));
             GroupMeters::new(ShardId(0));
             BucketMeters::new();
-            crate::broker::BallastMeters::register(&[]);
+            BallastMeters::new();
             ProcessMeters::new().sample(true);
             let mut tally = ErrorTally::default();
             [0, 3, 3].into_iter().for_each(|code| tally.add(code));
