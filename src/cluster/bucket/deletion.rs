@@ -48,7 +48,9 @@ fn may_go(ledger: &Ledger, listed: &BTreeSet<ObjectId>, refused: &Refused) -> BT
     let garbage = ledger.catalog.garbage.iter();
     let free = garbage.filter(|(id, g)| g.record.kind == GarbageKind::Orphan || listed.contains(id));
     let due = free.filter(|(id, _)| !refused.0.contains_key(*id));
-    due.filter_map(|(id, g)| Some((*id, key(id, &g.record)?))).take(BATCH).collect()
+    // Those that never were refused go first: a batch of nothing but the others would be refused again, and the keeper wait.
+    let (again, fresh): (Vec<_>, Vec<_>) = due.partition(|(id, _)| refused.1.contains_key(*id));
+    fresh.into_iter().chain(again).filter_map(|(id, g)| Some((*id, key(id, &g.record)?))).take(BATCH).collect()
 }
 
 /// Whether there is something to delete.
