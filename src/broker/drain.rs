@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    ops::Range,
     path::{Path, PathBuf},
     rc::Rc,
     sync::{
@@ -20,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use flume::{Receiver, RecvTimeoutError, Sender};
 use thalweg_objectstore::{Access, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreFuture};
-use thalweg_record::{BatchHead, NodeId, PartitionId, ShardId};
+use thalweg_record::{BatchHead, LeaderEpoch, NodeId, Offset, PartitionId, ShardId};
 use thalweg_shards::{
     mailbox::shard_lanes,
     meta::MetaRequest,
@@ -287,7 +288,7 @@ impl Task {
         for batch in &recovered.batches {
             match specs.get(&batch.partition) {
                 None => *found.unknown_topics.entry(batch.partition.topic.to_string()).or_default() += 1,
-                Some(spec) if is_superseded(spec, &batch.head) => {
+                Some(spec) if is_superseded(&spec.epochs, spec.log_start..spec.committed_end, &batch.head) => {
                     let partition = format!("{}-{}", spec.topic_name, batch.partition.index);
                     *found.superseded.entry(partition).or_default() += 1;
                 }
@@ -330,11 +331,12 @@ impl Task {
     }
 }
 
-/// Whether objects hold the offsets of a batch with records of another leader epoch. Below the log start nothing counts.
-fn is_superseded(spec: &PartitionSpec, head: &BatchHead) -> bool {
+/// Whether objects, which hold the offsets `held`, have records of another leader epoch where a batch lies. Below the log start nothing
+/// counts.
+fn is_superseded(epochs: &[(LeaderEpoch, Offset)], held: Range<Offset>, head: &BatchHead) -> bool {
     let base = head.base_offset();
-    let committed = spec.epochs.iter().rev().find(|(_, first)| *first <= base).map(|(epoch, _)| *epoch);
-    base >= spec.log_start && base < spec.committed_end && committed.is_some_and(|epoch| epoch != head.leader_epoch())
+    let committed = epochs.iter().rev().find(|(_, first)| *first <= base).map(|(epoch, _)| *epoch);
+    held.contains(&base) && committed.is_some_and(|epoch| epoch != head.leader_epoch())
 }
 
 /// A slice that is read and never changed: what is written to it is thrown away.
@@ -374,7 +376,7 @@ impl ObjectStore for Counting {
         })
     }
 
-    fn get_range<'a>(&'a self, key: &'a ObjectKey, range: std::ops::Range<u64>) -> StoreFuture<'a, Bytes> {
+    fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {
         self.store.get_range(key, range)
     }
 
@@ -393,5 +395,26 @@ impl ObjectStore for Counting {
         limit: usize,
     ) -> StoreFuture<'a, Vec<ObjectMeta>> {
         self.store.list(prefix, after, limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_record::HEAD_LEN;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_superseded_where_objects_hold_another_epoch() {
+        let epochs = [(2, 0), (4, 10)].map(|(epoch, first)| (LeaderEpoch(epoch), Offset(first)));
+        let superseded = |base, epoch| {
+            let mut head = BatchHead([0; HEAD_LEN]);
+            head.stamp(Offset(base), LeaderEpoch(epoch));
+            is_superseded(&epochs, Offset(5)..Offset(20), &head)
+        };
+        assert!(!superseded(9, 2) && !superseded(10, 4), "the same records");
+        assert!(superseded(10, 2), "the partition went on at 10 without it");
+        assert!(superseded(9, 3), "nobody knows this epoch");
+        assert!(!superseded(4, 1) && !superseded(20, 2), "below the log start, and beyond what objects hold");
     }
 }

@@ -56,7 +56,8 @@ class Load(threading.Thread):
                 "linger.ms": 2,
                 "batch.num.messages": 200,
                 "compression.type": "lz4",
-                "message.timeout.ms": 300_000,
+                # Longer than any outage of these tests, with --minutes 10 too.
+                "message.timeout.ms": 1_800_000,
                 "reconnect.backoff.ms": 10,
                 "reconnect.backoff.max.ms": 200,
                 "log_level": 2,
