@@ -28,7 +28,7 @@ const NO_AUTHORIZER: &str = "No Authorizer is configured on the broker";
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let request: DescribeAclsRequest = call.decode(body)?;
-        let answer = DescribeAclsResponse::default().with_error_message(None);
+        let answer = DescribeAclsResponse::default();
         let refused = |error: ResponseError, why: &str| {
             answer.clone().with_error_code(error.code()).with_error_message(Some(message(why)))
         };

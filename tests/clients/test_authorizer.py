@@ -63,7 +63,7 @@ def filter_of(kind=ANY, pattern=ANY, name=None, principal=None, host=None, opera
 def rules(wire, version=3, **wanted):
     """The rules that a filter means."""
     answer = messages.ask(wire, "DescribeAcls", version, **filter_of(**wanted))
-    assert (answer.ErrorCode, answer.ErrorMessage) == (0, None)
+    assert answer.ErrorCode == 0, answer
     return sorted(
         (told.ResourceType, told.PatternType, told.ResourceName, acl.Principal, acl.Host, acl.Operation, acl.PermissionType)
         for told in answer.Resources
