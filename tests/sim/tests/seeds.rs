@@ -44,9 +44,9 @@ fn fifty_seeds_of_the_whole_broker_keep_every_invariant() {
     assert!(starts > 300 && acknowledged > 10_000 && read > 20_000, "{starts} {acknowledged} {read}");
     assert!(commits > 300 && deleted > 50 && gets > 5_000, "{commits} {deleted} {gets}");
     let (refusals, rebuilt, removed) = (sum(|r| r.refusals), sum(|r| r.rebuilt.into()), sum(|r| r.store_deletes));
-    assert!(refusals > 5 && rebuilt > 10 && removed > 300, "{refusals} {rebuilt} {removed}");
+    assert!(refusals > 2 && rebuilt > 10 && removed > 300, "{refusals} {rebuilt} {removed}");
     let (alterations, sessions, look_ups) = (sum(|r| r.alterations), sum(|r| r.session_fetches), sum(|r| r.look_ups));
-    assert!(alterations > 100 && sessions > 500 && look_ups > 100, "{alterations} {sessions} {look_ups}");
+    assert!(alterations > 60 && sessions > 500 && look_ups > 60, "{alterations} {sessions} {look_ups}");
     assert!(sum(|r| r.figures) > 10_000, "{}", sum(|r| r.figures));
 }
 
