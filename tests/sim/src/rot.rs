@@ -90,10 +90,15 @@ struct Group {
     whole: bool,
 }
 
+/// The log on a disk with these bytes, if there is one.
+#[expect(clippy::disallowed_methods, reason = "a disk in memory answers at once")]
+pub(crate) fn log_on(bytes: Vec<u8>) -> Option<LogExtent> {
+    block_on(inspect(Rc::new(MemoryDevice::of_bytes(bytes)))).ok()?.log.ok()
+}
+
 /// What the next start finds of the ring's damage; `None` when acknowledged data is hit and nothing tells that it was acknowledged.
 fn noticed(found: &[u8], sound: &[u8]) -> Option<Harm> {
-    let device = Rc::new(MemoryDevice::of_bytes(sound.to_vec()));
-    let log: LogExtent = block_on(inspect(device)).ok()?.log.ok()?;
+    let log = log_on(sound.to_vec())?;
     let ring = Ring::of_device(sound.len() as u64)?;
     let (mut groups, mut lsn) = (Vec::new(), log.newest.trim);
     while lsn < log.end {

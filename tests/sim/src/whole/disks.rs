@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use futures_lite::future::block_on;
 use thalweg::{
     broker::{OpenSlice, SliceFiles},
     cluster::SliceRecord,
@@ -19,14 +18,13 @@ use thalweg_record::PartitionId;
 use thalweg_shards::runtime::{LocalBoxFuture, Runtime, seeded::Stream};
 use thalweg_wal::{
     Device, SliceIdentity,
-    device::{DeviceError, MemoryDevice, SimulatedDevice, SimulatedFaults, SliceOptions},
-    inspect,
+    device::{DeviceError, SimulatedDevice, SimulatedFaults, SliceOptions},
 };
 
 use super::host::OneThread;
 use crate::{
     fuse::{Counts, Fuse},
-    rot::{self, Harm},
+    rot::{self, Harm, log_on},
 };
 
 /// All slices.
@@ -114,9 +112,7 @@ impl Disks {
         let files = self.0.get().files.borrow();
         let (mut slices, mut hold) = (Vec::new(), BTreeSet::new());
         for (path, device) in files.iter().filter(|(path, _)| !is_draft(path)) {
-            let bytes = device.peek(Device::len(device) as usize);
-            let log = block_on(inspect(Rc::new(MemoryDevice::of_bytes(bytes)))).ok().and_then(|found| found.log.ok());
-            let Some(log) = log else { continue };
+            let Some(log) = log_on(device.peek(Device::len(device) as usize)) else { continue };
             let SliceIdentity { slice: id, shard, .. } = log.newest.identity;
             slices.push(SliceRecord { id, shard, path: path.clone(), closed_empty: false });
             hold.extend(log.partitions.into_keys());
