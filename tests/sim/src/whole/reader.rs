@@ -82,6 +82,8 @@ impl Reader {
                 self.look_up_time(partition).await;
             }
             self.follow(partition).await;
+            // What is gone is told at once.
+            self.0.pause_ms(20).await;
         }
     }
 
