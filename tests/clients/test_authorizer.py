@@ -177,11 +177,11 @@ REQUESTS = {
     ),
     "extend": ("CreatePartitions", 3, {"Topics": [{"Name": T, "Count": 1, "Assignments": None}], "TimeoutMs": 30_000}, [(29, rule(TOPIC, T, ALTER))]),
     "create-topic": (
-        "CreateTopics", 7, {"Topics": [{"Name": NEW, "NumPartitions": 1, "ReplicationFactor": 1}], "ValidateOnly": True},
+        "CreateTopics", 7, {"Topics": [{"Name": NEW, "NumPartitions": 1, "ReplicationFactor": 1}], "validateOnly": True},
         [(29, rule(TOPIC, NEW, CREATE))],
     ),
     "create-any-topic": (
-        "CreateTopics", 7, {"Topics": [{"Name": NEW, "NumPartitions": 1, "ReplicationFactor": 1}], "ValidateOnly": True},
+        "CreateTopics", 7, {"Topics": [{"Name": NEW, "NumPartitions": 1, "ReplicationFactor": 1}], "validateOnly": True},
         [(29, rule(CLUSTER, KAFKA_CLUSTER, CREATE))],
     ),
     "delete-topic": ("DeleteTopics", 6, {"Topics": [{"Name": "no-such-topic", "TopicId": bytes(16)}], "TimeoutMs": 30_000}, [(29, rule(TOPIC, "no-such-topic", DELETE))]),
@@ -244,7 +244,7 @@ REQUESTS = {
     ),
     "reassigned": ("ListPartitionReassignments", 0, {"Topics": None, "TimeoutMs": 30_000}, [(31, rule(CLUSTER, KAFKA_CLUSTER, DESCRIBE))]),
     "quotas": ("DescribeClientQuotas", 1, {"Components": []}, [(31, rule(CLUSTER, KAFKA_CLUSTER, DESCRIBE_CONFIGS))]),
-    "credentials": ("DescribeUserScramCredentials", 0, {"Users": None}, [(31, rule(CLUSTER, KAFKA_CLUSTER, DESCRIBE))]),
+    "credentials": ("DescribeUserScramCredentials", 0, {"Users": [{"Name": "nobody"}]}, [(31, rule(CLUSTER, KAFKA_CLUSTER, DESCRIBE))]),
     "alter-credentials": (
         "AlterUserScramCredentials", 0, {"Deletions": [{"Name": "nobody", "Mechanism": 1}]}, [(31, rule(CLUSTER, KAFKA_CLUSTER, ALTER))],
     ),
@@ -405,7 +405,7 @@ def test_topics_are_created_by_those_who_may(acls, wire, stranger, topic):
     assert metadata(wire, [topic])[topic].ErrorCode == 3, "nothing was created"
     acls.add(rule(TOPIC, topic, CREATE))
     assert metadata(stranger, [topic], **auto)[topic].ErrorCode in (0, 3, 5), "Kafka answers before it is there"
-    fields = {"Topics": [{"Name": topic + "-2", "NumPartitions": 3, "ReplicationFactor": 1}], "TimeoutMs": 30_000}
+    fields = {"Topics": [{"Name": topic + "-2", "NumPartitions": 3, "ReplicationFactor": 1}], "timeoutMs": 30_000}
     acls.add(rule(TOPIC, topic + "-2", CREATE))
     (told,) = messages.ask(stranger, "CreateTopics", 7, **fields).Topics
     # Whose settings one may not see are not told.
