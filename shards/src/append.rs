@@ -157,7 +157,8 @@ impl Shard {
         self.batches_waiting += 1;
         let log_append_time = partition.settings.log_append_time.then_some(self.wall);
         // Another offset than the batch has.
-        let base_offset = if failpoint::lies("append-answered") { base_offset.next() } else { base_offset };
+        let lies = origin == Origin::Client && failpoint::lies("append-answered");
+        let base_offset = if lies { base_offset.next() } else { base_offset };
         Ok(Staged::New(Appended { base_offset, log_append_time, log_start: partition.log_start }))
     }
 

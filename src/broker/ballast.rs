@@ -27,6 +27,8 @@ use crate::config::{Config, host};
 const NAME: &str = "ballast";
 /// How often the disk is looked at. What is written in between fits into what sled's file has ahead of its end.
 const LOOK: Duration = Duration::from_millis(250);
+/// Looks between two tries to make a file that could not be made: a minute.
+const LOOKS_AFTER_FAILURE: u64 = 240;
 
 thalweg_shards::meters! {
     /// The disk of the metadata; one set in the process.
@@ -58,7 +60,8 @@ pub(super) fn kept_from_objects(config: &Config) -> u64 {
         _ => None,
     };
     let beside = objects.is_some_and(|objects| host::same_file_system(&config.data_dir, &objects));
-    if beside { config.metadata_ballast_bytes } else { 0 }
+    // As much as it takes to make the ballast again: what objects find free must not keep it away for ever.
+    if beside { config.metadata_ballast_bytes.saturating_mul(2) } else { 0 }
 }
 
 /// The ballast of one broker.
@@ -67,6 +70,10 @@ pub(super) struct Ballast {
     bytes: u64,
     /// It is given up, or there was no room for it.
     short: AtomicBool,
+    /// The file system has promised its room; not all of them show that in the file's blocks.
+    promised: AtomicBool,
+    /// Looks to let pass before it is tried again to make it.
+    waits: AtomicU64,
     free_bytes: AtomicU64,
 }
 
@@ -84,7 +91,8 @@ impl Ballast {
     fn of(data_dir: &Path, bytes: u64) -> Arc<Ballast> {
         let data_dir = data_dir.to_owned();
         let (short, free_bytes) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
-        let ballast = Ballast { data_dir, bytes, short, free_bytes };
+        let (promised, waits) = (AtomicBool::new(false), AtomicU64::new(0));
+        let ballast = Ballast { data_dir, bytes, short, promised, waits, free_bytes };
         if ballast.held() > 0 && ballast.free().is_some_and(|free| free < ballast.mark()) {
             ballast.give_up();
         }
@@ -103,17 +111,17 @@ impl Ballast {
         })
     }
 
-    /// Looks now, and from now on at every [`LOOK`].
+    /// Looks now, and from now on at every [`LOOK`]; `makes` when it may also make the file.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub(super) fn watch(self: &Arc<Ballast>) -> io::Result<Watch> {
+    pub(super) fn watch(self: &Arc<Ballast>, makes: bool) -> io::Result<Watch> {
         let (ballast, meters) = (self.clone(), BallastMeters::new());
         let (end, ended) = flume::bounded(0);
-        ballast.look(&meters);
+        ballast.look(&meters, makes);
         let run = move || {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
-                ballast.look(&meters);
+                ballast.look(&meters, makes);
             }
         };
         thread::Builder::new().name("thalweg-ballast".into()).spawn(run)?;
@@ -142,26 +150,29 @@ impl Ballast {
 
     /// What the file takes on the disk, in bytes.
     fn held(&self) -> u64 {
-        fs::metadata(self.path()).map_or(0, |file| file.blocks() * 512)
+        let promised = if self.promised.load(Ordering::Relaxed) { self.bytes } else { 0 };
+        fs::metadata(self.path()).map_or(0, |file| promised.max(file.blocks() * 512))
     }
 
-    fn look(&self, meters: &BallastMeters) {
+    fn look(&self, meters: &BallastMeters, makes: bool) {
         let Some(free) = self.free() else { return };
         let mut held = self.held();
         if held > 0 && (self.bytes == 0 || free < self.mark()) {
             self.give_up();
             held = self.held();
-        } else if held < self.bytes && free >= self.enough() {
+        } else if makes && held < self.bytes && free >= self.enough() {
             held = self.make();
         }
-        if held >= self.bytes && self.short.swap(false, Ordering::Relaxed) {
+        // Where it cannot be made there is room all the same.
+        let roomy = held >= self.bytes || free >= self.enough();
+        if roomy && self.short.swap(false, Ordering::Relaxed) {
             tracing::info!(
                 ballast_bytes = held,
                 free_bytes = free,
                 "the disk of \"data.dir\" has room again; topics can be created"
             );
         }
-        if held < self.bytes && !self.short.swap(true, Ordering::Relaxed) {
+        if !roomy && !self.short.swap(true, Ordering::Relaxed) {
             self.tell(free);
         }
         meters.ballast_bytes.set(held as f64);
@@ -170,8 +181,16 @@ impl Ballast {
 
     /// Takes the room; answers what it has.
     fn make(&self) -> u64 {
-        if let Err(error) = allocate(&self.path(), self.bytes) {
-            tracing::warn!(path = %self.path().display(), %error, "the ballast file could not be made");
+        let waits = self.waits.load(Ordering::Relaxed);
+        if waits > 0 {
+            self.waits.store(waits - 1, Ordering::Relaxed);
+            return self.held();
+        }
+        let made = allocate(&self.path(), self.bytes);
+        self.promised.store(made.is_ok(), Ordering::Relaxed);
+        if let Err(error) = made {
+            tracing::warn!(path = %self.path().display(), %error, "the ballast file could not be made; it is tried again in a minute");
+            self.waits.store(LOOKS_AFTER_FAILURE, Ordering::Relaxed);
             let _left = fs::remove_file(self.path());
         }
         self.held()
@@ -180,6 +199,7 @@ impl Ballast {
     /// Gives the room back, durably: until then some file systems do not let anybody have it.
     fn give_up(&self) {
         let path = self.path();
+        self.promised.store(false, Ordering::Relaxed);
         let emptied = File::options().write(true).open(&path).and_then(|file| {
             file.set_len(0)?;
             file.sync_all()
@@ -223,19 +243,19 @@ mod tests {
         let meters = BallastMeters::new();
         let roomy = Ballast::of(dir.path(), 1 << 20);
         assert_eq!(roomy.held(), 0, "finding it creates nothing");
-        roomy.look(&meters);
+        roomy.look(&meters, true);
         assert!(roomy.held() >= 1 << 20);
         assert_eq!(roomy.no_growth(), None);
         // A ballast for which this disk is too small: found at a start, it goes before anything else.
         let tight = Ballast::of(dir.path(), 1 << 60);
         assert_eq!(tight.held(), 0);
         assert!(tight.no_growth().expect("refused").contains("nearly full"));
-        tight.look(&meters);
+        tight.look(&meters, true);
         assert!(tight.no_growth().is_some());
         // Turned off, it neither takes room nor stands in the way.
-        roomy.look(&meters);
+        roomy.look(&meters, true);
         let off = Ballast::of(dir.path(), 0);
-        off.look(&meters);
+        off.look(&meters, true);
         assert_eq!((off.held(), off.no_growth()), (0, None));
     }
 }

@@ -70,6 +70,7 @@ pub fn serve(
     }
     // On a full disk nothing opens without its room.
     let ballast = Ballast::find(&config);
+    let starting = ballast.watch(false)?;
     let store = stores::open(&config, tokio.handle())?;
     let broker = future::block_on(Broker::start(BrokerParts {
         config: config.clone(),
@@ -83,7 +84,8 @@ pub fn serve(
         network: Arc::new(Tcp::new(config.shards, addresses.clone())),
         failed,
     }))?;
-    let _watch = ballast.watch()?;
+    drop(starting);
+    let _watch = ballast.watch(true)?;
     lags.connect(broker.shards(), broker.groups());
     health.set(Stage::Ready);
     let start_ms = mono_now().since(began).as_millis() as u64;

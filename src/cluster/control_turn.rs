@@ -143,7 +143,8 @@ impl Turn {
             Err(error) => return Ok(Err(error)),
         };
         let partitions = new.partitions;
-        if let Err(full) = self.may_grow() {
+        // Without the topic of their offsets no group could go on.
+        if let (false, Err(full)) = (new.internal, self.may_grow()) {
             return Ok(Err(full));
         }
         if validate_only {

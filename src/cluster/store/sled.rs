@@ -76,6 +76,8 @@ struct Durable {
     main: File,
     /// Files of large values that are synced.
     large_values: BTreeSet<PathBuf>,
+    /// How long sled's file was when room beyond its end was looked at.
+    reserved_at: u64,
 }
 
 impl SledStore {
@@ -100,8 +102,8 @@ impl SledStore {
             return Err(corrupt(format!("revision {} was durable, {} is there", mark.revision(), state.revision)));
         }
         let main = File::options().read(true).write(true).open(dir.join("db")).map_err(|e| io_error(dir, e))?;
-        reserve_ahead(&main);
-        let durable = Durable { mark, main, large_values: BTreeSet::new() };
+        let reserved_at = reserve_ahead(&main, 0);
+        let durable = Durable { mark, main, large_values: BTreeSet::new(), reserved_at };
         Ok(SledStore { dir: dir.to_owned(), db, writer: Mutex::new(state), durable: Mutex::new(durable) })
     }
 
@@ -214,22 +216,24 @@ impl MetadataStore for SledStore {
         self.db.flush().map_err(|e| engine_error(&self.dir, e))?;
         durable.main.sync_all().map_err(|e| io_error(&self.dir, e))?;
         sync_large_values(&self.dir.join("blobs"), &mut durable.large_values).map_err(|e| io_error(&self.dir, e))?;
-        reserve_ahead(&durable.main);
+        durable.reserved_at = reserve_ahead(&durable.main, durable.reserved_at);
         durable.mark.advance(reached)
     }
 }
 
 /// Takes room beyond the end of sled's file, so that it can grow on a full disk until others have made room (`broker/ballast.rs`). A disk that
-/// is full already, or cannot do this, is met by sled.
-fn reserve_ahead(main: &File) {
-    let Ok(found) = main.metadata() else { return };
+/// is full already, or cannot do this, is met by sled. Answers the file's length; `before` is what it was: a file that was cut has lost
+/// what lay beyond its end.
+fn reserve_ahead(main: &File, before: u64) -> u64 {
+    let Ok(found) = main.metadata() else { return before };
     let (len, taken) = (found.len(), found.blocks() * 512);
-    if taken >= len + AHEAD_BYTES / 2 {
-        return;
+    if len >= before && taken >= len + AHEAD_BYTES / 2 {
+        return len;
     }
-    let (Ok(at), Ok(bytes)) = (i64::try_from(len), i64::try_from(AHEAD_BYTES)) else { return };
+    let (Ok(at), Ok(bytes)) = (i64::try_from(len), i64::try_from(AHEAD_BYTES)) else { return len };
     // SAFETY: the descriptor is open; no memory is passed.
     let _full = unsafe { libc::fallocate(main.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, at, bytes) };
+    len
 }
 
 /// Refuses a directory that has content, but not sled's: sled would put its files beside.
