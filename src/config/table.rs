@@ -187,8 +187,8 @@ settings! {
     /// Whether the log may lie on tmpfs, which forgets everything when the machine stops. For tests.
     wal_allow_tmpfs: bool = Setting::of("wal.allow.tmpfs", "false");
 
-    /// Where objects are kept: `file:///absolute/path`, or `s3://bucket/prefix?region=...&endpoint=...` with credentials
-    /// from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN).
+    /// Where objects are kept: `file:///absolute/path`, or `s3://bucket/prefix?region=...&endpoint=...` with credentials as
+    /// AWS's SDKs find them: environment, web identity, profile, container, the instance's role.
     object_store_url: Url = Setting::of("object.store.url", "file://<data.dir>/objects").computed();
     /// A shard uploads when it has this much, ...
     object_upload_bytes: u64 = Setting::of("object.upload.bytes", "67108864").unit("bytes").range(65_536, 5 * GIB);

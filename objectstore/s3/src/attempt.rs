@@ -1,15 +1,14 @@
 //! Trying: a bound on requests in flight, a timeout per attempt and in all, and waits with full jitter between attempts.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use thalweg_objectstore::{Backoff, StoreError};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout_at},
 };
+
+use crate::chance::Chance;
 
 /// The slowest way to the store that still works: what moves bytes gets so much more time.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
@@ -55,13 +54,13 @@ pub(crate) enum Repeat {
 pub(crate) struct Attempts {
     pub(crate) limits: Limits,
     permits: Semaphore,
-    random: AtomicU64,
+    chance: Chance,
 }
 
 impl Attempts {
     /// `seed` tells the jitter of this process from that of others.
     pub(crate) fn new(limits: Limits, seed: u64) -> Attempts {
-        Attempts { limits, permits: Semaphore::new(limits.in_flight.max(1)), random: AtomicU64::new(seed) }
+        Attempts { limits, permits: Semaphore::new(limits.in_flight.max(1)), chance: Chance::new(seed) }
     }
 
     /// Calls what moves no bytes worth naming: [`Attempts::moving`].
@@ -88,7 +87,7 @@ impl Attempts {
         loop {
             let outcome = self.once(deadline, self.limits.attempt + on_the_way, &mut call).await;
             let Err(StoreError::Retry(why)) = outcome else { return outcome };
-            let wait = self.limits.backoff.wait(attempt, self.random());
+            let wait = self.limits.backoff.wait(attempt, self.chance.next());
             if repeat == Repeat::Ambiguous || Instant::now() + wait >= deadline {
                 return Err(StoreError::Retry(why));
             }
@@ -111,14 +110,6 @@ impl Attempts {
         let permit = timeout_at(deadline, self.permits.acquire()).await.map_err(late)?;
         let _permit = permit.expect("the semaphore is never closed");
         timeout_at(deadline.min(Instant::now() + attempt), call()).await.map_err(late)?
-    }
-
-    /// SplitMix64.
-    fn random(&self) -> u64 {
-        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

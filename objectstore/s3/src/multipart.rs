@@ -11,7 +11,7 @@ use thalweg_objectstore::{ObjectKey, PutCondition, StoreError};
 use crate::{
     attempt::{Attempts, Repeat},
     errors::store_error,
-    requests::{Bucket, body},
+    requests::{Bucket, body, conditional},
 };
 
 /// Parts of one upload in flight.
@@ -85,7 +85,7 @@ async fn create(bucket: &Bucket, key: &ObjectKey) -> Result<String, StoreError> 
         key: bucket.full_key(key),
         ..CreateMultipartUploadRequest::default()
     };
-    let answer = bucket.clients.plain.create_multipart_upload(request).await;
+    let answer = bucket.plain().await?.create_multipart_upload(request).await;
     let upload = answer.map_err(|e| store_error(key, e, |_| None))?.upload_id;
     upload.ok_or_else(|| StoreError::Retry("an upload without an id".to_owned()))
 }
@@ -106,7 +106,7 @@ async fn upload_part(
         body: Some(body(pieces)),
         ..UploadPartRequest::default()
     };
-    let answer = bucket.clients.plain.upload_part(request).await.map_err(|e| store_error(key, e, |_| None))?;
+    let answer = bucket.plain().await?.upload_part(request).await.map_err(|e| store_error(key, e, |_| None))?;
     Ok(CompletedPart { e_tag: answer.e_tag, part_number: Some(number) })
 }
 
@@ -119,9 +119,9 @@ async fn complete(
     condition: PutCondition,
     size_bytes: u64,
 ) -> Result<(), StoreError> {
-    let (client, repeat) = match condition {
-        PutCondition::Always => (&bucket.clients.plain, Repeat::Harmless),
-        PutCondition::IfAbsent => (&bucket.clients.if_absent, Repeat::Ambiguous),
+    let repeat = match condition {
+        PutCondition::Always => Repeat::Harmless,
+        PutCondition::IfAbsent => Repeat::Ambiguous,
     };
     let call = || async {
         let request = CompleteMultipartUploadRequest {
@@ -131,6 +131,7 @@ async fn complete(
             multipart_upload: Some(CompletedMultipartUpload { parts: Some(parts.clone()) }),
             ..CompleteMultipartUploadRequest::default()
         };
+        let client = bucket.connection.client(conditional(condition)).await?;
         let answer = client.complete_multipart_upload(request).await.map_err(|e| store_error(key, e, |_| None))?;
         // S3 may say 200 first and put an error into the body; then there is no tag.
         answer.e_tag.map(drop).ok_or_else(|| StoreError::Retry("the upload was not completed".to_owned()))
@@ -153,7 +154,7 @@ async fn abort(bucket: &Bucket, key: &ObjectKey, upload: &str) -> Result<(), Sto
         ..AbortMultipartUploadRequest::default()
     };
     let gone = |_: &_| Some(StoreError::NotFound(key.clone()));
-    match bucket.clients.plain.abort_multipart_upload(request).await.map_err(|e| store_error(key, e, gone)) {
+    match bucket.plain().await?.abort_multipart_upload(request).await.map_err(|e| store_error(key, e, gone)) {
         Err(StoreError::NotFound(_)) => Ok(()),
         other => other.map(drop),
     }

@@ -7,16 +7,20 @@ use futures_util::{StreamExt, stream};
 use rusoto_core::ByteStream;
 use rusoto_s3::{
     DeleteObjectRequest, GetObjectError, GetObjectRequest, HeadObjectError, HeadObjectRequest, ListObjectsV2Request,
-    PutObjectRequest, S3,
+    PutObjectRequest, S3, S3Client,
 };
 use thalweg_objectstore::{ObjectKey, ObjectMeta, PutCondition, StoreError};
 
-use crate::{S3Url, connect::Clients, errors::store_error};
+use crate::{
+    S3Url,
+    connect::{Connection, Extras},
+    errors::store_error,
+};
 
 /// The bucket, and how to reach it.
-#[derive(Clone)]
+#[derive(Debug)]
 pub(crate) struct Bucket {
-    pub(crate) clients: Clients,
+    pub(crate) connection: Connection,
     pub(crate) url: S3Url,
 }
 
@@ -27,7 +31,20 @@ pub(crate) fn body(parts: Vec<Bytes>) -> ByteStream {
     ByteStream::new_with_size(stream::iter(parts.into_iter().map(Ok::<_, io::Error>)), size)
 }
 
+/// What makes a put or a completion take effect only on its condition.
+pub(crate) fn conditional(condition: PutCondition) -> Extras {
+    match condition {
+        PutCondition::Always => Extras::default(),
+        PutCondition::IfAbsent => Extras::default().with("if-none-match", "*"),
+    }
+}
+
 impl Bucket {
+    /// For requests without anything special.
+    pub(crate) async fn plain(&self) -> Result<S3Client, StoreError> {
+        self.connection.client(Extras::default()).await
+    }
+
     pub(crate) fn full_key(&self, key: &ObjectKey) -> String {
         format!("{}{key}", self.url.prefix)
     }
@@ -46,10 +63,7 @@ impl Bucket {
             body: Some(body(parts)),
             ..PutObjectRequest::default()
         };
-        let client = match condition {
-            PutCondition::Always => &self.clients.plain,
-            PutCondition::IfAbsent => &self.clients.if_absent,
-        };
+        let client = self.connection.client(conditional(condition)).await?;
         client.put_object(request).await.map(drop).map_err(|e| store_error(key, e, |_| None))
     }
 
@@ -62,7 +76,7 @@ impl Bucket {
             range: Some(format!("bytes={}-{}", range.start, range.end - 1)),
             ..GetObjectRequest::default()
         };
-        let answer = self.clients.plain.get_object(request).await.map_err(|e| {
+        let answer = self.plain().await?.get_object(request).await.map_err(|e| {
             store_error(key, e, |e| {
                 matches!(e, GetObjectError::NoSuchKey(_)).then(|| StoreError::NotFound(key.clone()))
             })
@@ -96,7 +110,7 @@ impl Bucket {
             key: self.full_key(key),
             ..HeadObjectRequest::default()
         };
-        let answer = self.clients.plain.head_object(request).await.map_err(|e| {
+        let answer = self.plain().await?.head_object(request).await.map_err(|e| {
             let missing = |e: &HeadObjectError| {
                 matches!(e, HeadObjectError::NoSuchKey(_)).then(|| StoreError::NotFound(key.clone()))
             };
@@ -113,7 +127,7 @@ impl Bucket {
             key: self.full_key(key),
             ..DeleteObjectRequest::default()
         };
-        match self.clients.plain.delete_object(request).await.map_err(|e| store_error(key, e, |_| None)) {
+        match self.plain().await?.delete_object(request).await.map_err(|e| store_error(key, e, |_| None)) {
             // Some servers say so where S3 says nothing.
             Err(StoreError::NotFound(_)) => Ok(()),
             other => other.map(drop),
@@ -136,7 +150,7 @@ impl Bucket {
         };
         let nobody = ObjectKey::new("listing").expect("a key");
         let answer =
-            self.clients.plain.list_objects_v2(request).await.map_err(|e| store_error(&nobody, e, |_| None))?;
+            self.plain().await?.list_objects_v2(request).await.map_err(|e| store_error(&nobody, e, |_| None))?;
         let mut found = Vec::new();
         for object in answer.contents.unwrap_or_default() {
             let name = object.key.unwrap_or_default();

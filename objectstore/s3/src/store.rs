@@ -10,10 +10,10 @@ use tokio::runtime::Handle;
 use crate::{
     Limits, S3Url, UrlError,
     attempt::{Attempts, Repeat},
-    connect::Clients,
-    credentials::AmbientCredentials,
+    connect::Connection,
     multipart,
     requests::Bucket,
+    surroundings::Surroundings,
 };
 
 /// An object store in an S3 bucket.
@@ -33,23 +33,38 @@ impl fmt::Debug for S3Store {
     }
 }
 
-/// Opens the store at an `s3://` URL; its requests run on `runtime`. Nothing is sent: credentials, bucket and permission
-/// show at the first call.
+/// Opens the store at an `s3://` URL; its requests run on `runtime`. Nothing is sent: credentials, region, bucket and
+/// permission show at the first call.
 ///
 /// # Errors
 /// [`UrlError`], whose text tells the user what to mend.
 pub fn open(url: &str, runtime: &Handle, limits: Limits) -> Result<Arc<dyn ObjectStore>, UrlError> {
-    Ok(Arc::new(S3Store::new(S3Url::parse(url)?, AmbientCredentials, runtime, limits)))
+    Ok(Arc::new(S3Store::ambient(S3Url::parse(url)?, Surroundings::of_process(), runtime, limits)))
+}
+
+/// Tells the jitter of this process from that of others.
+fn seed() -> u64 {
+    u64::from(std::process::id())
 }
 
 impl S3Store {
     /// The store at `url`, with credentials of the caller's choice; see [`open`].
     pub fn new<P>(url: S3Url, credentials: P, runtime: &Handle, limits: Limits) -> S3Store
     where
-        P: ProvideAwsCredentials + Clone + Send + Sync + 'static,
+        P: ProvideAwsCredentials + Send + Sync + 'static,
     {
-        let bucket = Bucket { clients: Clients::new(&url, credentials), url };
-        let attempts = Attempts::new(limits, u64::from(std::process::id()));
+        let connection = Connection::given(&url, credentials, seed());
+        S3Store::over(Bucket { connection, url }, runtime, limits)
+    }
+
+    /// The store at `url`, with the credentials that the surroundings offer.
+    fn ambient(url: S3Url, around: Surroundings, runtime: &Handle, limits: Limits) -> S3Store {
+        let connection = Connection::ambient(&url, around, seed());
+        S3Store::over(Bucket { connection, url }, runtime, limits)
+    }
+
+    fn over(bucket: Bucket, runtime: &Handle, limits: Limits) -> S3Store {
+        let attempts = Attempts::new(limits, seed());
         S3Store { inner: Arc::new(Inner { bucket, attempts }), runtime: runtime.clone() }
     }
 

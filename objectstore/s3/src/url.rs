@@ -1,26 +1,38 @@
-//! `s3://bucket/prefix?region=&endpoint=`.
-#![expect(clippy::disallowed_methods, reason = "AWS's tools take the region from the environment too")]
+//! `s3://bucket/prefix?region=&endpoint=&style=&dualstack=`.
 
-use rusoto_core::Region;
 use thalweg_objectstore::ObjectKey;
 use url::Url;
 
-/// Where a store is.
+/// How requests name the bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Style {
+    /// `https://endpoint/bucket/key`.
+    Path,
+    /// `https://bucket.endpoint/key`.
+    Virtual,
+}
+
+/// Where a store is, as far as its URL says; what it leaves out is found when the first request needs it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct S3Url {
     /// The bucket.
     pub bucket: String,
     /// What all keys start with; empty, or ends in `/`.
     pub prefix: String,
-    /// The region, which is signed: `region=`, or `AWS_REGION`, or `AWS_DEFAULT_REGION`, or us-east-1.
-    pub region: String,
+    /// `region=`, which is signed. Else `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's, the instance's.
+    pub region: Option<String>,
     /// `endpoint=`: another server than AWS, `http://` or `https://`.
     pub endpoint: Option<String>,
+    /// `style=path` or `style=virtual`. Else virtual for AWS, and path for another endpoint. A bucket with dots in its
+    /// name is always in the path: no certificate covers them.
+    pub style: Option<Style>,
+    /// `dualstack=true`: AWS's endpoints that speak IPv6 too.
+    pub dualstack: bool,
 }
 
 /// Why an S3 store cannot be opened, as a sentence for the user.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{url}: {why}; use s3://bucket/prefix?region=REGION&endpoint=URL")]
+#[error("{url}: {why}; use s3://bucket/prefix?region=REGION&endpoint=URL&style=path|virtual&dualstack=true|false")]
 pub struct UrlError {
     /// As given.
     pub url: String,
@@ -47,19 +59,23 @@ impl S3Url {
         if parsed.port().is_some() || !parsed.username().is_empty() || parsed.password().is_some() {
             return Err(failed("credentials come from the environment, a server from endpoint="));
         }
-        let (mut region, mut endpoint) = (None, None);
+        let (mut region, mut endpoint, mut style, mut dualstack) = (None, None, None, false);
         for (name, value) in parsed.query_pairs() {
             match &*name {
                 "region" if !value.is_empty() => region = Some(value.into_owned()),
                 "endpoint" if value.starts_with("http://") || value.starts_with("https://") => {
                     endpoint = Some(value.trim_end_matches('/').to_owned());
                 }
-                "region" | "endpoint" if value.is_empty() => {}
+                "style" if value == "path" => style = Some(Style::Path),
+                "style" if value == "virtual" => style = Some(Style::Virtual),
+                "dualstack" if value == "true" || value == "false" => dualstack = value == "true",
+                "region" | "endpoint" | "style" | "dualstack" if value.is_empty() => {}
                 "endpoint" => return Err(failed("endpoint= must begin with http:// or https://")),
+                "style" => return Err(failed("style= is path or virtual")),
+                "dualstack" => return Err(failed("dualstack= is true or false")),
                 _ => return Err(failed(&format!("{name}= is not known"))),
             }
         }
-        let region = region.or_else(|| ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|v| std::env::var(v).ok()));
         let prefix = match parsed.path().trim_matches('/') {
             "" => String::new(),
             path => match ObjectKey::new(path) {
@@ -67,18 +83,7 @@ impl S3Url {
                 _ => return Err(failed("a prefix has at most 500 letters, digits and any of . _ = - /")),
             },
         };
-        Ok(S3Url { bucket, prefix, region: region.unwrap_or_else(|| "us-east-1".to_owned()), endpoint })
-    }
-
-    /// The region as the library wants it.
-    pub(crate) fn region(&self) -> Region {
-        match &self.endpoint {
-            Some(endpoint) => Region::Custom { name: self.region.clone(), endpoint: endpoint.clone() },
-            None => self.region.parse().unwrap_or_else(|_| Region::Custom {
-                name: self.region.clone(),
-                endpoint: format!("https://s3.{}.amazonaws.com", self.region),
-            }),
-        }
+        Ok(S3Url { bucket, prefix, region, endpoint, style, dualstack })
     }
 }
 
@@ -90,14 +95,14 @@ mod tests {
     fn urls_are_taken_apart() {
         let url = S3Url::parse("s3://my-bucket/a/b/?region=eu-north-1&endpoint=http://127.0.0.1:8014/").expect("a URL");
         assert_eq!(
-            (url.bucket.as_str(), url.prefix.as_str(), url.region.as_str()),
-            ("my-bucket", "a/b/", "eu-north-1")
+            (url.bucket.as_str(), url.prefix.as_str(), url.region.as_deref()),
+            ("my-bucket", "a/b/", Some("eu-north-1"))
         );
         assert_eq!(url.endpoint.as_deref(), Some("http://127.0.0.1:8014"));
-        let bare = S3Url::parse("s3://my-bucket?region=mars-1").expect("a URL");
-        assert_eq!((bare.prefix.as_str(), bare.endpoint.as_deref()), ("", None));
-        let region = bare.region();
-        assert!(matches!(region, Region::Custom { endpoint, .. } if endpoint == "https://s3.mars-1.amazonaws.com"));
+        assert_eq!((url.style, url.dualstack), (None, false));
+        let bare = S3Url::parse("s3://my-bucket?style=virtual&dualstack=true").expect("a URL");
+        assert_eq!((bare.prefix.as_str(), bare.endpoint.as_deref(), bare.region.as_deref()), ("", None, None));
+        assert_eq!((bare.style, bare.dualstack), (Some(Style::Virtual), true));
     }
 
     #[test]
@@ -106,6 +111,8 @@ mod tests {
             ("s3://B/x", "bucket's name"),
             ("s3://my-bucket/x?colour=red", "colour= is not known"),
             ("s3://my-bucket/x?endpoint=127.0.0.1", "must begin with http://"),
+            ("s3://my-bucket/x?style=vhost", "style= is path or virtual"),
+            ("s3://my-bucket/x?dualstack=yes", "dualstack= is true or false"),
             ("s3://key:secret@my-bucket/x", "come from the environment"),
             ("s3://my-bucket/x%20y", "a prefix has"),
             ("file:///x", "not an s3:// URL"),

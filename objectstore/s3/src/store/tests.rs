@@ -1,7 +1,6 @@
 //! The engine against a stub that answers what a test says: stumbling, hanging, lying.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,69 +10,38 @@ use rusoto_credential::StaticProvider;
 use thalweg_objectstore::Backoff;
 
 use super::*;
+use crate::stub::{Asked, Instance, Reply, serve};
 
 /// One answer of the stub: status, further head lines, body; `None` hangs.
 type Answer = Option<(u16, &'static str, &'static str)>;
-type Script = Box<dyn Fn(&str, usize) -> Answer + Send>;
-
-/// Serves `script`: from the request line and how many came before, to the answer. Keeps the request lines and heads.
-fn stub(script: Script) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let (log, script) = (seen.clone(), Arc::new(Mutex::new(script)));
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (log, script) = (log.clone(), script.clone());
-            std::thread::spawn(move || {
-                let mut stream = BufReader::new(stream.expect("a connection"));
-                let (mut head, mut length) = (String::new(), 0);
-                while stream.read_line(&mut head).is_ok_and(|n| n > 2) {
-                    let line = head.lines().last().unwrap_or_default().to_ascii_lowercase();
-                    if let Some(value) = line.strip_prefix("content-length:") {
-                        length = value.trim().parse().expect("a length");
-                    }
-                }
-                stream.read_exact(&mut vec![0; length]).expect("the body");
-                let number = {
-                    let mut log = log.lock().expect("a lock");
-                    log.push(head.clone());
-                    log.len() - 1
-                };
-                let answer = (script.lock().expect("a lock"))(head.lines().next().unwrap_or_default(), number);
-                match answer {
-                    None => std::thread::park(),
-                    Some((status, lines, body)) => {
-                        let text = format!(
-                            "HTTP/1.1 {status} X\r\nconnection: close\r\n{lines}content-length: {}\r\n\r\n{body}",
-                            body.len()
-                        );
-                        stream.get_mut().write_all(text.as_bytes()).expect("the answer");
-                    }
-                }
-            });
-        }
-    });
-    (format!("http://{address}"), seen)
-}
 
 struct Bench {
     store: S3Store,
     runtime: tokio::runtime::Runtime,
-    seen: Arc<Mutex<Vec<String>>>,
+    seen: Arc<Mutex<Vec<Asked>>>,
 }
 
-fn bench(script: impl Fn(&str, usize) -> Answer + Send + 'static) -> Bench {
-    let (endpoint, seen) = stub(Box::new(script));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let limits = Limits {
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+fn limits() -> Limits {
+    Limits {
         attempt: Duration::from_millis(300),
         total: Duration::from_millis(1500),
         backoff: Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(10) },
         part_bytes: 1000,
         ..Limits::default()
-    };
+    }
+}
+
+/// A store before a stub that runs `script`: from the request line and how many came before, to the answer.
+fn bench(script: impl Fn(&str, usize) -> Answer + Send + 'static) -> Bench {
+    let (endpoint, seen) = serve(move |asked, number| {
+        let (status, lines, body) = script(&asked.line, number)?;
+        Some(Reply { status, lines: lines.to_owned(), body: body.to_owned() })
+    });
+    let (runtime, limits) = (runtime(), limits());
     let url = S3Url::parse(&format!("s3://bucket/prefix?endpoint={endpoint}")).expect("a URL");
     let credentials = StaticProvider::new_minimal("key".to_owned(), "secret".to_owned());
     Bench { store: S3Store::new(url, credentials, runtime.handle(), limits), runtime, seen }
@@ -90,7 +58,7 @@ impl Bench {
 
     fn lines(&self) -> Vec<String> {
         let seen = self.seen.lock().expect("a lock");
-        seen.iter().map(|head| head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "")).collect()
+        seen.iter().map(|asked| asked.line.clone()).collect()
     }
 }
 
@@ -107,7 +75,7 @@ fn a_conditional_put_is_not_repeated_blindly() {
     assert!(matches!(bench.put(10, PutCondition::IfAbsent), Err(StoreError::Retry(_))));
     let seen = bench.seen.lock().expect("a lock").clone();
     assert_eq!(seen.len(), 1);
-    assert!(seen[0].to_ascii_lowercase().contains("if-none-match: *"), "{}", seen[0]);
+    assert_eq!(seen[0].header("if-none-match").as_deref(), Some("*"));
 }
 
 #[test]
@@ -171,18 +139,76 @@ fn ranges_are_held_to_their_length() {
         let bench = bench(move |_, _| Some(answer));
         let read = bench.runtime.block_on(bench.store.get_range(&key(), 2..6));
         assert_eq!(read.is_ok(), fits, "{answer:?} gave {read:?}");
-        assert!(bench.seen.lock().expect("a lock")[0].contains("range: bytes=2-5"));
+        assert_eq!(bench.seen.lock().expect("a lock")[0].header("range").as_deref(), Some("bytes=2-5"));
     }
 }
 
 #[test]
 fn a_server_that_is_not_there_is_a_passing_fault() {
     let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = runtime();
     let url = S3Url::parse(&format!("s3://bucket?endpoint=http://{gone}")).expect("a URL");
     let credentials = StaticProvider::new_minimal("key".to_owned(), "secret".to_owned());
     let limits = Limits { total: Duration::from_millis(200), ..Limits::default() };
     let store = S3Store::new(url, credentials, runtime.handle(), limits);
     assert!(matches!(runtime.block_on(store.head(&key())), Err(StoreError::Retry(_))));
+}
+
+/// A store that knows nothing but an instance's metadata service.
+fn on_an_instance(
+    s3: impl Fn(&Asked, usize) -> Option<Reply> + Send + 'static,
+) -> (S3Store, tokio::runtime::Runtime, Arc<Mutex<Vec<Asked>>>, Instance) {
+    let instance = Instance::start();
+    let (endpoint, seen) = serve(s3);
+    let around = instance.surroundings(vec![("AWS_ENDPOINT_URL_S3", endpoint)]);
+    let runtime = runtime();
+    let store = S3Store::ambient(S3Url::parse("s3://bucket").expect("a URL"), around, runtime.handle(), limits());
+    (store, runtime, seen, instance)
+}
+
+#[test]
+fn an_instance_role_signs_and_is_renewed_when_the_store_calls_it_expired() {
+    let expired = "<Error><Code>ExpiredToken</Code></Error>";
+    let (store, runtime, seen, _instance) =
+        on_an_instance(move |_, n| Some(if n == 0 { Reply::of(400, expired) } else { Reply::of(200, "") }));
+    let key = key();
+    let put = || runtime.block_on(store.put(&key, vec![Bytes::from_static(b"x")], PutCondition::Always));
+    assert_eq!(put(), Ok(()));
+    // The renewal goes on beside; its keys are taken when they are there.
+    let signed_anew = |asked: &Asked| {
+        asked.header("authorization").is_some_and(|a| a.contains("Credential=AKID2/"))
+            && asked.header("x-amz-security-token").as_deref() == Some("SECRET-session-2")
+    };
+    for _ in 0..1000 {
+        assert_eq!(put(), Ok(()));
+        if seen.lock().expect("a lock").last().is_some_and(signed_anew) {
+            return;
+        }
+    }
+    panic!("never signed with the new keys: {:?}", seen.lock().expect("a lock").last());
+}
+
+#[test]
+fn without_credentials_the_error_names_every_place_in_order() {
+    let around = Surroundings::made_up(
+        |name| match name {
+            "AWS_EC2_METADATA_DISABLED" => Some("true".to_owned()),
+            "HOME" => Some("/nowhere".to_owned()),
+            "AWS_REGION" => Some("eu-west-1".to_owned()),
+            _ => None,
+        },
+        std::time::SystemTime::now,
+    );
+    let runtime = runtime();
+    let store = S3Store::ambient(S3Url::parse("s3://bucket").expect("a URL"), around, runtime.handle(), limits());
+    let refused = runtime.block_on(store.head(&key())).expect_err("no credentials").to_string();
+    let names = [
+        "AWS_ACCESS_KEY_ID is not set",
+        "AWS_WEB_IDENTITY_TOKEN_FILE is not set",
+        "/nowhere/.aws/credentials",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI is set",
+        "AWS_EC2_METADATA_DISABLED is set",
+    ];
+    let at: Vec<usize> = names.iter().map(|name| refused.find(name).unwrap_or_else(|| panic!("{refused}"))).collect();
+    assert!(at.is_sorted(), "{refused}");
 }
