@@ -37,7 +37,7 @@ fn open_keeping(
 ) -> Result<Arc<dyn ObjectStore>, StartError> {
     let refused = |e: &dyn std::fmt::Display| StartError::Store(e.to_string());
     match url.scheme() {
-        "s3" => thalweg_objectstore_s3::open(url.as_str(), runtime, Limits::default()).map_err(|e| refused(&e)),
+        "s3" => thalweg_objectstore_s3::open(url.as_str(), access, runtime, Limits::default()).map_err(|e| refused(&e)),
         _ => thalweg_objectstore::open(url.as_str(), access, keep_free_bytes).map_err(|e| refused(&e)),
     }
 }

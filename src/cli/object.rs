@@ -22,7 +22,7 @@ pub fn inspect_object(url: &str, json: bool, out: &mut impl Write) -> Result<(),
     // The S3 transport lives in the tokio world; a directory needs no more than a thread that waits.
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
     let store = if store_url.starts_with("s3:") {
-        s3::open(&store_url, runtime.handle(), s3::Limits::default()).map_err(|e| e.to_string())?
+        s3::open(&store_url, Access::ReadOnly, runtime.handle(), s3::Limits::default()).map_err(|e| e.to_string())?
     } else {
         open(&store_url, Access::ReadOnly, 0).map_err(|e| e.to_string())?
     };

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::chance::Chance;
+use crate::{budget::Budget, chance::Chance};
 
 /// The slowest way to the store that still works: what moves bytes gets so much more time.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
@@ -26,6 +26,9 @@ pub struct Limits {
     pub backoff: Backoff,
     /// Larger objects are uploaded in parts of this size; S3 wants at least 5 MiB.
     pub part_bytes: usize,
+    /// How long the first byte of a read may take before a second request is sent, until the store has shown how fast it
+    /// is.
+    pub hedge: Duration,
 }
 
 impl Default for Limits {
@@ -36,6 +39,7 @@ impl Default for Limits {
             total: Duration::from_secs(60),
             backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) },
             part_bytes: 16 << 20,
+            hedge: Duration::from_secs(1),
         }
     }
 }
@@ -55,12 +59,14 @@ pub(crate) struct Attempts {
     pub(crate) limits: Limits,
     permits: Semaphore,
     chance: Chance,
+    budget: Budget,
 }
 
 impl Attempts {
     /// `seed` tells the jitter of this process from that of others.
     pub(crate) fn new(limits: Limits, seed: u64) -> Attempts {
-        Attempts { limits, permits: Semaphore::new(limits.in_flight.max(1)), chance: Chance::new(seed) }
+        let permits = Semaphore::new(limits.in_flight.max(1));
+        Attempts { limits, permits, chance: Chance::new(seed), budget: Budget::new() }
     }
 
     /// Calls what moves no bytes worth naming: [`Attempts::moving`].
@@ -86,10 +92,17 @@ impl Attempts {
         let mut attempt = 0;
         loop {
             let outcome = self.once(deadline, self.limits.attempt + on_the_way, &mut call).await;
-            let Err(StoreError::Retry(why)) = outcome else { return outcome };
+            let Err(StoreError::Retry(why)) = outcome else {
+                // A refusal is an answer too.
+                self.budget.earn(attempt == 0);
+                return outcome;
+            };
             let wait = self.limits.backoff.wait(attempt, self.chance.next());
             if repeat == Repeat::Ambiguous || Instant::now() + wait >= deadline {
                 return Err(StoreError::Retry(why));
+            }
+            if !self.budget.pay() {
+                return Err(StoreError::Retry(format!("{why} (not tried again: most requests fail)")));
             }
             tracing::debug!(attempt, why, "trying the object store again");
             attempt += 1;
@@ -158,6 +171,30 @@ mod tests {
                 assert_eq!(once.await, Err(error.clone()));
                 assert_eq!(calls.get(), 1);
             }
+        });
+    }
+
+    #[test]
+    fn in_an_outage_calls_are_made_once_and_afterwards_repeated_again() {
+        run(async {
+            let (attempts, calls, down) = (attempts(), Cell::new(0), Cell::new(true));
+            let call = || async {
+                calls.set(calls.get() + 1);
+                if down.get() { Err(stumble()) } else { Ok(()) }
+            };
+            for _ in 0..30 {
+                assert!(attempts.run(Repeat::Harmless, call).await.is_err());
+            }
+            assert_eq!(calls.replace(0), 130, "thirty calls, and a hundred more for all of them");
+            let told = attempts.run(Repeat::Harmless, call).await.expect_err("down").to_string();
+            assert!(told.contains("stumbled (not tried again"), "{told}");
+            down.set(false);
+            for _ in 0..5 {
+                assert_eq!(attempts.run(Repeat::Harmless, call).await, Ok(()));
+            }
+            (down.set(true), calls.set(0));
+            assert!(attempts.run(Repeat::Harmless, call).await.is_err());
+            assert_eq!(calls.get(), 2);
         });
     }
 

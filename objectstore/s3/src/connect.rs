@@ -35,6 +35,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Extras {
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// Instead of the library's body.
+    pub(crate) body: Option<String>,
 }
 
 impl Extras {
@@ -100,6 +102,11 @@ impl Connection {
         Connection { http: client(CONNECT), signer, url: url.clone(), around, imds, place }
     }
 
+    /// Seconds since 1970.
+    pub(crate) fn now_s(&self) -> i64 {
+        self.around.now_s()
+    }
+
     /// A client of the library for one request.
     ///
     /// # Errors
@@ -140,6 +147,9 @@ impl DispatchSignedRequest for Dispatch {
         for (name, value) in &self.extras.headers {
             request.remove_header(name);
             request.add_header(name, value);
+        }
+        if let Some(body) = &self.extras.body {
+            request.set_payload(Some(body.clone()));
         }
         request.sign(&self.keys);
         let (http, doubt, keys) = (self.http.clone(), self.doubt.clone(), self.keys.clone());

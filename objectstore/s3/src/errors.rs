@@ -36,6 +36,10 @@ fn by_status(key: &ObjectKey, response: &BufferedHttpResponse) -> StoreError {
         412 => StoreError::Exists(key.clone()),
         // A conditional put met another one under way.
         409 => StoreError::Retry(why),
+        // Damaged on the way.
+        400 if says("BadDigest") || says("XAmzContentChecksumMismatch") => StoreError::Retry(why),
+        // The server does not know the request, and never will.
+        501 => StoreError::Refused(why),
         400 if says("RequestTimeout") || says("InternalError") => StoreError::Retry(why),
         429 | 500..=599 => StoreError::Retry(why),
         _ => StoreError::Refused(why),
@@ -64,7 +68,9 @@ mod tests {
             assert!(matches!(status(code, ""), StoreError::Retry(_)), "{code}");
         }
         assert!(matches!(status(400, "<Code>RequestTimeout</Code>"), StoreError::Retry(_)));
-        for (code, body) in [(404, "<Code>NoSuchBucket</Code>"), (403, ""), (400, ""), (301, ""), (416, "")] {
+        assert!(matches!(status(400, "<Code>BadDigest</Code>"), StoreError::Retry(_)));
+        for (code, body) in [(404, "<Code>NoSuchBucket</Code>"), (501, ""), (403, ""), (400, ""), (301, ""), (416, "")]
+        {
             assert!(matches!(status(code, body), StoreError::Refused(_)), "{code} {body}");
         }
     }

@@ -10,8 +10,10 @@ use thalweg_objectstore::{ObjectKey, PutCondition, StoreError};
 
 use crate::{
     attempt::{Attempts, Repeat},
+    connect::Extras,
     errors::store_error,
-    requests::{Bucket, body, conditional},
+    headers::{Uploaded, checksum},
+    requests::{Bucket, body},
 };
 
 /// Parts of one upload in flight.
@@ -46,7 +48,7 @@ pub(crate) async fn put(
                     .await
             }
         });
-        let completed: Vec<CompletedPart> = stream::iter(uploads).buffered(PARTS_AT_ONCE).try_collect().await?;
+        let completed: Vec<Uploaded> = stream::iter(uploads).buffered(PARTS_AT_ONCE).try_collect().await?;
         complete(bucket, attempts, key, &upload, completed, condition, size_bytes).await
     };
     let outcome = done.await;
@@ -80,12 +82,16 @@ fn cut(pieces: Vec<Bytes>, part_bytes: usize) -> Vec<Vec<Bytes>> {
 }
 
 async fn create(bucket: &Bucket, key: &ObjectKey) -> Result<String, StoreError> {
+    let (server_side_encryption, ssekms_key_id) = bucket.url.encryption.headers();
     let request = CreateMultipartUploadRequest {
         bucket: bucket.url.bucket.clone(),
         key: bucket.full_key(key),
+        server_side_encryption,
+        ssekms_key_id,
         ..CreateMultipartUploadRequest::default()
     };
-    let answer = bucket.plain().await?.create_multipart_upload(request).await;
+    let client = bucket.connection.client(Extras::default().of_checked_parts(bucket.url.checksum)).await?;
+    let answer = client.create_multipart_upload(request).await;
     let upload = answer.map_err(|e| store_error(key, e, |_| None))?.upload_id;
     upload.ok_or_else(|| StoreError::Retry("an upload without an id".to_owned()))
 }
@@ -96,7 +102,8 @@ async fn upload_part(
     upload: &str,
     number: i64,
     pieces: Vec<Bytes>,
-) -> Result<CompletedPart, StoreError> {
+) -> Result<Uploaded, StoreError> {
+    let checksum = checksum(bucket.url.checksum, &pieces);
     let request = UploadPartRequest {
         bucket: bucket.url.bucket.clone(),
         key: bucket.full_key(key),
@@ -106,8 +113,9 @@ async fn upload_part(
         body: Some(body(pieces)),
         ..UploadPartRequest::default()
     };
-    let answer = bucket.plain().await?.upload_part(request).await.map_err(|e| store_error(key, e, |_| None))?;
-    Ok(CompletedPart { e_tag: answer.e_tag, part_number: Some(number) })
+    let client = bucket.connection.client(Extras::default().checked(checksum.as_deref())).await?;
+    let answer = client.upload_part(request).await.map_err(|e| store_error(key, e, |_| None))?;
+    Ok(Uploaded { part: CompletedPart { e_tag: answer.e_tag, part_number: Some(number) }, checksum })
 }
 
 async fn complete(
@@ -115,7 +123,7 @@ async fn complete(
     attempts: &Attempts,
     key: &ObjectKey,
     upload: &str,
-    parts: Vec<CompletedPart>,
+    parts: Vec<Uploaded>,
     condition: PutCondition,
     size_bytes: u64,
 ) -> Result<(), StoreError> {
@@ -123,6 +131,8 @@ async fn complete(
         PutCondition::Always => Repeat::Harmless,
         PutCondition::IfAbsent => Repeat::Ambiguous,
     };
+    let extras = Extras::default().conditional(condition).completing(&parts);
+    let parts: Vec<CompletedPart> = parts.into_iter().map(|uploaded| uploaded.part).collect();
     let call = || async {
         let request = CompleteMultipartUploadRequest {
             bucket: bucket.url.bucket.clone(),
@@ -131,7 +141,7 @@ async fn complete(
             multipart_upload: Some(CompletedMultipartUpload { parts: Some(parts.clone()) }),
             ..CompleteMultipartUploadRequest::default()
         };
-        let client = bucket.connection.client(conditional(condition)).await?;
+        let client = bucket.connection.client(extras.clone()).await?;
         let answer = client.complete_multipart_upload(request).await.map_err(|e| store_error(key, e, |_| None))?;
         // S3 may say 200 first and put an error into the body; then there is no tag.
         answer.e_tag.map(drop).ok_or_else(|| StoreError::Retry("the upload was not completed".to_owned()))
@@ -146,7 +156,7 @@ async fn complete(
     }
 }
 
-async fn abort(bucket: &Bucket, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {
+pub(crate) async fn abort(bucket: &Bucket, key: &ObjectKey, upload: &str) -> Result<(), StoreError> {
     let request = AbortMultipartUploadRequest {
         bucket: bucket.url.bucket.clone(),
         key: bucket.full_key(key),

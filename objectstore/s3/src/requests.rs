@@ -15,6 +15,8 @@ use crate::{
     S3Url,
     connect::{Connection, Extras},
     errors::store_error,
+    headers::checksum,
+    hedge::Hedge,
 };
 
 /// The bucket, and how to reach it.
@@ -22,21 +24,14 @@ use crate::{
 pub(crate) struct Bucket {
     pub(crate) connection: Connection,
     pub(crate) url: S3Url,
+    pub(crate) hedge: Hedge,
 }
 
-/// A request's body in pieces, with its size, which S3 demands. Not hashed: TLS guards the way, and each block of an
-/// object has a CRC.
+/// A request's body in pieces, with its size, which S3 demands. Its signature leaves it out: a checksum, TLS on the way,
+/// and a CRC for each block of an object guard it.
 pub(crate) fn body(parts: Vec<Bytes>) -> ByteStream {
     let size = parts.iter().map(Bytes::len).sum();
     ByteStream::new_with_size(stream::iter(parts.into_iter().map(Ok::<_, io::Error>)), size)
-}
-
-/// What makes a put or a completion take effect only on its condition.
-pub(crate) fn conditional(condition: PutCondition) -> Extras {
-    match condition {
-        PutCondition::Always => Extras::default(),
-        PutCondition::IfAbsent => Extras::default().with("if-none-match", "*"),
-    }
 }
 
 impl Bucket {
@@ -56,14 +51,19 @@ impl Bucket {
         condition: PutCondition,
     ) -> Result<(), StoreError> {
         let size = parts.iter().map(Bytes::len).sum::<usize>();
+        let checksum = checksum(self.url.checksum, &parts);
+        let (server_side_encryption, ssekms_key_id) = self.url.encryption.headers();
         let request = PutObjectRequest {
             bucket: self.url.bucket.clone(),
             key: self.full_key(key),
             content_length: Some(size as i64),
             body: Some(body(parts)),
+            server_side_encryption,
+            ssekms_key_id,
             ..PutObjectRequest::default()
         };
-        let client = self.connection.client(conditional(condition)).await?;
+        let client =
+            self.connection.client(Extras::default().conditional(condition).checked(checksum.as_deref())).await?;
         client.put_object(request).await.map(drop).map_err(|e| store_error(key, e, |_| None))
     }
 
@@ -76,11 +76,14 @@ impl Bucket {
             range: Some(format!("bytes={}-{}", range.start, range.end - 1)),
             ..GetObjectRequest::default()
         };
-        let answer = self.plain().await?.get_object(request).await.map_err(|e| {
-            store_error(key, e, |e| {
-                matches!(e, GetObjectError::NoSuchKey(_)).then(|| StoreError::NotFound(key.clone()))
+        let ask = || async {
+            self.plain().await?.get_object(request.clone()).await.map_err(|e| {
+                store_error(key, e, |e| {
+                    matches!(e, GetObjectError::NoSuchKey(_)).then(|| StoreError::NotFound(key.clone()))
+                })
             })
-        })?;
+        };
+        let answer = self.hedge.first(ask).await?;
         let partial = answer.content_range.is_some();
         let length = answer.content_length.and_then(|n| u64::try_from(n).ok());
         if length.is_some_and(|n| n < wanted) || (!partial && range.start > 0 && length.is_some_and(|n| n < range.end))

@@ -4,15 +4,17 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use rusoto_core::credential::ProvideAwsCredentials;
-use thalweg_objectstore::{ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
+use thalweg_objectstore::{Access, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
 use tokio::runtime::Handle;
 
 use crate::{
     Limits, S3Url, UrlError,
     attempt::{Attempts, Repeat},
     connect::Connection,
+    hedge::Hedge,
     multipart,
     requests::Bucket,
+    stale,
     surroundings::Surroundings,
 };
 
@@ -22,9 +24,9 @@ pub struct S3Store {
     runtime: Handle,
 }
 
-struct Inner {
-    bucket: Bucket,
-    attempts: Attempts,
+pub(crate) struct Inner {
+    pub(crate) bucket: Bucket,
+    pub(crate) attempts: Attempts,
 }
 
 impl fmt::Debug for S3Store {
@@ -34,12 +36,16 @@ impl fmt::Debug for S3Store {
 }
 
 /// Opens the store at an `s3://` URL; its requests run on `runtime`. Nothing is sent: credentials, region, bucket and
-/// permission show at the first call.
+/// permission show at the first call. Who writes also has what a crash left behind cleared, as long as the store lives.
 ///
 /// # Errors
 /// [`UrlError`], whose text tells the user what to mend.
-pub fn open(url: &str, runtime: &Handle, limits: Limits) -> Result<Arc<dyn ObjectStore>, UrlError> {
-    Ok(Arc::new(S3Store::ambient(S3Url::parse(url)?, Surroundings::of_process(), runtime, limits)))
+pub fn open(url: &str, access: Access, runtime: &Handle, limits: Limits) -> Result<Arc<dyn ObjectStore>, UrlError> {
+    let store = S3Store::ambient(S3Url::parse(url)?, Surroundings::of_process(), runtime, limits);
+    if access == Access::ReadWrite {
+        runtime.spawn(stale::keep_clear(Arc::downgrade(&store.inner)));
+    }
+    Ok(Arc::new(store))
 }
 
 /// Tells the jitter of this process from that of others.
@@ -54,16 +60,17 @@ impl S3Store {
         P: ProvideAwsCredentials + Send + Sync + 'static,
     {
         let connection = Connection::given(&url, credentials, seed());
-        S3Store::over(Bucket { connection, url }, runtime, limits)
+        S3Store::over(connection, url, runtime, limits)
     }
 
     /// The store at `url`, with the credentials that the surroundings offer.
     fn ambient(url: S3Url, around: Surroundings, runtime: &Handle, limits: Limits) -> S3Store {
         let connection = Connection::ambient(&url, around, seed());
-        S3Store::over(Bucket { connection, url }, runtime, limits)
+        S3Store::over(connection, url, runtime, limits)
     }
 
-    fn over(bucket: Bucket, runtime: &Handle, limits: Limits) -> S3Store {
+    fn over(connection: Connection, url: S3Url, runtime: &Handle, limits: Limits) -> S3Store {
+        let bucket = Bucket { connection, url, hedge: Hedge::new(limits.hedge) };
         let attempts = Attempts::new(limits, seed());
         S3Store { inner: Arc::new(Inner { bucket, attempts }), runtime: runtime.clone() }
     }

@@ -31,18 +31,24 @@ fn limits() -> Limits {
         total: Duration::from_millis(1500),
         backoff: Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(10) },
         part_bytes: 1000,
+        hedge: Duration::from_millis(50),
         ..Limits::default()
     }
 }
 
 /// A store before a stub that runs `script`: from the request line and how many came before, to the answer.
 fn bench(script: impl Fn(&str, usize) -> Answer + Send + 'static) -> Bench {
+    bench_with(limits(), "", script)
+}
+
+/// With further parameters of the URL.
+fn bench_with(limits: Limits, parameters: &str, script: impl Fn(&str, usize) -> Answer + Send + 'static) -> Bench {
     let (endpoint, seen) = serve(move |asked, number| {
         let (status, lines, body) = script(&asked.line, number)?;
         Some(Reply { status, lines: lines.to_owned(), body: body.to_owned() })
     });
-    let (runtime, limits) = (runtime(), limits());
-    let url = S3Url::parse(&format!("s3://bucket/prefix?endpoint={endpoint}")).expect("a URL");
+    let runtime = runtime();
+    let url = S3Url::parse(&format!("s3://bucket/prefix?endpoint={endpoint}{parameters}")).expect("a URL");
     let credentials = StaticProvider::new_minimal("key".to_owned(), "secret".to_owned());
     Bench { store: S3Store::new(url, credentials, runtime.handle(), limits), runtime, seen }
 }
@@ -211,4 +217,94 @@ fn without_credentials_the_error_names_every_place_in_order() {
     ];
     let at: Vec<usize> = names.iter().map(|name| refused.find(name).unwrap_or_else(|| panic!("{refused}"))).collect();
     assert!(at.is_sorted(), "{refused}");
+}
+
+fn uploads(line: &str, _: usize) -> Answer {
+    Some(match line {
+        l if l.starts_with("POST") && l.contains("uploads") => {
+            (200, "", "<InitiateMultipartUploadResult><UploadId>u7</UploadId></InitiateMultipartUploadResult>")
+        }
+        l if l.starts_with("POST") => {
+            (200, "", "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
+        }
+        _ => (200, "etag: \"e\"\r\n", ""),
+    })
+}
+
+#[test]
+fn what_is_put_has_a_checksum_and_is_encrypted_as_the_url_says() {
+    let bench = bench_with(limits(), "&sse=aws:kms&sse.kms.key.id=alias/a", uploads);
+    assert_eq!(bench.put(10, PutCondition::Always), Ok(()));
+    assert_eq!(bench.put(1500, PutCondition::Always), Ok(()));
+    let seen = bench.seen.lock().expect("a lock").clone();
+    let [put, create, first, second, complete] = &seen[..] else { panic!("{seen:?}") };
+    for encrypted in [put, create] {
+        assert_eq!(encrypted.header("x-amz-server-side-encryption").as_deref(), Some("aws:kms"));
+        assert_eq!(encrypted.header("x-amz-server-side-encryption-aws-kms-key-id").as_deref(), Some("alias/a"));
+    }
+    assert_eq!(first.header("x-amz-server-side-encryption"), None, "S3 refuses it on parts");
+    assert_eq!(create.header("x-amz-checksum-algorithm").as_deref(), Some("CRC32C"));
+    for checked in [put, first, second] {
+        let checksum = checked.header("x-amz-checksum-crc32c").expect("a checksum");
+        let crc = crc32c::crc32c(checked.body.as_bytes());
+        assert_eq!(
+            base64::Engine::decode(&base64::prelude::BASE64_STANDARD, &checksum),
+            Ok(crc.to_be_bytes().to_vec())
+        );
+        let signed = checked.header("authorization").expect("signed");
+        assert!(signed.contains("x-amz-checksum-crc32c"), "{signed}");
+        if checked.line.contains("partNumber") {
+            assert!(complete.body.contains(&format!("<ChecksumCRC32C>{checksum}</ChecksumCRC32C>")), "{complete:?}");
+        }
+    }
+    let bare = bench_with(limits(), "&checksum=none", uploads);
+    assert_eq!(bare.put(1500, PutCondition::Always), Ok(()));
+    let seen = bare.seen.lock().expect("a lock").clone();
+    let checksums = ["x-amz-checksum-crc32c", "x-amz-checksum-algorithm", "x-amz-server-side-encryption"];
+    assert!(seen.iter().all(|asked| checksums.iter().all(|name| asked.header(name).is_none())), "{seen:?}");
+    assert!(!seen.last().is_some_and(|asked| asked.body.contains("Checksum")), "{seen:?}");
+}
+
+#[test]
+fn a_read_that_hangs_is_asked_twice_once_there_is_credit() {
+    let patient = Limits { attempt: Duration::from_secs(20), total: Duration::from_secs(60), ..limits() };
+    let bench = bench_with(patient, "", |_, n| (n != 20).then_some((206, "content-range: bytes 2-5/10\r\n", "2345")));
+    let read = || bench.runtime.block_on(bench.store.get_range(&key(), 2..6));
+    let began = std::time::Instant::now();
+    for _ in 0..21 {
+        assert_eq!(read().as_deref(), Ok(&b"2345"[..]));
+    }
+    assert_eq!(bench.lines().len(), 22, "one hung, and another was sent beside it");
+    assert!(began.elapsed() < Duration::from_secs(20), "the attempt was waited for");
+}
+
+#[test]
+fn stale_uploads_of_the_prefix_are_aborted_and_no_others() {
+    const FIRST: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>\
+        <NextUploadIdMarker>m</NextUploadIdMarker>\
+        <Upload><Key>prefix/data/9e/0000000000000001-n7-e3</Key><UploadId>old</UploadId>\
+        <Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload>\
+        <Upload><Key>prefix/data/film.mp4</Key><UploadId>foreign</UploadId>\
+        <Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>";
+    const LAST: &str = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>\
+        <Upload><Key>prefix/data/9e/0000000000000001-n7-e3</Key><UploadId>young</UploadId>\
+        <Initiated>2029-12-31T12:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>";
+    let bench = bench(|line, _| {
+        Some(match line {
+            l if l.starts_with("DELETE") => (204, "", ""),
+            l if l.contains("key-marker=k") => (200, "", LAST),
+            l if l.contains("prefix=prefix%2Fdata%2F") => (200, "", FIRST),
+            _ => (200, "", "<ListMultipartUploadsResult></ListMultipartUploadsResult>"),
+        })
+    });
+    let Inner { bucket, attempts } = &*bench.store.inner;
+    assert_eq!(bench.runtime.block_on(stale::clear(bucket, attempts, crate::stub::NOW_S)), Ok(1));
+    let aborted: Vec<String> = bench.lines().into_iter().filter(|line| line.starts_with("DELETE")).collect();
+    assert_eq!(aborted, ["DELETE /bucket/prefix/data/9e/0000000000000001-n7-e3?uploadId=old"]);
+    let listed: Vec<String> = bench.lines().into_iter().filter(|line| line.starts_with("GET")).collect();
+    assert!(
+        listed
+            .iter()
+            .all(|line| line.contains("prefix=prefix%2Fdata%2F") || line.contains("prefix=prefix%2Fmetadata%2F"))
+    );
 }
