@@ -87,8 +87,8 @@ def test_the_role_of_an_instance_is_enough(monkeypatch):
             with Connection(broker.bootstrap) as wire:
                 until(lambda: b"x" * 1000 in (wire.fetch([Part("t", 0, end - 1)]).parts["t", 0].records or b""), "the last record is back")
             broker.stop()
+            log = broker.log.read_text()
         assert service.asked[0] == "PUT /latest/api/token" and service.times("without a token") == 0, service.asked
-        log = (broker.directory / "broker.log").read_text()
         assert "DEBUG" in log
         for secret in (TOKEN, SESSION, stores.SECRET_KEY):
             assert secret not in log

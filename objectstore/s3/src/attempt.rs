@@ -192,7 +192,8 @@ mod tests {
             for _ in 0..5 {
                 assert_eq!(attempts.run(Repeat::Harmless, call).await, Ok(()));
             }
-            (down.set(true), calls.set(0));
+            down.set(true);
+            calls.set(0);
             assert!(attempts.run(Repeat::Harmless, call).await.is_err());
             assert_eq!(calls.get(), 2);
         });

@@ -300,7 +300,8 @@ async fn everything_with_secrets(ear: &Ear) {
     let token = file("SECRET-web");
     let echo = |status| {
         serve(move |asked: &Asked, _| {
-            let body = format!("<Error><Code>InvalidIdentityToken</Code><Message>{}</Message></Error>", asked.body);
+            let said = asked.body.replace('&', " ");
+            let body = format!("<Error><Code>InvalidIdentityToken</Code><Message>{said}</Message></Error>");
             Some(Reply::of(status, body))
         })
         .0
