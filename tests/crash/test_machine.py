@@ -24,6 +24,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from load import NOTHING_UPLOADED, PARTITIONS, SETTINGS, TOPIC, check_everything, check_everywhere, start
 from waiting import until
+from wire import crc32c
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -89,9 +90,12 @@ def without_superblocks(path, _other):
 def of_version(version):
     def change(path, _other):
         for slot in range(2):
-            # Another version has another CRC: a version alone that differs is rot.
-            patch(path, slot * BLOCK + 8, struct.pack("<I", version))
-            patch(path, slot * BLOCK + 144, b"\x5a\x5a\x5a\x5a")
+            # A version with a wrong CRC would be rot.
+            with open(path, "rb") as file:
+                file.seek(slot * BLOCK)
+                superblock = bytearray(file.read(144))
+            superblock[8:12] = struct.pack("<I", version)
+            patch(path, slot * BLOCK, superblock + struct.pack("<I", crc32c(superblock)))
 
     change.__name__ = f"of_version_{version}"
     return change

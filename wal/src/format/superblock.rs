@@ -102,14 +102,12 @@ impl Superblock {
             return Err(SuperblockFault::Damaged);
         }
         let version = r.u32();
-        if version != FORMAT_VERSION {
-            // One of ours whose version rots is no other version's: the other superblock serves.
-            let mut ours = bytes.to_vec();
-            ours[MAGIC.len()..][..4].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-            return Err(if is_sound(&ours) { SuperblockFault::Damaged } else { SuperblockFault::Version(version) });
-        }
-        if !is_sound(bytes) {
+        // The CRC has its place in every version: a version that rots is no other version's, and the other superblock serves.
+        if crc32c::crc32c(&bytes[..LEN - 4]) != Reader(&bytes[LEN - 4..]).u32() {
             return Err(SuperblockFault::Damaged);
+        }
+        if version != FORMAT_VERSION {
+            return Err(SuperblockFault::Version(version));
         }
         let clean = r.u32() & CLEAN != 0;
         let generation = r.u64();
@@ -136,9 +134,4 @@ impl Superblock {
             clean,
         })
     }
-}
-
-/// Whether the CRC at the end is right.
-fn is_sound(bytes: &[u8]) -> bool {
-    crc32c::crc32c(&bytes[..LEN - 4]) == Reader(&bytes[LEN - 4..]).u32()
 }

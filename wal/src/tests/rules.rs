@@ -358,11 +358,17 @@ fn what_is_no_slice_is_refused_by_name() {
     let e = block_on(create(Rc::new(short), identity(), small(), 1)).expect_err("four groups of 16 KiB do not fit");
     assert!(matches!(e, OpenError::TooSmall { .. }), "{e}");
     let newer = slice(128);
-    newer.change(|bytes| (bytes[8], bytes[144]) = (2, bytes[144] ^ 1));
+    newer.change(|bytes| {
+        for slot in bytes.chunks_mut(4096).take(2) {
+            slot[8] = 2;
+            let crc = crc32c::crc32c(&slot[..144]);
+            slot[144..148].copy_from_slice(&crc.to_le_bytes());
+        }
+    });
     assert!(matches!(try_open(&newer, small(), false), Err(OpenError::Version { found: 2 })));
     let rotten = slice(128);
-    rotten.change(|bytes| bytes[8] ^= 2);
-    assert!(try_open(&rotten, small(), false).is_ok(), "one bit of the version is no other version");
+    rotten.change(|bytes| (bytes[8], bytes[30]) = (bytes[8] ^ 2, bytes[30] ^ 1));
+    assert!(try_open(&rotten, small(), false).is_ok(), "bits of the version that rot are no other version");
     let resized = slice(128);
     let mut longer = resized.to_bytes();
     longer.extend_from_slice(&[0; 4096]);
