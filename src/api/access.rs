@@ -28,7 +28,7 @@ pub struct Demand(Operation, ResourceType);
 
 /// k0.
 pub const PRODUCE: Demand = Demand(Write, Topic);
-/// k1.
+/// k1, k61.
 pub const FETCH: Demand = Demand(Read, Topic);
 /// k2, k3, k9, k23, k75.
 pub const SEE_TOPIC: Demand = Demand(Describe, Topic);
@@ -56,6 +56,8 @@ pub const SEE_TRANSACTIONAL_ID: Demand = Demand(Describe, TransactionalId);
 pub const WRITE_IDEMPOTENTLY: Demand = Demand(IdempotentWrite, Cluster);
 /// k3, k16, k29, k35, k46, k50, k55, k60.
 pub const SEE_CLUSTER: Demand = Demand(Describe, Cluster);
+/// k23, in place of [`SEE_TOPIC`]: for every topic.
+pub const ACT_IN_CLUSTER: Demand = Demand(ClusterAction, Cluster);
 /// k30, k31, k34, k43, k45, k51, k64.
 pub const ALTER_CLUSTER: Demand = Demand(Alter, Cluster);
 /// k19, k32.

@@ -29,8 +29,11 @@ fn handle(call: Call, body: Bytes) -> Handled {
 
 async fn ends(call: &Call, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
     let (snapshot, access) = (call.edge.snapshot(), call.access());
+    let sees_all = access.allows_cluster(access::ACT_IN_CLUSTER);
     let resolve = |topic: &str, part: &OffsetForLeaderPartition| -> Result<(PartitionId, Ask), ResponseError> {
-        access.check(access::SEE_TOPIC, topic)?;
+        if !sees_all {
+            access.check(access::SEE_TOPIC, topic)?;
+        }
         let partition = gather::locate(&snapshot, topic, part.partition)?;
         Ok((partition, (LeaderEpoch(part.leader_epoch), gather::leader_epoch(part.current_leader_epoch))))
     };
@@ -79,7 +82,7 @@ mod tests {
     use thalweg_shards::msg::PartitionError;
 
     use super::*;
-    use crate::api::fake::{FakeBroker, topic_name};
+    use crate::api::fake::{AUTHORIZED, FakeBroker, topic_name};
 
     #[test]
     fn ends_and_errors_stand_at_their_partitions() {
@@ -102,5 +105,22 @@ mod tests {
         let parts = answer.topics[0].partitions.iter();
         let got: Vec<_> = parts.map(|p| (p.partition, p.error_code, p.leader_epoch, p.end_offset)).collect();
         assert_eq!(got, [(0, 0, 6, 90), (5, 3, -1, -1), (1, 0, -1, -1), (2, 74, -1, -1)]);
+    }
+
+    #[test]
+    fn who_sees_the_topic_or_acts_as_a_broker_is_told() {
+        for (rule, code) in [
+            ("topic literal other User:ANONYMOUS * describe allow", 29),
+            ("topic literal logs User:ANONYMOUS * describe allow", 3),
+            ("cluster literal kafka-cluster User:ANONYMOUS * cluster_action allow", 3),
+        ] {
+            let broker = FakeBroker::with(AUTHORIZED, 1, &[("logs", 1)]);
+            broker.rules(&[rule]);
+            let part = OffsetForLeaderPartition::default().with_partition(9);
+            let topic = OffsetForLeaderTopic::default().with_topic(topic_name("logs")).with_partitions(vec![part]);
+            let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+            let answer: OffsetForLeaderEpochResponse = broker.finish(broker.ask(&API, 4, &request));
+            assert_eq!(answer.topics[0].partitions[0].error_code, code, "{rule}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! AlterConfigs (k33, KIP-133): replaces all settings of topics, brokers and groups; what is not named goes back to its default.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
@@ -11,7 +13,7 @@ use kafka_protocol::{
 
 use super::{
     Api, Call, Handled,
-    k44_incremental_alter_configs::{Refusal, alter, authorize, duplicate, repeated, target},
+    k44_incremental_alter_configs::{Refusal, alter, authorize, check_names, duplicate, repeated, target},
     message,
 };
 use crate::cluster::{ConfigOp, ConfigTarget};
@@ -47,16 +49,16 @@ fn handle(call: Call, body: Bytes) -> Handled {
 
 /// Sets what is named, and takes away every other override.
 fn ops(call: &Call, resource: &AlterConfigsResource, target: &ConfigTarget) -> Result<Vec<ConfigOp>, Refusal> {
-    if let Some(name) = repeated(resource.configs.iter().map(|config| config.name.as_str())).first() {
-        return Err((ResponseError::InvalidRequest, format!("Error due to duplicate config keys: {name}")));
-    }
+    let names = resource.configs.iter().map(|config| config.name.as_str());
+    check_names(names.clone())?;
+    let named: BTreeSet<&str> = names.collect();
     let snapshot = call.edge.snapshot();
     let overrides = match target {
         ConfigTarget::Topic(name) => snapshot.topics.get(name.as_str()).map(|view| &view.settings.overrides),
         _ => Some(snapshot.altered.of(target)),
     };
-    let named = |name: &str| resource.configs.iter().any(|config| config.name.as_str() == name);
-    let dropped = overrides.into_iter().flat_map(|overrides| overrides.keys()).filter(|name| !named(name));
+    let dropped =
+        overrides.into_iter().flat_map(|overrides| overrides.keys()).filter(|name| !named.contains(name.as_str()));
     let dropped = dropped.map(|name| Ok(ConfigOp::Delete(name.clone())));
     let set = resource.configs.iter().map(|config| match &config.value {
         Some(value) => Ok(ConfigOp::Set(config.name.to_string(), value.to_string())),
@@ -105,5 +107,11 @@ mod tests {
         reply.try_send(Ok(())).expect("awaited");
         let answer: AlterConfigsResponse = broker.finish(asked);
         assert_eq!(answer.responses[0].error_code, 0);
+        let one = |n: usize| AlterableConfig::default().with_name(format!("n{n}").into()).with_value(Some("1".into()));
+        let resource = AlterConfigsResource::default().with_resource_type(TOPIC).with_resource_name("logs".into());
+        let request =
+            AlterConfigsRequest::default().with_resources(vec![resource.with_configs((0..2_001).map(one).collect())]);
+        let answer: AlterConfigsResponse = broker.finish(broker.ask(&API, 1, &request));
+        assert_eq!((answer.responses[0].error_code, broker.control.is_empty()), (42, true), "too many");
     }
 }

@@ -5,33 +5,30 @@ use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
     messages::{ApiKey, CreateDelegationTokenRequest, CreateDelegationTokenResponse},
-    protocol::StrBytes,
 };
 
-use super::{Api, Call, Handled};
+use super::{Api, Call, Handled, group_lane::wire};
 
 /// How k38 is served.
 pub const API: Api = Api::asking(ApiKey::CreateDelegationToken, 1, 3, handle);
 
-/// Everybody, on a connection without authentication.
-const USER: &str = "User";
-const ANONYMOUS: &str = "ANONYMOUS";
-
 fn handle(call: Call, body: Bytes) -> Handled {
     Box::pin(async move {
         let _asked: CreateDelegationTokenRequest = call.decode(body)?;
+        let principal = call.caller.principal.borrow().clone();
+        let (kind, name) = principal.as_str().split_once(':').unwrap_or(("User", principal.as_str()));
         let answer = CreateDelegationTokenResponse::default()
             .with_error_code(ResponseError::DelegationTokenRequestNotAllowed.code())
-            .with_principal_type(StrBytes::from_static_str(USER))
-            .with_principal_name(StrBytes::from_static_str(ANONYMOUS))
+            .with_principal_type(wire(kind))
+            .with_principal_name(wire(name))
             .with_issue_timestamp_ms(-1)
             .with_expiry_timestamp_ms(-1)
             .with_max_timestamp_ms(-1);
         // Who asked is told apart from whom it is for since version 3.
         let answer = match call.version {
-            3.. => answer
-                .with_token_requester_principal_type(StrBytes::from_static_str(USER))
-                .with_token_requester_principal_name(StrBytes::from_static_str(ANONYMOUS)),
+            3.. => {
+                answer.with_token_requester_principal_type(wire(kind)).with_token_requester_principal_name(wire(name))
+            }
             _ => answer,
         };
         call.respond(&answer)
@@ -50,6 +47,9 @@ mod tests {
             let answer: CreateDelegationTokenResponse =
                 fake.finish(fake.ask(&API, version, &CreateDelegationTokenRequest::default()));
             assert_eq!((answer.error_code, answer.expiry_timestamp_ms, answer.hmac.len()), (64, -1, 0));
+            let whose = (answer.principal_type.as_str(), answer.principal_name.as_str());
+            assert_eq!(whose, ("User", "ANONYMOUS"), "of the connection");
+            assert_eq!(answer.token_requester_principal_name.as_str(), if version < 3 { "" } else { "ANONYMOUS" });
         }
     }
 }

@@ -35,7 +35,9 @@ fn handle(call: Call, body: Bytes) -> Handled {
             let topics = request.topic_partitions.into_iter().flatten();
             let results =
                 topics.map(|topic| each(topic, |_| (refused, StrBytes::from_static_str(UNAUTHORIZED)))).collect();
-            return call.respond(&answer.with_error_code(refused.code()).with_replica_election_results(results));
+            // The whole answer has a code since version 1.
+            let code = if call.version >= 1 { refused.code() } else { 0 };
+            return call.respond(&answer.with_error_code(code).with_replica_election_results(results));
         }
         let snapshot = call.edge.snapshot();
         let results = match request.topic_partitions {
@@ -78,7 +80,7 @@ fn outcome(snapshot: &ClusterSnapshot, topic: &str, index: i32) -> (ResponseErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::fake::{FakeBroker, topic_name};
+    use crate::api::fake::{AUTHORIZED, FakeBroker, topic_name};
 
     #[test]
     fn no_partition_needs_an_election() {
@@ -102,5 +104,17 @@ mod tests {
         let strange = ElectLeadersRequest::default().with_election_type(2);
         let answer: ElectLeadersResponse = fake.finish(fake.ask(&API, 2, &strange));
         assert_eq!(answer.error_code, 42);
+    }
+
+    #[test]
+    fn who_may_not_ask_is_told_so_in_every_version() {
+        let fake = FakeBroker::with(AUTHORIZED, 1, &[("logs", 1)]);
+        for (version, whole) in [(0, 0), (1, 31), (2, 31)] {
+            let topic = TopicPartitions::default().with_topic(topic_name("logs")).with_partitions(vec![0]);
+            let request = ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic]));
+            let answer: ElectLeadersResponse = fake.finish(fake.ask(&API, version, &request));
+            let part = &answer.replica_election_results[0].partition_result[0];
+            assert_eq!((answer.error_code, part.error_code), (whole, 31), "version {version}");
+        }
     }
 }

@@ -26,6 +26,8 @@ pub const API: Api = Api::new(ApiKey::IncrementalAlterConfigs, 0, 1, handle);
 
 /// The longest id of a group that has settings of its own.
 const MAX_GROUP_ID_BYTES: usize = 900;
+/// The most settings of one resource in a request.
+const MAX_CONFIGS: usize = 2_000;
 
 /// Why a resource is not changed.
 pub(super) type Refusal = (ResponseError, String);
@@ -65,6 +67,18 @@ pub(super) fn repeated<T: Ord + Copy>(all: impl Iterator<Item = T>) -> BTreeSet<
 /// The refusal of a resource that is named twice.
 pub(super) fn duplicate() -> Refusal {
     (ResponseError::InvalidRequest, "Each resource must appear at most once.".to_owned())
+}
+
+/// The names of one resource's settings: not too many, and none twice.
+pub(super) fn check_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Result<(), Refusal> {
+    if names.len() > MAX_CONFIGS {
+        let why = format!("More than {MAX_CONFIGS} settings of one resource in a request.");
+        return Err((ResponseError::InvalidRequest, why));
+    }
+    match repeated(names).first() {
+        Some(name) => Err((ResponseError::InvalidRequest, format!("Error due to duplicate config keys: {name}"))),
+        None => Ok(()),
+    }
 }
 
 /// Whether the caller may alter the settings of a resource.
@@ -111,9 +125,7 @@ pub(super) async fn alter(
 }
 
 fn ops(resource: &AlterConfigsResource) -> Result<Vec<ConfigOp>, Refusal> {
-    if let Some(name) = repeated(resource.configs.iter().map(|config| config.name.as_str())).first() {
-        return Err((ResponseError::InvalidRequest, format!("Error due to duplicate config keys: {name}")));
-    }
+    check_names(resource.configs.iter().map(|config| config.name.as_str()))?;
     resource.configs.iter().map(op).collect()
 }
 
@@ -207,6 +219,24 @@ mod tests {
             [3, 42, 42, 42, 42, 42, 42, 42, 42]
         );
         assert!(broker.control.is_empty());
+    }
+
+    #[test]
+    fn one_resource_has_so_many_settings_in_a_request() {
+        let broker = FakeBroker::new(1, &[]);
+        let asked = |count: usize| {
+            let named = |n: usize| config("", 1, None).with_name(StrBytes::from_string(format!("n{n}")));
+            let resources = vec![resource(BROKER, "", (0..count).map(named).collect())];
+            broker.ask(&API, 1, &IncrementalAlterConfigsRequest::default().with_resources(resources))
+        };
+        let answer: IncrementalAlterConfigsResponse = broker.finish(asked(MAX_CONFIGS + 1));
+        assert_eq!((answer.responses[0].error_code, broker.control.is_empty()), (42, true));
+        let taken = asked(MAX_CONFIGS);
+        let ControlRequest::AlterConfigs { ops, reply, .. } = broker.control_request() else { panic!("no change") };
+        assert_eq!(ops.len(), MAX_CONFIGS);
+        reply.try_send(Ok(())).expect("awaited");
+        let answer: IncrementalAlterConfigsResponse = broker.finish(taken);
+        assert_eq!(answer.responses[0].error_code, 0);
     }
 
     #[test]

@@ -22,15 +22,13 @@ use super::{
     message,
 };
 use crate::{
-    auth::scram::{ITERATIONS, Mechanism, ScramCredential},
+    auth::scram::{ITERATIONS, MAX_USER_BYTES, Mechanism, ScramCredential},
     cluster::{ControlRequest, ScramChange},
 };
 
 /// How k51 is served.
 pub const API: Api = Api::new(ApiKey::AlterUserScramCredentials, 0, 0, handle);
 
-/// The longest user name that is taken, in bytes.
-const MAX_USER_BYTES: usize = 1024;
 /// The longest salt, and the longest salted password; a hash has 64 bytes at most.
 const MAX_SALT_BYTES: usize = 1024;
 
@@ -183,6 +181,18 @@ mod tests {
             own("twice", 92),
         ];
         assert_eq!(codes(fake.finish(asked)), expected);
+    }
+
+    #[test]
+    fn a_user_has_a_name_that_can_be_stored() {
+        let named = |bytes: usize| {
+            let user = StrBytes::from_string("u".repeat(bytes));
+            let upsertion = upsertion("", 1, 4096).with_name(user);
+            let request = AlterUserScramCredentialsRequest::default().with_upsertions(vec![upsertion]);
+            sort_out(request).into_values().next().expect("one user").map(drop).map_err(|(error, _)| error)
+        };
+        assert_eq!(named(MAX_USER_BYTES), Ok(()));
+        assert_eq!(named(MAX_USER_BYTES + 1), Err(ResponseError::UnacceptableCredential));
     }
 
     #[test]

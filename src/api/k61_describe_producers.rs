@@ -11,7 +11,7 @@ use kafka_protocol::{
 use thalweg_record::PartitionId;
 use thalweg_shards::msg::{ProducerView, ProducersRequest, Reply, Request};
 
-use super::{Api, Call, Handled, gather};
+use super::{Api, Call, Handled, access, gather};
 
 /// How k61 is served.
 pub const API: Api = Api::asking(ApiKey::DescribeProducers, 0, 0, handle);
@@ -25,9 +25,13 @@ fn handle(call: Call, body: Bytes) -> Handled {
 }
 
 async fn producers(call: &Call, request: DescribeProducersRequest) -> DescribeProducersResponse {
-    let snapshot = call.edge.snapshot();
+    let (snapshot, access) = (call.edge.snapshot(), call.access());
+    let resolve = |topic: &str, index: i32| {
+        access.check(access::FETCH, topic)?;
+        gather::locate(&snapshot, topic, index)
+    };
     let wanted: Vec<Result<PartitionId, ResponseError>> = (request.topics.iter())
-        .flat_map(|topic| topic.partition_indexes.iter().map(|index| gather::locate(&snapshot, &topic.name, *index)))
+        .flat_map(|topic| topic.partition_indexes.iter().map(|index| resolve(&topic.name, *index)))
         .collect();
     let mut parts: Vec<(PartitionId, ())> = wanted.iter().flatten().map(|partition| (*partition, ())).collect();
     parts.sort_unstable();
@@ -83,7 +87,7 @@ mod tests {
     use thalweg_shards::msg::PartitionError;
 
     use super::*;
-    use crate::api::fake::{FakeBroker, topic_name};
+    use crate::api::fake::{AUTHORIZED, FakeBroker, topic_name};
 
     #[test]
     fn producers_and_errors_stand_at_their_partitions() {
@@ -101,5 +105,17 @@ mod tests {
         let told = &parts[0].active_producers[0];
         assert_eq!((told.producer_id.0, told.producer_epoch, told.last_sequence, told.last_timestamp), (7, 3, 11, 99));
         assert_eq!((told.coordinator_epoch, told.current_txn_start_offset), (-1, -1));
+    }
+
+    #[test]
+    fn who_may_not_read_is_not_told_what_there_is() {
+        let broker = FakeBroker::with(AUTHORIZED, 1, &[("logs", 1)]);
+        broker.rules(&["topic literal logs User:ANONYMOUS * describe allow"]);
+        let topic = |name| TopicRequest::default().with_name(topic_name(name)).with_partition_indexes(vec![0, 7]);
+        let request = DescribeProducersRequest::default().with_topics(vec![topic("logs"), topic("nope")]);
+        let answer: DescribeProducersResponse = broker.finish(broker.ask(&API, 0, &request));
+        let parts = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        assert_eq!(parts.map(|part| part.error_code).collect::<Vec<_>>(), [29; 4]);
+        assert!(broker.inboxes[0].data.is_empty(), "nothing reached the shard");
     }
 }

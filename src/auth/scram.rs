@@ -8,6 +8,9 @@ use sha2::{Sha256, Sha512};
 /// The fewest and the most iterations that are taken; both mechanisms have the same.
 pub const ITERATIONS: std::ops::RangeInclusive<i32> = 4096..=16384;
 
+/// The longest user name that is taken, in bytes: a credential is found by it in the metadata store, whose keys are short.
+pub const MAX_USER_BYTES: usize = 900;
+
 /// A mechanism.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Mechanism {

@@ -169,6 +169,12 @@ REQUESTS = {
         {"ReplicaId": -1, "Topics": [{"Topic": T, "Partitions": [{"Partition": 0, "CurrentLeaderEpoch": -1, "LeaderEpoch": 0}]}]},
         [(29, rule(TOPIC, T, DESCRIBE))],
     ),
+    "epochs-of-a-broker": (
+        "OffsetForLeaderEpoch", 4,
+        {"ReplicaId": -1, "Topics": [{"Topic": T, "Partitions": [{"Partition": 0, "CurrentLeaderEpoch": -1, "LeaderEpoch": 0}]}]},
+        [(29, rule(CLUSTER, KAFKA_CLUSTER, CLUSTER_ACTION))],
+    ),
+    "producers": ("DescribeProducers", 0, {"Topics": [{"Name": T, "PartitionIndexes": [0]}]}, [(29, rule(TOPIC, T, READ))]),
     "metadata": ("Metadata", 12, {"Topics": [{"Name": T, "TopicId": bytes(16)}]}, [(29, rule(TOPIC, T, DESCRIBE))]),
     "describe-partitions": ("DescribeTopicPartitions", 0, {"Topics": [{"Name": T}]}, [(29, rule(TOPIC, T, DESCRIBE))]),
     "delete-records": (
@@ -235,6 +241,10 @@ REQUESTS = {
     "log-dirs": ("DescribeLogDirs", 4, {"Topics": None}, [(31, rule(CLUSTER, KAFKA_CLUSTER, DESCRIBE))]),
     "elect": (
         "ElectLeaders", 2, {"ElectionType": 0, "TopicPartitions": [{"Topic": T, "Partitions": [0]}], "TimeoutMs": 30_000},
+        [(31, rule(CLUSTER, KAFKA_CLUSTER, ALTER))],
+    ),
+    "elect-0": (
+        "ElectLeaders", 0, {"TopicPartitions": [{"Topic": T, "Partitions": [0]}], "TimeoutMs": 30_000},
         [(31, rule(CLUSTER, KAFKA_CLUSTER, ALTER))],
     ),
     "reassign": (
