@@ -49,11 +49,15 @@ impl AclRules {
         &rest[..rest.partition_point(|rule| (rule.kind, rule.pattern, rule.name.as_str()) == wanted)]
     }
 
+    /// What a name begins with, of the lengths that prefixes in rules have.
+    fn prefixes<'a>(&'a self, kind: ResourceType, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let lengths = self.prefix_bytes.range((kind, 1)..=(kind, name.len().max(1)));
+        lengths.filter_map(|(_, length)| name.get(..*length))
+    }
+
     /// The rules that concern a resource: by its name, by prefixes of it, and by the wildcard.
     fn concerning<'a>(&'a self, kind: ResourceType, name: &'a str) -> impl Iterator<Item = &'a AclBinding> {
-        let lengths = self.prefix_bytes.range((kind, 1)..=(kind, name.len().max(1)));
-        let prefixes = lengths.filter_map(|(_, length)| name.get(..*length));
-        let prefixed = prefixes.flat_map(move |prefix| self.of(kind, PatternType::Prefixed, prefix));
+        let prefixed = self.prefixes(kind, name).flat_map(move |prefix| self.of(kind, PatternType::Prefixed, prefix));
         let wildcard: &[AclBinding] =
             if name == WILDCARD { &[] } else { self.of(kind, PatternType::Literal, WILDCARD) };
         self.of(kind, PatternType::Literal, name).iter().chain(prefixed).chain(wildcard)
@@ -98,7 +102,7 @@ impl AclRules {
             return false;
         }
         let below_denied_prefix =
-            |name: &str| denied.iter().any(|(p, prefix)| *p == PatternType::Prefixed && name.starts_with(prefix));
+            |name: &str| self.prefixes(kind, name).any(|prefix| denied.contains(&(PatternType::Prefixed, prefix)));
         of_kind().filter(|rule| rule.permission == Permission::Allow).filter(speaks).any(|rule| {
             let denied_itself = rule.pattern == PatternType::Literal && denied.contains(&(rule.pattern, &rule.name));
             is_wildcard(rule) || !(denied_itself || below_denied_prefix(&rule.name))

@@ -135,6 +135,9 @@ fn to_write_to_some_topic_takes_one_that_is_not_denied() {
     assert!(some(&STRICT, &[prefixed, "topic literal abc User:alice * write deny"]), "abcd is left");
     assert!(some(&STRICT, &[prefixed, "topic prefixed abcd User:alice * write deny"]), "abce is left");
     assert!(!some(&STRICT, &[prefixed, "topic literal * User:alice * write deny"]));
+    let bobs = "topic prefixed ab User:bob * write deny";
+    assert!(some(&STRICT, &[literal, bobs, "topic prefixed b User:alice * write deny"]), "neither is about abc");
+    assert!(!some(&STRICT, &[literal, bobs, "topic prefixed a User:alice * write deny"]), "the shorter one is");
     let everything = "topic literal * User:alice * write allow";
     assert!(some(&STRICT, &[everything, "topic prefixed a User:alice * write deny"]));
     // Denied everywhere, nothing is left even where resources without rules are everybody's.
