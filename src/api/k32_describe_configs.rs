@@ -269,7 +269,8 @@ mod tests {
         broker.alter(Altered {
             broker: [one("log.retention.ms", "5"), one("a.plugin.password", "s3cret")].into(),
             brokers: [one("background.threads", "9")].into(),
-            groups: [("g".to_owned(), [one("consumer.session.timeout.ms", "50000")].into())].into(),
+            groups: [("g".to_owned(), std::sync::Arc::new([one("consumer.session.timeout.ms", "50000")].into()))]
+                .into(),
         });
         let request = DescribeConfigsRequest::default().with_include_synonyms(true).with_resources(vec![
             resource(BROKER, "1", Some(&["log.retention.ms", "a.plugin.password", "num.partitions"])),

@@ -8,6 +8,8 @@ use super::CLUSTER_NAME;
 pub const WILDCARD: &str = "*";
 /// The longest text in a rule: what a string of Kafka's protocol holds.
 const MAX_TEXT_BYTES: usize = i16::MAX as usize;
+/// What a rule is charged beside its texts: about what it takes in memory when these are short.
+const RULE_BYTES: usize = 256;
 
 macro_rules! codes {
     ($($(#[$outer:meta])* $ty:ident { $($(#[$doc:meta])* $variant:ident = $code:literal,)* })*) => {$(
@@ -127,9 +129,18 @@ impl AclBinding {
         if self.name.is_empty() {
             return Err("Invalid empty resource name".to_owned());
         }
-        if !self.principal.contains(':') {
+        if self.host.is_empty() {
+            return Err("Invalid empty host".to_owned());
+        }
+        let Some((kind, who)) = self.principal.split_once(':') else {
             return Err(format!(
                 "Could not parse principal from `{}` (no colon is present separating the principal type from the principal name)",
+                self.principal
+            ));
+        };
+        if kind.is_empty() || who.is_empty() {
+            return Err(format!(
+                "Could not parse principal from `{}` (the principal type or the principal name is empty)",
                 self.principal
             ));
         }
@@ -139,9 +150,9 @@ impl AclBinding {
         }
     }
 
-    /// Length of its texts in bytes.
-    pub fn text_bytes(&self) -> usize {
-        self.name.len() + self.principal.len() + self.host.len()
+    /// What it counts for where rules have a bound, in bytes: its texts, and something for itself.
+    pub fn charged_bytes(&self) -> usize {
+        RULE_BYTES + self.name.len() + self.principal.len() + self.host.len()
     }
 }
 
@@ -183,6 +194,9 @@ pub(crate) mod tests {
             ("cluster literal elsewhere User:a * alter allow", "kafka-cluster"),
             ("topic literal  User:a * read allow", "empty"),
             ("topic literal a alice * read allow", "colon"),
+            ("topic literal a :alice * read allow", "empty"),
+            ("topic literal a User: * read allow", "empty"),
+            ("topic literal a User:alice  read allow", "empty host"),
         ] {
             let why = rule(text).check().expect_err(text);
             assert!(why.contains(word), "{why}");

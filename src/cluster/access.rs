@@ -16,12 +16,12 @@ use crate::auth::{
     scram::{Mechanism, ScramCredential},
 };
 
-/// The most texts that all rules may have together, in bytes: every edge has them in memory, and one answer may tell them all.
+/// The most that all rules may count for together, in bytes: every edge has them in memory, and one answer may tell them all.
 const MAX_RULES_BYTES: usize = 32 << 20;
 /// The most filters of one request, for each is held against all rules.
-const MAX_FILTERS: usize = 1_000;
-/// The most credentials there may be.
-const MAX_CREDENTIALS: usize = 100_000;
+const MAX_FILTERS: usize = 100;
+/// The most credentials there may be: each change copies them for the edges.
+const MAX_CREDENTIALS: usize = 10_000;
 
 /// SCRAM credentials by user and mechanism.
 pub type ScramCredentials = BTreeMap<(String, Mechanism), ScramCredential>;
@@ -36,12 +36,17 @@ pub enum ScramChange {
 }
 
 impl Ledger {
+    fn access_changed(&mut self) {
+        self.operator_changes += 1;
+        self.access_changes += 1;
+    }
+
     /// Stores a rule that is not there.
     fn create_acl(&mut self, rule: AclBinding, id: [u8; 16]) -> Result<u64, Fault> {
         let put = Write::Put(keys::acl(id), schema::encode(&rule));
         let revision = self.write(vec![Compare::Absent(keys::acl(id))], &[put])?;
-        self.operator_changes += 1;
-        self.catalog.acl_bytes += rule.text_bytes();
+        self.access_changed();
+        self.catalog.acl_bytes += rule.charged_bytes();
         self.catalog.acls.insert(rule, id);
         Ok(revision.0)
     }
@@ -51,26 +56,32 @@ impl Ledger {
         let ids = rules.iter().map(|rule| self.catalog.acls[rule]);
         let deletes: Vec<Write> = ids.map(|id| Write::Delete(keys::acl(id))).collect();
         let revision = self.write(Vec::new(), &deletes)?;
-        self.operator_changes += 1;
+        self.access_changed();
         for rule in rules {
             self.catalog.acls.remove(rule);
-            self.catalog.acl_bytes -= rule.text_bytes();
+            self.catalog.acl_bytes -= rule.charged_bytes();
         }
         Ok(revision.0)
     }
 
-    /// Sets a credential, or deletes one.
-    fn set_scram(&mut self, user: (String, Mechanism), change: ScramChange) -> Result<u64, Fault> {
-        let key = keys::scram(user.1, &user.0);
-        let write = match &change {
-            ScramChange::Set(credential) => Write::Put(key, schema::encode(credential)),
-            ScramChange::Delete => Write::Delete(key),
+    /// Sets and deletes credentials of a user, in one transaction.
+    fn set_scram(&mut self, user: &str, changes: BTreeMap<Mechanism, ScramChange>) -> Result<u64, Fault> {
+        let write = |(mechanism, change): (&Mechanism, &ScramChange)| {
+            let key = keys::scram(*mechanism, user);
+            match change {
+                ScramChange::Set(credential) => Write::Put(key, schema::encode(credential)),
+                ScramChange::Delete => Write::Delete(key),
+            }
         };
-        let revision = self.write(Vec::new(), &[write])?;
-        self.operator_changes += 1;
-        match change {
-            ScramChange::Set(credential) => drop(self.catalog.scram.insert(user, credential)),
-            ScramChange::Delete => drop(self.catalog.scram.remove(&user)),
+        let writes: Vec<Write> = changes.iter().map(write).collect();
+        let revision = self.write(Vec::new(), &writes)?;
+        self.access_changed();
+        for (mechanism, change) in changes {
+            let whose = (user.to_owned(), mechanism);
+            match change {
+                ScramChange::Set(credential) => drop(self.catalog.scram.insert(whose, credential)),
+                ScramChange::Delete => drop(self.catalog.scram.remove(&whose)),
+            }
         }
         Ok(revision.0)
     }
@@ -85,12 +96,16 @@ impl Turn {
         if ledger.catalog.acls.contains_key(&rule) {
             return Ok(Ok(()));
         }
-        if ledger.catalog.acl_bytes + rule.text_bytes() > MAX_RULES_BYTES {
+        if ledger.catalog.acl_bytes + rule.charged_bytes() > MAX_RULES_BYTES {
             let why = format!("All access rules together may have {MAX_RULES_BYTES} bytes.");
             return Ok(Err(ControlError::TooMany(why)));
         }
+        if let Err(full) = self.may_grow() {
+            return Ok(Err(full));
+        }
         let revision = ledger.create_acl(rule, ids::uuid(random))?;
-        self.access_written(revision);
+        self.written(revision);
+        self.acls = true;
         Ok(Ok(()))
     }
 
@@ -108,7 +123,7 @@ impl Turn {
                 return Err(too_many());
             }
             let rules = ledger.catalog.acls.keys().filter(|rule| filter.matches(rule));
-            let bytes: usize = rules.clone().map(AclBinding::text_bytes).sum();
+            let bytes: usize = rules.clone().map(AclBinding::charged_bytes).sum();
             room = room.checked_sub(bytes).ok_or_else(too_many)?;
             Ok(rules.cloned().collect())
         };
@@ -116,7 +131,8 @@ impl Turn {
         let all: BTreeSet<AclBinding> = meant.iter().flatten().flatten().cloned().collect();
         if !all.is_empty() {
             let revision = ledger.delete_acls(&all)?;
-            self.access_written(revision);
+            self.written(revision);
+            self.acls = true;
         }
         Ok(meant)
     }
@@ -129,29 +145,25 @@ impl Turn {
         changes: BTreeMap<Mechanism, ScramChange>,
     ) -> Outcome<()> {
         let known = &ledger.catalog.scram;
-        for (mechanism, change) in &changes {
-            let exists = known.contains_key(&(user.to_owned(), *mechanism));
-            match change {
-                ScramChange::Delete if !exists => {
-                    let why = "Attempt to delete a user credential that does not exist";
-                    return Ok(Err(ControlError::UnknownCredential(why.to_owned())));
-                }
-                ScramChange::Set(_) if !exists && known.len() >= MAX_CREDENTIALS => {
-                    return Ok(Err(ControlError::TooMany(format!("There may be {MAX_CREDENTIALS} credentials."))));
-                }
-                _ => {}
-            }
+        let exists = |mechanism: &Mechanism| known.contains_key(&(user.to_owned(), *mechanism));
+        let (deleted, set): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|(_, change)| matches!(change, ScramChange::Delete));
+        if !deleted.iter().all(|(mechanism, _)| exists(mechanism)) {
+            let why = "Attempt to delete a user credential that does not exist";
+            return Ok(Err(ControlError::UnknownCredential(why.to_owned())));
         }
-        for (mechanism, change) in changes {
-            let revision = ledger.set_scram((user.to_owned(), mechanism), change)?;
-            self.access_written(revision);
+        let new = set.iter().filter(|(mechanism, _)| !exists(mechanism)).count();
+        if new > 0 && known.len() + new - deleted.len() > MAX_CREDENTIALS {
+            return Ok(Err(ControlError::TooMany(format!("There may be {MAX_CREDENTIALS} credentials."))));
         }
-        Ok(Ok(()))
-    }
-
-    fn access_written(&mut self, revision: u64) {
+        match self.may_grow() {
+            Err(full) if !set.is_empty() => return Ok(Err(full)),
+            _ => {}
+        }
+        let revision = ledger.set_scram(user, changes)?;
         self.written(revision);
-        self.access = true;
+        self.scram = true;
+        Ok(Ok(()))
     }
 }
 

@@ -11,6 +11,11 @@ use std::{
 /// Settings by name, as text.
 pub type Values = BTreeMap<String, String>;
 
+/// Length of all names and values in bytes.
+pub(super) fn bytes_of(values: &Values) -> usize {
+    values.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
 /// What settings are of.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ConfigTarget {
@@ -36,14 +41,25 @@ impl fmt::Display for ConfigTarget {
 }
 
 /// Altered settings of everything but topics.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Altered {
     /// Of this broker.
     pub broker: Values,
     /// Of all brokers.
     pub brokers: Values,
-    /// Of groups, by id; none without any.
-    pub groups: BTreeMap<String, Values>,
+    /// Of groups, by id; none without any. A change copies no other group's.
+    pub groups: BTreeMap<String, Arc<Values>>,
+}
+
+/// Names alone: a value may be a secret.
+impl fmt::Debug for Altered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |values: &Values| values.keys().cloned().collect::<Vec<_>>();
+        let groups: BTreeMap<&String, Vec<String>> = self.groups.iter().map(|(id, own)| (id, names(own))).collect();
+        let mut told = f.debug_struct("Altered");
+        told.field("broker", &names(&self.broker)).field("brokers", &names(&self.brokers)).field("groups", &groups);
+        told.finish()
+    }
 }
 
 impl Altered {
@@ -69,7 +85,7 @@ impl Altered {
             ConfigTarget::Topic(_) => &NONE,
             ConfigTarget::Broker => &self.broker,
             ConfigTarget::Brokers => &self.brokers,
-            ConfigTarget::Group(id) => self.groups.get(id).unwrap_or(&NONE),
+            ConfigTarget::Group(id) => self.groups.get(id).map_or(&NONE, |own| own),
         }
     }
 
@@ -80,7 +96,7 @@ impl Altered {
             ConfigTarget::Broker => self.broker = values,
             ConfigTarget::Brokers => self.brokers = values,
             ConfigTarget::Group(id) if values.is_empty() => drop(self.groups.remove(id)),
-            ConfigTarget::Group(id) => drop(self.groups.insert(id.clone(), values)),
+            ConfigTarget::Group(id) => drop(self.groups.insert(id.clone(), Arc::new(values))),
         }
     }
 }
@@ -91,13 +107,45 @@ mod tests {
 
     use super::*;
     use crate::cluster::{
-        ConfigOp, ControlError,
+        ConfigOp, ControlError, ControlRequest,
         broker_config::PRODUCER_ID_EXPIRATION_MS,
         tests::{World, run_with},
     };
 
     fn set(name: &str, value: &str) -> ConfigOp {
         ConfigOp::Set(name.into(), value.into())
+    }
+
+    #[test]
+    fn all_values_of_one_target_have_a_bound() {
+        let mut world = World::new();
+        let running = run_with(world.open(), None);
+        for target in [ConfigTarget::Broker, ConfigTarget::Brokers] {
+            let ops: Vec<ConfigOp> = (0..9).map(|n| set(&format!("n{n}"), &"v".repeat(30_000))).collect();
+            let refused = running.alter_of(target.clone(), ops.clone(), false);
+            assert!(matches!(refused, Err(ControlError::InvalidRequest(_))), "{refused:?}");
+            assert_eq!(running.alter_of(target.clone(), ops[..8].to_vec(), false), Ok(()));
+            let one_more = running.alter_of(target, ops[8..].to_vec(), false);
+            assert!(matches!(one_more, Err(ControlError::InvalidRequest(_))), "{one_more:?}");
+        }
+        running.stop();
+    }
+
+    #[test]
+    fn values_are_not_shown() {
+        let mut altered = Altered::default();
+        altered.set(&ConfigTarget::Broker, [("a".to_owned(), "secret".to_owned())].into());
+        altered.set(&ConfigTarget::Group("g".into()), [("b".to_owned(), "secret".to_owned())].into());
+        let op = |op: fn(String, String) -> ConfigOp| op("c".to_owned(), "secret".to_owned());
+        let ops =
+            vec![op(ConfigOp::Set), op(ConfigOp::Append), op(ConfigOp::Subtract), ConfigOp::Delete("d".to_owned())];
+        let (reply, _answer) = flume::bounded(1);
+        let request = ControlRequest::AlterConfigs { target: ConfigTarget::Broker, ops, validate_only: true, reply };
+        let shown = format!("{altered:?} {request:?}");
+        assert!(!shown.contains("secret"), "{shown}");
+        for name in ["\"a\"", "\"b\"", "Set(\"c\", ..)", "Append(\"c\", ..)", "Subtract(\"c\", ..)", "Delete(\"d\")"] {
+            assert!(shown.contains(name), "{name}: {shown}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub const MAX_CONNECTIONS: &str = "max.connections";
 pub const MAX_CONNECTIONS_PER_IP: &str = "max.connections.per.ip";
 /// See [`SETTINGS`].
 pub const PRODUCER_ID_EXPIRATION_MS: &str = "producer.id.expiration.ms";
+/// The fewest connections that may be altered to: below, an administrator could not come back to undo it.
+const MIN_CONNECTIONS: i64 = 10;
 /// Names that are stored for one broker: what nobody knows is taken too.
 const MAX_NAMES: usize = 1000;
 /// The longest name.
@@ -139,8 +141,9 @@ fn typed(name: &'static str, kind: Kind, value: &str) -> Result<String, String> 
 
 fn in_bounds(own: &Setting, text: String) -> Result<String, String> {
     let wrong = |why: String| Err(format!("Invalid value {text} for configuration {}: {why}", own.key));
+    let min = if own.key == PRODUCER_ID_EXPIRATION_MS { own.min } else { own.min.max(MIN_CONNECTIONS) };
     match text.parse::<i64>() {
-        Ok(n) if n < own.min => wrong(format!("Value must be at least {}", own.min)),
+        Ok(n) if n < min => wrong(format!("Value must be at least {min}")),
         Ok(n) if n > own.max => wrong(format!("Value must be no more than {}", own.max)),
         _ => Ok(text),
     }
@@ -189,7 +192,7 @@ mod tests {
     fn values_are_checked_and_refused_as_by_kafka() {
         let good = edit(&[
             set("log.retention.ms", " 5 "),
-            set("max.connections", "7"),
+            set("max.connections", "10"),
             set("background.threads", "9"),
             set("no.such", " as it is "),
             ConfigOp::Append("log.cleanup.policy".into(), "compact".into()),
@@ -198,7 +201,7 @@ mod tests {
             ("background.threads", "9"),
             ("log.cleanup.policy", "delete,compact"),
             ("log.retention.ms", "5"),
-            ("max.connections", "7"),
+            ("max.connections", "10"),
             ("no.such", " as it is "),
         ];
         assert_eq!(good, Ok(expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into()));
@@ -226,7 +229,12 @@ mod tests {
                 "-1",
                 "Invalid value -1 for configuration message.max.bytes: Value must be at least 0",
             ),
-            ("max.connections", "0", "Invalid value 0 for configuration max.connections: Value must be at least 1"),
+            ("max.connections", "9", "Invalid value 9 for configuration max.connections: Value must be at least 10"),
+            (
+                "max.connections.per.ip",
+                "9",
+                "Invalid value 9 for configuration max.connections.per.ip: Value must be at least 10",
+            ),
             ("max.connections", "x", "Invalid value x for configuration max.connections: Not a number of type INT"),
             (
                 "background.threads",

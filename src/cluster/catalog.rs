@@ -66,7 +66,7 @@ pub(super) struct Catalog {
     pub(super) altered: Arc<Altered>,
     /// Access rules, and the ids of their records.
     pub(super) acls: BTreeMap<AclBinding, [u8; 16]>,
-    /// Bytes of their texts.
+    /// What they count for together.
     pub(super) acl_bytes: usize,
     /// SCRAM credentials by user and mechanism.
     pub(super) scram: ScramCredentials,

@@ -45,8 +45,11 @@ pub(super) async fn serve(
         for request in requests {
             turn.apply(&mut control.ledger.borrow_mut(), &mut control.views, request, random)?;
         }
-        if turn.access {
-            control.views.set_access(&control.ledger.borrow());
+        if turn.acls {
+            control.views.set_acls(&control.ledger.borrow());
+        }
+        if turn.scram {
+            control.views.set_scram(&control.ledger.borrow());
         }
         if turn.wrote {
             failpoint::pass("control-applied");

@@ -1,7 +1,7 @@
 //! What the API handlers ask of the control actor. Answered only when durable *and* every shard acknowledged the
 //! revision *and* the new snapshot has reached every shard's edge.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use flume::Sender;
 use thalweg_record::TopicId;
@@ -79,7 +79,7 @@ pub enum ControlRequest {
 }
 
 /// One change of a setting.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum ConfigOp {
     /// Sets a value.
     Set(String, String),
@@ -89,6 +89,18 @@ pub enum ConfigOp {
     Append(String, String),
     /// Takes from a list.
     Subtract(String, String),
+}
+
+/// Names alone: a value may be a secret.
+impl fmt::Debug for ConfigOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigOp::Set(name, _) => f.debug_tuple("Set").field(name).finish_non_exhaustive(),
+            ConfigOp::Delete(name) => f.debug_tuple("Delete").field(name).finish(),
+            ConfigOp::Append(name, _) => f.debug_tuple("Append").field(name).finish_non_exhaustive(),
+            ConfigOp::Subtract(name, _) => f.debug_tuple("Subtract").field(name).finish_non_exhaustive(),
+        }
+    }
 }
 
 /// A topic to create.

@@ -9,7 +9,7 @@ use thalweg_record::{PartitionId, TopicId};
 use thalweg_shards::msg::{PartitionChange, PartitionSettings};
 
 use super::{
-    altered::{Altered, ConfigTarget, Values},
+    altered::{Altered, ConfigTarget, Values, bytes_of},
     broker_config,
     control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic},
     group_config,
@@ -25,6 +25,10 @@ use super::{
 const MAX_TOPIC_PARTITIONS: i32 = 10_000;
 /// The most partitions all topics may have together: each costs memory on its shard.
 const MAX_PARTITIONS: usize = 200_000;
+/// The most that the settings of one broker, of all, or of a group may have, in bytes: names and values. A topic's are fewer.
+const MAX_VALUES_BYTES: usize = 256 << 10;
+/// Settings that make room: they may be altered on a full disk.
+const MAKE_ROOM: [&str; 4] = ["log.retention.bytes", "log.retention.ms", "retention.bytes", "retention.ms"];
 /// The most groups that have settings of their own.
 const MAX_GROUPS: usize = 10_000;
 
@@ -39,8 +43,10 @@ pub(super) struct Turn {
     /// How long shards remember idle producers from now on, when that changes.
     pub(super) producers_expire: Option<Duration>,
     pub(super) changes: Vec<PartitionChange>,
-    /// Rules or credentials have changed.
-    pub(super) access: bool,
+    /// Rules have changed.
+    pub(super) acls: bool,
+    /// Credentials have changed.
+    pub(super) scram: bool,
     pub(super) answers: Vec<Box<dyn FnOnce()>>,
 }
 
@@ -59,8 +65,25 @@ impl Turn {
         self.revision = Some(revision);
     }
 
-    fn may_grow(&self) -> Result<(), ControlError> {
+    pub(super) fn may_grow(&self) -> Result<(), ControlError> {
         self.no_growth.clone().map_or(Ok(()), |why| Err(ControlError::DiskFull(why)))
+    }
+
+    /// Whether settings may become what they would be.
+    fn may_become(&self, before: &Values, after: &Values) -> Result<(), ControlError> {
+        let bytes = bytes_of(after);
+        if bytes < bytes_of(before) {
+            return Ok(());
+        }
+        if bytes > MAX_VALUES_BYTES {
+            let why = format!("All settings of one resource may have {MAX_VALUES_BYTES} bytes.");
+            return Err(ControlError::InvalidRequest(why));
+        }
+        let others = |values: &Values| -> Values {
+            let others = values.iter().filter(|(name, _)| !MAKE_ROOM.contains(&name.as_str()));
+            others.map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        if self.no_growth.is_none() || others(before) == others(after) { Ok(()) } else { self.may_grow() }
     }
 
     /// Checks and applies one request; its answer waits for the end of the turn.
@@ -228,8 +251,13 @@ impl Turn {
             Ok(overrides) => overrides,
             Err(why) => return Ok(Err(ControlError::InvalidConfig(why))),
         };
-        if validate_only || overrides == topic.overrides {
+        if overrides == topic.overrides {
             return Ok(Ok(()));
+        }
+        match self.may_become(&topic.overrides, &overrides) {
+            Ok(()) if validate_only => return Ok(Ok(())),
+            Ok(()) => {}
+            Err(refused) => return Ok(Err(refused)),
         }
         let revision = ledger.change_topic(id, topic.partitions.len() as i32, overrides)?;
         self.written(revision);
@@ -272,8 +300,13 @@ impl Turn {
             let why = format!("{MAX_GROUPS} groups have settings of their own already.");
             return Ok(Err(ControlError::InvalidRequest(why)));
         }
-        if validate_only || values == *before {
+        if values == *before {
             return Ok(Ok(()));
+        }
+        match self.may_become(before, &values) {
+            Ok(()) if validate_only => return Ok(Ok(())),
+            Ok(()) => {}
+            Err(refused) => return Ok(Err(refused)),
         }
         warn_of_idle(target, before, &values);
         let revision = ledger.alter(target, values)?;

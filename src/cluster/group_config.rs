@@ -9,6 +9,8 @@ use super::{
 use crate::config::Kind;
 
 const I32: f64 = i32::MAX as f64;
+/// The longest value: many groups may have one.
+const MAX_VALUE_BYTES: usize = 1_000;
 
 const fn int(name: &'static str, default: &'static str, synonym: &'static str, min: f64, max: f64) -> TopicConfig {
     TopicConfig { name, kind: Kind::Int, default, synonym: Some(synonym), rule: Rule::Range(min, max) }
@@ -54,6 +56,9 @@ fn known(name: &str) -> Result<&'static TopicConfig, String> {
 
 fn check(name: &str, value: &str) -> Result<String, String> {
     let row = known(name)?;
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(format!("Invalid value for configuration {name}: more than {MAX_VALUE_BYTES} bytes"));
+    }
     let normal = TopicConfig { rule: if row.kind == Kind::Int { Rule::Any } else { row.rule }, ..*row }.check(value)?;
     match (row.rule, normal.parse::<f64>()) {
         (Rule::Range(min, _), Ok(number)) if number < min => Err(beyond(row, "greater", "min")),
@@ -113,6 +118,9 @@ mod tests {
         ] {
             assert_eq!(change(name, value), Err(words.to_owned()));
         }
+        let long = |bytes: usize| format!("by_duration:P{}", "1".repeat(bytes - 13));
+        assert!(change("share.auto.offset.reset", &long(MAX_VALUE_BYTES)).is_ok());
+        assert!(change("share.auto.offset.reset", &long(MAX_VALUE_BYTES + 1)).is_err());
         assert!(change("share.auto.offset.reset", "now").is_err());
         assert!(edited(&Values::new(), &[ConfigOp::Append("consumer.session.timeout.ms".into(), "1".into())]).is_err());
         assert_eq!(edited(&Values::new(), &[ConfigOp::Delete("nope".into())]), Ok(Values::new()));

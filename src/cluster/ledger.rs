@@ -58,6 +58,8 @@ pub(super) struct Ledger {
     copy: RefCell<Option<Copy>>,
     /// Counts what operators change: topics, settings, rules, credentials.
     pub(super) operator_changes: u64,
+    /// Counts those of rules and credentials alone.
+    pub(super) access_changes: u64,
 }
 
 /// Who writes.
@@ -74,8 +76,19 @@ impl Ledger {
     pub(super) fn new(store: Arc<dyn MetadataStore>, catalog: Catalog, writer: Writer) -> Ledger {
         let Writer { node, epoch, shards, node_value, producer_expiration_ms } = writer;
         let producer_expiration_ms = i64::try_from(producer_expiration_ms).unwrap_or(i64::MAX);
-        let (copy, operator_changes) = (RefCell::new(None), 0);
-        Ledger { store, catalog, node, epoch, shards, node_value, producer_expiration_ms, copy, operator_changes }
+        let (operator_changes, access_changes) = (0, 0);
+        Ledger {
+            store,
+            catalog,
+            node,
+            epoch,
+            shards,
+            node_value,
+            producer_expiration_ms,
+            copy: RefCell::new(None),
+            operator_changes,
+            access_changes,
+        }
     }
 
     /// The store, for syncs outside the lock.

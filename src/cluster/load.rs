@@ -48,7 +48,7 @@ pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
     })?;
     scan(store, keys::ACLS, |key, _, rule: AclBinding| {
         let id = keys::parse_acl(key).ok_or("bad id")?;
-        catalog.acl_bytes += rule.text_bytes();
+        catalog.acl_bytes += rule.charged_bytes();
         catalog.acls.insert(rule, id).map_or(Ok(()), |_| Err("the same rule is there twice".to_owned()))
     })?;
     scan(store, keys::SCRAM, |key, _, credential: ScramCredential| {

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use flume::{Receiver, Sender};
@@ -54,6 +57,16 @@ impl World {
 
     pub(super) fn open(&mut self) -> Cluster {
         self.open_on(Arc::new(self.store.clone()))
+    }
+
+    /// As [`World::open`], on a disk that is nearly full while `full` says so.
+    pub(super) fn open_beside(&mut self, full: &Arc<AtomicBool>) -> Cluster {
+        self.opened += 1;
+        let full = full.clone();
+        let no_growth = move || full.load(Ordering::SeqCst).then(|| "nearly full".to_owned());
+        let settings = settings_of(1, Path::new("data"), self.opened);
+        let settings = ClusterSettings { no_growth: Box::new(no_growth), ..settings };
+        Cluster::open_on(Arc::new(self.store.clone()), settings, &self.objects).expect("opens")
     }
 
     pub(super) fn open_on(&mut self, store: Arc<dyn MetadataStore>) -> Cluster {

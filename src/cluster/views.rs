@@ -50,7 +50,8 @@ impl Views {
             acls: Arc::default(),
             scram: Arc::default(),
         };
-        views.set_access(ledger);
+        views.set_acls(ledger);
+        views.set_scram(ledger);
         ledger.catalog.topics.iter().for_each(|(id, topic)| views.set(*id, topic));
         views
     }
@@ -90,9 +91,13 @@ impl Views {
         }
     }
 
-    /// Rules or credentials have changed.
-    pub(super) fn set_access(&mut self, ledger: &Ledger) {
+    /// Rules have changed.
+    pub(super) fn set_acls(&mut self, ledger: &Ledger) {
         self.acls = Arc::new(AclRules::new(ledger.catalog.acls.keys().cloned().collect()));
+    }
+
+    /// Credentials have changed.
+    pub(super) fn set_scram(&mut self, ledger: &Ledger) {
         self.scram = Arc::new(ledger.catalog.scram.clone());
     }
 

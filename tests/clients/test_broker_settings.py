@@ -1,6 +1,7 @@
 """Settings of brokers and groups that are altered while the broker runs (KIP-226, KIP-848): which, where they come from, what acts, and
 that they outlive a restart. Runs against any broker: what is compared with literals here is what Apache Kafka says."""
 
+import contextlib
 import time
 
 import messages
@@ -86,6 +87,9 @@ def test_settings_of_thalwegs_own_are_read_at_the_start(wire, me):
         code, why = change(wire, me, (name, SET, told.Value), ValidateOnly=True)
         assert (code == 0) == (not told.ReadOnly), (name, why)
     assert change(wire, me, ("max.connection.creation.rate", SET, "5"))[0] == 42, "a limit that would not be kept"
+    for name in ("max.connections", "max.connections.per.ip"):
+        why = f"Invalid value 9 for configuration {name}: Value must be at least 10"
+        assert change(wire, me, (name, SET, "9")) == (42, why), "who set it could be shut out"
 
 
 def test_what_is_refused_changes_nothing(wire, me):
@@ -179,9 +183,14 @@ def test_connections_are_limited_anew(broker, wire, me):
             return False
 
     assert served()
-    assert change(wire, me, ("max.connections.per.ip", SET, "1")) == (0, None)
-    assert asked_until(False, served) is False
-    assert change(wire, me, ("max.connections.per.ip", DELETE, None)) == (0, None)
+    assert change(wire, me, ("max.connections.per.ip", SET, "10")) == (0, None)
+    with contextlib.ExitStack() as stack:
+        # Beside the one that asks there may be others.
+        with contextlib.suppress(OSError):
+            for _ in range(9):
+                messages.ask(stack.enter_context(Connection(broker.bootstrap)), "ApiVersions", 0)
+        assert asked_until(False, served) is False
+        assert change(wire, me, ("max.connections.per.ip", DELETE, None)) == (0, None)
     assert asked_until(True, served) is True
 
 

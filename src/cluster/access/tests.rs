@@ -1,18 +1,25 @@
 //! Rules and credentials through the actors, a crash and a rebuild.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_lite::future::block_on;
 use thalweg_objectstore::MemoryStore as Objects;
 
 use super::*;
 use crate::{
-    auth::tests::rule,
+    auth::{scram::MAX_USER_BYTES, tests::rule},
     cluster::{
-        ControlRequest, LogNotes, RebuildSettings,
+        Cluster, ConfigOp, ConfigTarget, ControlRequest, LogNotes, RebuildSettings,
         bucket::rebuild,
-        store::MemoryStore,
-        tests::{Running, World, run_with},
+        store::{MemoryStore, open_sled},
+        tests::{Running, World, run_with, settings_of, topic},
     },
 };
 
@@ -88,7 +95,7 @@ fn rules_have_a_bound() {
     let mut world = World::new();
     let running = run_with(world.open(), None);
     let of = |n: usize| AclBinding { name: format!("{n:05}{}", "x".repeat(30_000)), ..rule(READ) };
-    let many = MAX_RULES_BYTES / of(0).text_bytes();
+    let many = MAX_RULES_BYTES / of(0).charged_bytes();
     let results = running.control(|reply| ControlRequest::CreateAcls { rules: (0..=many).map(of).collect(), reply });
     assert!(results[..many].iter().all(Result::is_ok));
     assert!(matches!(results[many], Err(ControlError::TooMany(_))));
@@ -121,6 +128,87 @@ fn credentials_of_a_user_change_together_or_not_at_all() {
 }
 
 #[test]
+fn the_longest_user_has_a_place_in_the_store() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let objects = Objects::new();
+    let open = || Cluster::open(settings_of(1, Path::new(dir.path()), 3), &open_sled, &objects).expect("opens");
+    let running = run_with(open(), None);
+    let user = "u".repeat(MAX_USER_BYTES);
+    assert_eq!(alter(&running, &user, &[(Mechanism::Sha256, set(4096))]), Ok(()));
+    drop(running.stop());
+    assert!(open().snapshot().scram.contains_key(&(user, Mechanism::Sha256)));
+}
+
+#[test]
+fn changes_of_one_user_are_one_transaction_and_touch_no_rules() {
+    let mut world = World::new();
+    let running = run_with(world.open(), None);
+    create(&running, &[READ]);
+    let before = running.snapshot();
+    alter(&running, "a", &[(Mechanism::Sha256, set(4096)), (Mechanism::Sha512, set(4096))]).expect("set");
+    let after = running.snapshot();
+    assert_eq!(after.revision, before.revision + 1);
+    assert!(Arc::ptr_eq(&before.acls, &after.acls) && after.scram.len() == 2);
+    create(&running, &[WRITE]);
+    assert!(Arc::ptr_eq(&after.scram, &running.snapshot().scram));
+    running.stop();
+}
+
+#[test]
+fn credentials_have_a_bound() {
+    let mut world = World::new();
+    let running = run_with(world.open(), None);
+    let one = set(4096);
+    let with = |mechanisms: &[Mechanism]| mechanisms.iter().map(|mechanism| (*mechanism, one.clone())).collect();
+    let users = (1..MAX_CREDENTIALS).map(|n| (format!("u{n}"), with(&[Mechanism::Sha256]))).collect();
+    let results = running.control(|reply| ControlRequest::AlterScram { users, reply });
+    assert!(results.iter().all(Result::is_ok), "one is left");
+    let two = [(Mechanism::Sha256, one.clone()), (Mechanism::Sha512, one.clone())];
+    assert!(matches!(alter(&running, "new", &two), Err(ControlError::TooMany(_))), "both or none");
+    assert_eq!(alter(&running, "new", &two[..1]), Ok(()));
+    assert!(matches!(alter(&running, "other", &two[..1]), Err(ControlError::TooMany(_))));
+    assert_eq!(alter(&running, "new", &two[..1]), Ok(()), "in place of what is there");
+    let exchange = [(Mechanism::Sha256, ScramChange::Delete), (Mechanism::Sha512, one)];
+    assert_eq!(alter(&running, "new", &exchange), Ok(()));
+    running.stop();
+}
+
+#[test]
+fn a_full_disk_takes_nothing_new_and_lets_everything_go() {
+    let mut world = World::new();
+    let full = Arc::new(AtomicBool::new(false));
+    let running = run_with(world.open_beside(&full), None);
+    let configure = |name: &str, value: &str| vec![ConfigOp::Set(name.to_owned(), value.to_owned())];
+    let of_topic = || ConfigTarget::Topic("t".to_owned());
+    running.create_one("t", 1);
+    create(&running, &[READ]);
+    alter(&running, "a", &[(Mechanism::Sha256, set(4096))]).expect("room");
+    running.alter_of(ConfigTarget::Broker, configure("no.such", "value"), false).expect("room");
+    running.alter_of(of_topic(), configure("segment.ms", "70000"), false).expect("room");
+    full.store(true, Ordering::SeqCst);
+    let refused =
+        |result: Result<(), ControlError>| assert!(matches!(result, Err(ControlError::DiskFull(_))), "{result:?}");
+    refused(running.create(vec![topic("new", 1)]).remove(0).map(drop));
+    refused(create(&running, &[WRITE]).remove(0));
+    assert_eq!(create(&running, &[READ]), [Ok(())], "it is there");
+    refused(alter(&running, "b", &[(Mechanism::Sha256, set(4096))]));
+    refused(alter(&running, "a", &[(Mechanism::Sha256, set(5000))]));
+    refused(running.alter_of(ConfigTarget::Broker, configure("no.such", "other"), false));
+    refused(running.alter_of(ConfigTarget::Group("g".into()), configure("streams.num.standby.replicas", "1"), false));
+    refused(running.alter_of(of_topic(), configure("segment.ms", "80000"), false));
+    assert_eq!(running.alter_of(of_topic(), configure("segment.ms", "70000"), false), Ok(()), "as it is");
+    assert_eq!(running.alter_of(of_topic(), configure("retention.ms", "1000"), false), Ok(()), "it makes room");
+    assert_eq!(running.alter_of(ConfigTarget::Broker, configure("log.retention.ms", "1000"), false), Ok(()));
+    assert_eq!(running.alter_of(ConfigTarget::Broker, configure("no.such", "less"), false), Ok(()));
+    assert_eq!(running.alter_of(of_topic(), vec![ConfigOp::Delete("segment.ms".into())], false), Ok(()));
+    assert_eq!(alter(&running, "a", &[(Mechanism::Sha256, ScramChange::Delete)]), Ok(()));
+    assert_eq!(delete(&running, [1, 1, 1, 1], None), [rule(READ)]);
+    full.store(false, Ordering::SeqCst);
+    assert_eq!(create(&running, &[WRITE]), [Ok(())], "there is room again");
+    running.stop();
+}
+
+#[test]
 fn the_bucket_alone_brings_rules_and_credentials_back() {
     let mut world = World::new();
     let running = run_with(world.open(), None);
@@ -142,7 +230,9 @@ fn the_bucket_alone_brings_rules_and_credentials_back() {
         offsets_partitions: 50,
     };
     let store = Arc::new(MemoryStore::new());
-    block_on(rebuild::rebuild(&world.objects, store.clone(), &settings, &LogNotes)).expect("rebuilt");
+    let rebuilt = block_on(rebuild::rebuild(&world.objects, store.clone(), &settings, &LogNotes)).expect("rebuilt");
+    let note = "access rules, credentials and altered settings are those of snapshot 1";
+    assert!(rebuilt.notes.iter().any(|told| told == note), "{:?}", rebuilt.notes);
     let mut elsewhere = World { objects: world.objects.clone(), ..World::new() };
     let after = elsewhere.open_on(store).snapshot();
     assert_eq!((rules(&after), &after.scram), (rules(&before), &before.scram));

@@ -35,8 +35,8 @@ use crate::cluster::{
 pub(super) const KEPT: usize = 2;
 /// How often the keeper looks whether something is due.
 const STEP: Duration = Duration::from_secs(1);
-/// A change of topics, rules or credentials is in a snapshot after this long: objects do not hold them, so a rebuild could not tell
-/// them.
+/// A change of topics or settings is in a snapshot after this long: objects do not hold them, so a rebuild could not tell them. One of
+/// rules or credentials is at the keeper's next look, for what a rebuild brings back could let somebody in.
 const CHANGES_WITHIN: Duration = Duration::from_secs(5);
 /// How often a broker that stops tries to write its last snapshot.
 const LAST_TRIES: usize = 3;
@@ -73,6 +73,14 @@ struct Kept {
     sequence: u64,
     /// The dead objects that it lists as such; none when this process does not know.
     dead: BTreeSet<ObjectId>,
+}
+
+/// What a snapshot shows: its revision, and by then the changes that operators made, and those of rules and credentials.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    revision: Revision,
+    operator_changes: u64,
+    access_changes: u64,
 }
 
 /// Waits that grow from failure to failure.
@@ -170,8 +178,8 @@ pub(in crate::cluster) struct Keeper {
     cluster_id: Arc<str>,
     /// Snapshots in the bucket, oldest first; `None` until they were listed.
     kept: Option<VecDeque<Kept>>,
-    /// What the newest of this process shows: its revision, and the changes of topics by then.
-    newest: Option<(Revision, u64)>,
+    /// What the newest of this process shows.
+    newest: Option<Shown>,
     age: Duration,
     refused: Refused,
     meters: BucketMeters,
@@ -188,13 +196,15 @@ impl Keeper {
     }
 
     fn changed(&self) -> bool {
-        self.newest.is_none_or(|(revision, _)| revision != self.ledger.borrow().store().revision())
+        self.newest.is_none_or(|newest| newest.revision != self.ledger.borrow().store().revision())
     }
 
     fn due(&self, since: Duration, interval: Duration) -> bool {
-        let topics = self.newest.is_none_or(|(_, topics)| topics != self.ledger.borrow().operator_changes());
-        let soon = topics && since >= CHANGES_WITHIN.min(interval);
-        let waits = deletion::waits(&self.ledger.borrow(), self.listed());
+        let ledger = self.ledger.borrow();
+        let changed = self.newest.is_none_or(|newest| newest.operator_changes != ledger.operator_changes());
+        let access = self.newest.is_some_and(|newest| newest.access_changes != ledger.access_changes);
+        let soon = access || changed && since >= CHANGES_WITHIN.min(interval);
+        let waits = deletion::waits(&ledger, self.listed());
         (since >= interval || soon) && (self.changed() || waits)
     }
 
@@ -271,7 +281,7 @@ impl Keeper {
     async fn write(&mut self, wall: &dyn Fn() -> Wall) -> Result<(), Trouble> {
         let kept = self.kept.as_ref().expect("found before");
         let sequence = kept.back().map_or(1, |newest| newest.sequence + 1);
-        let (topics, dead) = {
+        let (operator_changes, access_changes, dead) = {
             let ledger = self.ledger.borrow();
             // A copy of this store that does not know of the snapshot is out of date.
             let number = sequence.to_be_bytes().to_vec();
@@ -280,7 +290,7 @@ impl Keeper {
             }
             // What a crash could take back must not be in the bucket.
             ledger.store().sync().map_err(Fault::from)?;
-            (ledger.operator_changes(), deletion::dead(&ledger))
+            (ledger.operator_changes(), ledger.access_changes, deletion::dead(&ledger))
         };
         let (revision, parts) = self.copy(sequence, wall()).await?;
         let bytes: usize = parts.iter().map(Bytes::len).sum();
@@ -297,7 +307,7 @@ impl Keeper {
         self.keep(Kept { sequence, dead });
         // The name may have been free because a successor has removed what it had written under it.
         self.give_way(sequence + 1).await?;
-        self.newest = Some((revision, topics));
+        self.newest = Some(Shown { revision, operator_changes, access_changes });
         self.age = Duration::ZERO;
         self.meters.snapshots.increment(1);
         self.meters.snapshot_sequence.set(sequence as f64);

@@ -446,7 +446,9 @@ fn finish(
     report.objects = catalog.objects.len();
     let named = |id: &ObjectId| catalog.objects.contains_key(id) || catalog.garbage.contains_key(id);
     report.unused_objects = listed.iter().filter(|l| !named(&l.id)).map(|l| l.key.to_string()).collect();
-    if report.snapshot.is_some() {
+    if let Some(sequence) = report.snapshot {
+        // That there are none proves nothing: the first may have come after it.
+        report.notes.push(format!("access rules, credentials and altered settings are those of snapshot {sequence}"));
         report.notes.push(
             "what was deleted after the snapshot (topics, records below a log start) may be back, if no later object tells of it"
                 .into(),

@@ -18,7 +18,7 @@ use thalweg_shards::meta::{ObjectCommit, ObjectId};
 
 use super::*;
 use crate::cluster::{
-    ClusterError,
+    ClusterError, ControlRequest,
     store::{MetadataStore, SledStore, Write},
     tests::{Running, World, commit, run_with, topic},
 };
@@ -109,6 +109,30 @@ fn a_snapshot_is_written_when_something_has_changed_and_two_are_kept() {
     let snapshot = newest(&world);
     let entries = world.store.range(b"", None, usize::MAX).expect("memory");
     assert_eq!((snapshot.entries, snapshot.head.revision), (entries, world.store.revision()));
+    running.stop();
+}
+
+#[test]
+fn a_change_of_rules_or_credentials_does_not_wait_for_its_snapshot() {
+    let mut world = World::new();
+    let (alarm, ports) = Alarm::ports(&world);
+    let ports = BucketPorts { interval: Duration::from_secs(3600), ..ports };
+    let running = run_with(world.open(), Some(ports));
+    while alarm.asked.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    // A second each.
+    alarm.interval();
+    running.create_one("t", 1);
+    alarm.interval();
+    assert_eq!(sequences(&world), [1], "a topic has time");
+    let rules = vec![crate::auth::tests::rule("topic literal a User:x * read deny")];
+    let created = running.control(|reply| ControlRequest::CreateAcls { rules, reply });
+    assert_eq!(created, [Ok(())]);
+    alarm.interval();
+    assert_eq!(sequences(&world), [1, 2], "a rule has none");
+    alarm.interval();
+    assert_eq!(sequences(&world), [1, 2], "once");
     running.stop();
 }
 

@@ -61,12 +61,12 @@ pub(super) async fn newest(
     if settings.without_snapshot {
         report
             .notes
-            .push("there is no metadata snapshot: topics without objects, all settings of topics, access rules and credentials are lost".into());
+            .push("there is no metadata snapshot: topics without objects, altered settings, access rules and credentials are lost".into());
         return Ok(None);
     }
     Err(RebuildError::Bucket(format!(
         "{url} holds no metadata snapshot that can be used. `thalweg metadata rebuild --without-snapshot` makes the metadata from \
-         the objects alone: topics without objects, the settings of topics, access rules and credentials are lost then"
+         the objects alone: topics without objects, altered settings, access rules and credentials are lost then"
     )))
 }
 
