@@ -16,7 +16,7 @@ use thalweg_objectstore::{
     format::{InspectError, inspect},
 };
 use thalweg_record::{NodeId, Offset, PartitionId, TopicId};
-use thalweg_shards::meta::{ObjectCommit, ObjectId};
+use thalweg_shards::meta::{CommitRange, ObjectCommit, ObjectId};
 
 use self::known::{Known, Listed, import, newest};
 use super::{
@@ -232,7 +232,7 @@ fn adopt(
     topics(ledger, known, settings, &parts, report)?;
     partitions_of_slices(ledger, settings, report)?;
     let mut ranges: BTreeMap<ObjectId, Vec<_>> = BTreeMap::new();
-    let mut starts: Vec<(PartitionId, Offset)> = Vec::new();
+    let (mut begins, mut starts) = (Vec::new(), Vec::new());
     for (id, parts) in &parts {
         let Some(partition) = ledger.catalog.partition(*id) else { continue };
         let (committed_end, epochs) = (partition.committed_end, partition.epochs.clone());
@@ -251,40 +251,65 @@ fn adopt(
                 "{name}-{index} begins at offset {log_start}: by the objects that are left, lower ones were used"
             ));
         }
+        // A log start may lie inside of the first range: that goes on at its own first offset.
+        let first = links.first().map(|(_, range)| range.base).filter(|base| *base > committed_end);
+        begins.extend(first.map(|base| (*id, base)));
         starts.push((*id, log_start));
         links.into_iter().for_each(|(object, range)| ranges.entry(object).or_default().push(range));
     }
     if report.snapshot.is_none() {
         silent_partitions(ledger, &parts, report);
     }
+    ledger.raise_log_start(&begins)?;
+    let used = take_in(ledger, settings, &tails, ranges, report)?;
     ledger.raise_log_start(&starts)?;
+    Ok(used)
+}
+
+/// Takes in what counts of the tail objects. Of one that contradicts others only what does not fit is passed over.
+fn take_in(
+    ledger: &mut Ledger,
+    settings: &RebuildSettings,
+    tails: &[TailObject],
+    mut ranges: BTreeMap<ObjectId, Vec<CommitRange>>,
+    report: &mut Rebuilt,
+) -> Result<BTreeSet<ObjectId>, RebuildError> {
+    ranges.values_mut().for_each(|ranges| ranges.sort_by_key(|range| range.partition));
     let mut waiting: Vec<&TailObject> = tails.iter().filter(|object| ranges.contains_key(&object.id)).collect();
     waiting.sort_by_key(|object| object.id);
     let mut used = BTreeSet::new();
     // Nearly in order: two uploads of a shard may have taken their ids the other way round.
-    loop {
+    while !waiting.is_empty() {
         let mut left = Vec::new();
         let before = waiting.len();
         for object in waiting {
-            let mut ranges = ranges[&object.id].clone();
-            ranges.sort_by_key(|range| range.partition);
-            let (object_bytes, key) = (object.bytes, object.key.clone());
-            let commit = ObjectCommit { object: object.id, key, object_bytes, ranges };
-            if ledger.catalog.mismatches(&commit.ranges).is_empty() {
+            if ledger.catalog.mismatches(&ranges[&object.id]).is_empty() {
+                let ranges = ranges.remove(&object.id).unwrap_or_default();
+                let (object_bytes, key) = (object.bytes, object.key.clone());
+                let commit = ObjectCommit { object: object.id, key, object_bytes, ranges };
                 ledger.adopt(&commit, object.shard, object.node_epoch)?;
                 used.insert(object.id);
             } else {
                 left.push(object);
             }
         }
-        if left.is_empty() || left.len() == before {
-            for object in left {
-                pass_over(&object.key, "it contradicts others", settings, report)?;
+        if left.len() == before {
+            let ranges = ranges.entry(left[0].id).or_default();
+            let wrong: BTreeSet<PartitionId> =
+                ledger.catalog.mismatches(ranges).into_iter().map(|(partition, _)| partition).collect();
+            let names = left[0].parts.iter().filter(|part| wrong.contains(&part.partition));
+            let names: Vec<String> =
+                names.map(|part| format!("{}-{}", part.topic_name, part.partition.index)).collect();
+            let why = format!("what it holds of {} contradicts others", names.join(", "));
+            pass_over(&left[0].key, &why, settings, report)?;
+            ranges.retain(|range| !wrong.contains(&range.partition));
+            if ranges.is_empty() {
+                left.remove(0);
             }
-            return Ok(used);
         }
         waiting = left;
     }
+    Ok(used)
 }
 
 /// Without a snapshot nobody can tell a partition that retention emptied from one that was never used.

@@ -122,8 +122,11 @@ pub(super) fn chain(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Chain {
         }
     }
     ranges.sort_by_key(|(object, range)| (range.base, *object));
-    let links = furthest(begin, log_start, ranges);
+    let mut links = furthest(begin, log_start, ranges);
     if begin.unknown {
+        if let Some((object, range)) = links.first_mut() {
+            range.epochs.splice(0..0, in_force_before(range.base, *object, parts));
+        }
         log_start = log_start.max(links.first().map_or_else(|| beyond(parts), |(_, range)| range.base));
     }
     Chain { links, log_start, cut }
@@ -147,6 +150,14 @@ fn fits(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Vec<bool> {
         debug_assert!(base <= last, "blocks ascend");
     }
     fits
+}
+
+/// The leader epoch that the first range of a partition goes on with: no earlier object is there to tell it.
+fn in_force_before(base: Offset, object: ObjectId, parts: &[(ObjectId, &TailPart)]) -> Option<(LeaderEpoch, Offset)> {
+    let (_, part) = parts.iter().find(|(id, _)| *id == object)?;
+    let in_force = part.epochs.iter().filter(|(_, first)| *first <= base).max()?;
+    // One that begins right here is among the range's own.
+    (in_force.1 < base).then_some(*in_force)
 }
 
 /// Where offsets go on that nobody has used, by all that the parts of a partition say.
@@ -181,27 +192,40 @@ fn range(part: &TailPart, blocks: &[BlockEntry]) -> Option<CommitRange> {
     })
 }
 
-/// The contiguous ranges from `end` that reach furthest. `ranges` ascend by first offset. A log that was lost below its start
-/// begins anew there; one of which nothing is known, at any range that follows none.
+/// How an offset is reached.
+#[derive(Clone, Copy)]
+struct Reached {
+    /// Where the chain begins that leads there.
+    from: Offset,
+    /// Its last range; `None` at the beginning.
+    by: Option<usize>,
+}
+
+/// The contiguous ranges from `end` that reach furthest; of several, those that begin lowest. `ranges` ascend by first offset. A log that
+/// was lost below its start begins anew there; one of which nothing is known, at any range that follows none.
 fn furthest(begin: &Begin, log_start: Offset, ranges: Vec<(ObjectId, CommitRange)>) -> Vec<(ObjectId, CommitRange)> {
-    // Reached offsets, and the range that led there.
-    let mut reached: BTreeMap<Offset, Option<usize>> = BTreeMap::from([(begin.committed_end, None)]);
+    let anew = |from: Offset| Reached { from, by: None };
+    let mut reached: BTreeMap<Offset, Reached> = BTreeMap::from([(begin.committed_end, anew(begin.committed_end))]);
     if log_start > begin.committed_end && !ranges.iter().any(|(_, r)| r.base < log_start && r.last >= log_start) {
-        reached.insert(log_start, None);
+        reached.insert(log_start, anew(log_start));
     }
     for (n, (_, range)) in ranges.iter().enumerate() {
         if begin.unknown {
-            reached.entry(range.base).or_insert(None);
+            reached.entry(range.base).or_insert(anew(range.base));
         }
-        if reached.contains_key(&range.base) {
-            reached.entry(range.last.next()).or_insert(Some(n));
+        // All that ends where this one begins has a lower first offset, and was looked at before.
+        let Some(Reached { from, .. }) = reached.get(&range.base).copied() else { continue };
+        let led = Reached { from, by: Some(n) };
+        let known = reached.entry(range.last.next()).or_insert(led);
+        if led.from < known.from {
+            *known = led;
         }
     }
     let mut links = Vec::new();
-    let mut at = reached.last_key_value().and_then(|(_, led)| *led);
+    let mut at = reached.last_key_value().and_then(|(_, end)| end.by);
     while let Some(n) = at {
         links.push(n);
-        at = reached[&ranges[n].1.base];
+        at = reached[&ranges[n].1.base].by;
     }
     let mut by_place: BTreeMap<usize, (ObjectId, CommitRange)> = ranges.into_iter().enumerate().collect();
     links.iter().rev().filter_map(|n| by_place.remove(n)).collect()
@@ -305,12 +329,17 @@ mod tests {
         assert_eq!((links, chain.cut), (vec![(0, 10, 29)], 0));
     }
 
+    fn of_unknown(parts: &[TailPart]) -> (Vec<(u64, i64, i64)>, Chain) {
+        let parts: Vec<_> = parts.iter().enumerate().map(|(n, part)| (ObjectId(n as u64), part)).collect();
+        let chain = chain(&Begin { unknown: true, ..Begin::default() }, &parts);
+        (chain.links.iter().map(|(id, r)| (id.0, r.base.0, r.last.0)).collect(), chain)
+    }
+
     #[test]
     fn a_partition_of_which_nothing_is_known_begins_where_its_objects_do_and_never_below_what_they_tell() {
         let unknown = |parts: &[TailPart]| {
-            let parts: Vec<_> = parts.iter().enumerate().map(|(n, part)| (ObjectId(n as u64), part)).collect();
-            let chain = chain(&Begin { unknown: true, ..Begin::default() }, &parts);
-            (chain.links.iter().map(|(id, r)| (id.0, r.base.0, r.last.0)).collect::<Vec<_>>(), chain.log_start.0)
+            let (links, chain) = of_unknown(parts);
+            (links, chain.log_start.0)
         };
         let e = [(0, 0)];
         // Retention took 0 to 99, and no object was written since.
@@ -323,6 +352,28 @@ mod tests {
         let parts = [part(&[(30, 39, 1)], &[(1, 0), (2, 35), (3, 70)], 5)];
         assert_eq!(unknown(&parts), (vec![], 70));
         assert_eq!(unknown(&[part(&[(0, 9, 0)], &e, 4)]), (vec![(0, 0, 9)], 4));
+    }
+
+    #[test]
+    fn of_two_chains_to_one_place_the_one_that_begins_lower_counts() {
+        // An upload of 10 to 29 was put, and none of what lies before it; the next run cut elsewhere.
+        let e = [(0, 0)];
+        let parts = [part(&[(0, 19, 0)], &e, 0), part(&[(10, 29, 0)], &e, 0), part(&[(20, 29, 0)], &e, 0)];
+        let (links, chain) = of_unknown(&parts);
+        assert_eq!((links, chain.log_start), (vec![(0, 0, 19), (2, 20, 29)], Offset(0)));
+        // A log start where one range ends and the next begins cuts nothing off: the first tells of producers.
+        let parts = [part(&[(10, 19, 0)], &e, 0), part(&[(20, 29, 0)], &e, 20)];
+        assert_eq!(chained(10, &e, &parts).0, [(0, 10, 19), (1, 20, 29)]);
+    }
+
+    #[test]
+    fn the_first_range_of_a_partition_tells_the_epoch_that_it_goes_on_with() {
+        let epochs = |base: i64| {
+            let parts = [part(&[(base, 19, 1), (20, 29, 2)], &[(0, 0), (1, 5), (2, 20)], 0)];
+            let told = of_unknown(&parts).1.links[0].1.epochs.clone();
+            told.into_iter().map(|(epoch, first)| (epoch.0, first.0)).collect::<Vec<_>>()
+        };
+        assert_eq!((epochs(10), epochs(5)), (vec![(1, 5), (2, 20)], vec![(1, 5), (2, 20)]));
     }
 
     #[test]

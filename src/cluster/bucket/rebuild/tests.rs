@@ -56,6 +56,12 @@ struct Upload<'a> {
 impl Upload<'_> {
     /// Puts the object, and says how it is committed.
     fn put(&self, objects: &Objects, id: ObjectId, parts: &[(TopicId, i64)]) -> ObjectCommit {
+        let parts: Vec<_> =
+            parts.iter().map(|(topic, base)| (PartitionId { topic: *topic, index: 0 }, *base)).collect();
+        self.put_parts(objects, id, &parts)
+    }
+
+    fn put_parts(&self, objects: &Objects, id: ObjectId, parts: &[(PartitionId, i64)]) -> ObjectCommit {
         let mut encoder = ObjectEncoder::new(id.0, 4096);
         let mut properties = Properties {
             cluster_id: self.cluster_id.into(),
@@ -67,8 +73,7 @@ impl Upload<'_> {
         };
         let mut parts = parts.to_vec();
         parts.sort();
-        for (topic, base) in parts {
-            let partition = PartitionId { topic, index: 0 };
+        for (partition, base) in parts {
             encoder.push(partition, &batch(base, 10, self.epoch));
             properties.partitions.push(PartitionProperties {
                 partition,
@@ -150,7 +155,10 @@ impl Scene {
 
 /// Log start, committed end and first offsets of a topic's partition 0.
 fn extent(cluster: &Cluster, topic: TopicId) -> Option<(i64, i64, Vec<i64>)> {
-    let id = PartitionId { topic, index: 0 };
+    extent_of(cluster, PartitionId { topic, index: 0 })
+}
+
+fn extent_of(cluster: &Cluster, id: PartitionId) -> Option<(i64, i64, Vec<i64>)> {
     let spec = cluster.partitions().into_iter().flatten().find(|spec| spec.partition == id)?;
     Some((spec.log_start.0, spec.committed_end.0, spec.committed.iter().map(|c| c.base.0).collect()))
 }
@@ -281,6 +289,40 @@ fn without_a_snapshot_a_partition_goes_on_behind_what_retention_took() {
     let (rebuilt, cluster) = scene.rebuilt_by(&asked).expect("rebuilt");
     assert_eq!(extent(&cluster, topic), Some((10, 30, vec![10, 20])), "{:?}", rebuilt.notes);
     assert!(rebuilt.notes.iter().any(|note| note.starts_with("t-0 begins at offset 10")), "{:?}", rebuilt.notes);
+}
+
+#[test]
+fn without_a_snapshot_a_log_start_inside_an_object_loses_none_of_it() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 2);
+    let [short, whole] = [0, 1].map(|index| PartitionId { topic, index });
+    let objects = &scene.world.objects;
+    scene.upload("t").put_parts(objects, scene.running.reserve(1), &[(short, 30), (whole, 0)]);
+    Upload { log_start: 35, ..scene.upload("t") }.put_parts(objects, scene.running.reserve(1), &[(short, 40)]);
+    let asked = RebuildSettings { without_snapshot: true, ..settings() };
+    let (rebuilt, cluster) = scene.rebuilt_by(&asked).expect("rebuilt");
+    assert_eq!(extent_of(&cluster, short), Some((35, 50, vec![30, 40])), "{:?}", rebuilt.notes);
+    assert_eq!(extent_of(&cluster, whole), Some((0, 10, vec![0])), "{:?}", rebuilt.notes);
+    assert_eq!((rebuilt.tail_objects, rebuilt.unused_objects.len()), (2, 0));
+}
+
+#[test]
+fn of_an_object_that_contradicts_others_only_what_does_not_fit_is_left_out() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 2);
+    let scene = scene.snapshot();
+    let [one, other] = [0, 1].map(|index| PartitionId { topic, index });
+    let objects = &scene.world.objects;
+    // By one partition the first object is the earlier one, by the other the second.
+    let first = scene.upload("t").put_parts(objects, scene.running.reserve(1), &[(one, 0), (other, 10)]);
+    scene.upload("t").put_parts(objects, scene.running.reserve(1), &[(one, 10), (other, 0)]);
+    let refused = scene.rebuilt_by(&settings()).err().expect("refused").to_string();
+    assert!(refused.contains(first.key.as_str()) && refused.contains("t-1 contradicts"), "{refused}");
+    let accepted = RebuildSettings { accept_loss: true, ..settings() };
+    let (rebuilt, cluster) = scene.rebuilt_by(&accepted).expect("accepted");
+    assert_eq!(extent_of(&cluster, one), Some((0, 20, vec![0, 10])), "{:?}", rebuilt.notes);
+    assert_eq!(extent_of(&cluster, other), Some((0, 10, vec![0])), "{:?}", rebuilt.notes);
+    assert!(rebuilt.notes.iter().any(|note| note.contains("t-1 contradicts")), "{:?}", rebuilt.notes);
 }
 
 #[test]
