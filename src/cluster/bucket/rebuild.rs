@@ -237,7 +237,14 @@ fn adopt(
         let Some(partition) = ledger.catalog.partition(*id) else { continue };
         let (committed_end, epochs) = (partition.committed_end, partition.epochs.clone());
         let begin = Begin { committed_end, epochs, unknown: report.snapshot.is_none() };
-        let Chain { links, log_start, cut } = tail::chain(&begin, parts);
+        let Chain { links, log_start, cut, doubts } = tail::chain(&begin, parts);
+        for (object, epoch, first) in doubts {
+            let (name, index, epoch) = (&parts[0].1.topic_name, id.index, epoch.0);
+            let why = format!(
+                "it tells that leader epoch {epoch} of {name}-{index} begins at offset {first}, where others hold records of earlier epochs"
+            );
+            tails.iter().filter(|o| o.id == object).try_for_each(|o| pass_over(&o.key, &why, settings, report))?;
+        }
         if cut > 0 {
             let name = &parts[0].1.topic_name;
             let index = id.index;
@@ -485,10 +492,7 @@ fn finish(
 /// The slices to record: those that are here, and those that must be asked for.
 fn slices(known: &Known, settings: &RebuildSettings, report: &mut Rebuilt) -> Vec<SliceRecord> {
     let mut slices = settings.slices.clone();
-    // Slices are made at the first start, and when a start with other settings moves the log: then all that the old ones held is in the new
-    // ones before the old ones go.
-    let is_known = |here: &SliceRecord| known.slices.iter().any(|slice| slice.id == here.id);
-    let moved = !settings.slices.iter().all(is_known);
+    let moved = moved(known, &settings.slices);
     for slice in &known.slices {
         if slice.closed_empty || slices.iter().any(|here| here.id == slice.id) {
             continue;
@@ -511,6 +515,16 @@ fn slices(known: &Known, settings: &RebuildSettings, report: &mut Rebuilt) -> Ve
         }
     }
     slices
+}
+
+/// Whether the slices that are here are those to which a start with other settings has moved the log. All that the old ones held is in the
+/// new ones, one for each shard, before the first of the old ones goes.
+fn moved(known: &Known, here: &[SliceRecord]) -> bool {
+    let known_as = |slice: &SliceRecord| known.slices.iter().find(|known| known.id == slice.id);
+    let mut new: Vec<u16> = here.iter().filter(|slice| known_as(slice).is_none()).map(|slice| slice.shard.0).collect();
+    new.sort_unstable();
+    let whole = !new.is_empty() && new.iter().copied().eq((0..).take(new.len()));
+    whole && !here.iter().filter_map(known_as).any(|known| !known.closed_empty)
 }
 
 #[cfg(test)]

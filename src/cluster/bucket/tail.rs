@@ -104,11 +104,15 @@ pub(super) struct Chain {
     pub(super) log_start: Offset,
     /// Records that earlier epochs wrote past the start of a later one.
     pub(super) cut: u64,
+    /// Objects that cannot have been committed, and a leader epoch they tell that begins inside of what the links hold of earlier ones: one
+    /// of the two was given up, and nobody can tell which.
+    pub(super) doubts: Vec<(ObjectId, LeaderEpoch, Offset)>,
 }
 
 /// Chains the parts of one partition; `parts` in any order.
 pub(super) fn chain(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Chain {
-    let may_be_committed = parts.iter().zip(fits(begin, parts)).filter(|(_, fits)| *fits);
+    let fits = fits(begin, parts);
+    let may_be_committed = parts.iter().zip(&fits).filter(|(_, fits)| **fits);
     let told = may_be_committed.flat_map(|((_, part), _)| &part.epochs);
     let epochs: BTreeSet<(LeaderEpoch, Offset)> = begin.epochs.iter().chain(told).copied().collect();
     let mut ranges = Vec::new();
@@ -129,7 +133,27 @@ pub(super) fn chain(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Chain {
         }
         log_start = log_start.max(links.first().map_or_else(|| beyond(parts), |(_, range)| range.base));
     }
-    Chain { links, log_start, cut }
+    let strays = parts.iter().zip(&fits).filter(|(_, fits)| !**fits);
+    let doubt = |(object, part): &(ObjectId, &TailPart)| {
+        let told = part.epochs.iter().find(|(epoch, first)| replaces(*epoch, *first, &links, parts));
+        told.map(|(epoch, first)| (*object, *epoch, *first))
+    };
+    let doubts = strays.filter_map(|(stray, _)| doubt(stray)).collect();
+    Chain { links, log_start, cut, doubts }
+}
+
+/// Whether a leader epoch begins inside of a link, before records that an earlier epoch wrote.
+fn replaces(
+    epoch: LeaderEpoch,
+    first: Offset,
+    links: &[(ObjectId, CommitRange)],
+    parts: &[(ObjectId, &TailPart)],
+) -> bool {
+    let mut inside = links.iter().filter(|(_, range)| (range.base..=range.last).contains(&first));
+    inside.any(|(object, range)| {
+        let mut blocks = parts.iter().filter(|(id, _)| id == object).flat_map(|(_, part)| &part.blocks);
+        blocks.any(|block| block.leader_epoch < epoch && (first..=range.last).contains(&block.last))
+    })
 }
 
 /// Which parts can have been committed: a commit is of a whole range, and begins where another one ended, or at a log start that has passed
@@ -327,6 +351,16 @@ mod tests {
         let stray = part(&[(20, 22, 3)], &[(2, 0), (3, 20)], 0);
         let (links, chain) = chained(10, &[(2, 0)], &[committed, stray]);
         assert_eq!((links, chain.cut), (vec![(0, 10, 29)], 0));
+        assert_eq!(chain.doubts, [(ObjectId(1), LeaderEpoch(3), Offset(20))], "and is not passed over in silence");
+    }
+
+    #[test]
+    fn uploads_that_were_cut_elsewhere_by_the_same_epochs_raise_no_doubt() {
+        let e = [(1, 0), (2, 20)];
+        let stray = part(&[(15, 19, 1), (20, 34, 2)], &e, 0);
+        let parts = [part(&[(10, 19, 1), (20, 29, 2)], &e, 0), part(&[(30, 39, 2)], &e, 0), stray];
+        let (links, chain) = chained(10, &[(1, 0)], &parts);
+        assert_eq!((links, chain.doubts), (vec![(0, 10, 29), (1, 30, 39)], vec![]));
     }
 
     fn of_unknown(parts: &[TailPart]) -> (Vec<(u64, i64, i64)>, Chain) {

@@ -346,6 +346,46 @@ fn another_node_is_refused_and_missing_slices_are_told_or_kept() {
     assert_eq!(scene.rebuilt_by(&moved).expect("rebuilt").1.slices().expect("readable"), [newer]);
 }
 
+#[test]
+fn slices_count_as_moved_only_to_a_whole_set_of_new_ones() {
+    let slice = |n: u8, shard: u16| SliceRecord {
+        id: [n; 16],
+        shard: ShardId(shard),
+        path: format!("/wal/slice-{n}.wal").into(),
+        closed_empty: false,
+    };
+    let mut world = World::new();
+    let cluster = world.open();
+    let old = [slice(1, 0), slice(2, 1)];
+    old.iter().for_each(|slice| cluster.record_slice(slice).expect("recorded"));
+    let cluster_id = cluster.cluster_id().to_string();
+    let scene = Scene { running: run_with(cluster, None), world, cluster_id }.snapshot();
+    let asked_for = |here: &[SliceRecord]| {
+        let settings = RebuildSettings { slices: here.to_vec(), keep_missing_slices: true, ..settings() };
+        let recorded = scene.rebuilt_by(&settings).expect("rebuilt").1.slices().expect("readable");
+        recorded.iter().map(|slice| slice.id[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(asked_for(&[slice(3, 0), slice(4, 1)]), [3, 4]);
+    assert_eq!(asked_for(&[slice(4, 1)]), [1, 2, 4], "where is the new one of shard 0?");
+    assert_eq!(asked_for(&[slice(2, 1), slice(3, 0)]), [1, 2, 3], "an old one is here still");
+}
+
+#[test]
+fn a_later_epoch_inside_of_what_is_taken_is_not_passed_over_in_silence() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    let scene = scene.snapshot();
+    scene.committed("t", topic, 0);
+    let id = scene.running.reserve(1);
+    let stray = Upload { epoch: 3, ..scene.upload("t") }.put(&scene.world.objects, id, &[(topic, 5)]);
+    let refused = scene.rebuilt_by(&settings()).err().expect("refused").to_string();
+    assert!(refused.contains(stray.key.as_str()) && refused.contains("--accept-loss"), "{refused}");
+    let accepted = RebuildSettings { accept_loss: true, ..settings() };
+    let (rebuilt, cluster) = scene.rebuilt_by(&accepted).expect("accepted");
+    assert_eq!(extent(&cluster, topic), Some((0, 10, vec![0])));
+    assert!(rebuilt.notes.iter().any(|note| note.contains("leader epoch 3 of t-0")), "{:?}", rebuilt.notes);
+}
+
 /// Does something when objects begin to be verified.
 struct Meanwhile<F: Fn()>(F);
 
