@@ -63,11 +63,11 @@ def test_ten_thousand_topics_are_created_filled_and_found_again(many_topics):
             made.result(60)
     created = time.monotonic() - began
     assert set(names) <= set(admin(broker).list_topics(timeout=60).topics)
-    client = producer(broker)
+    client = producer(broker, message_timeout_ms=240_000)
     for name in names:
         client.produce(name, name.encode(), partition=0)
         client.poll(0)
-    assert client.flush(120) == 0
+    assert client.flush(240) == 0
     assert ends(broker, names) == dict.fromkeys(names, 1)
     resident = broker.resident_bytes()
     broker.kill()
