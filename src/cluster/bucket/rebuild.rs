@@ -15,7 +15,7 @@ use thalweg_objectstore::{
     DATA_FOLDER, ObjectKey, ObjectStore, StoreError,
     format::{InspectError, inspect},
 };
-use thalweg_record::{NodeId, Offset, PartitionId, TopicId};
+use thalweg_record::{NodeId, PartitionId, TopicId};
 use thalweg_shards::meta::{CommitRange, ObjectCommit, ObjectId};
 
 use self::known::{Known, Listed, import, newest};

@@ -6,7 +6,7 @@ use thalweg_objectstore::{
     MemoryStore as Objects, PutCondition, data_key,
     format::{ObjectEncoder, PartitionProperties, Properties},
 };
-use thalweg_record::{Batch, BatchHead, HEAD_LEN, LeaderEpoch, ShardId};
+use thalweg_record::{Batch, BatchHead, HEAD_LEN, LeaderEpoch, Offset, ShardId};
 use thalweg_shards::meta::CommitRange;
 
 use super::{known::REVISION_JUMP, *};
