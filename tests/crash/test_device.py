@@ -175,7 +175,7 @@ def test_a_stalled_disk_delays_and_loses_nothing(faulty):
 
 
 def test_a_flipped_bit_in_acknowledged_data_refuses_the_start(faulty):
-    broker = faulty(NOTHING_UPLOADED | {"shards": 1}, "--device-fault", "flip-bit=100")
+    broker = faulty(NOTHING_UPLOADED | {"shards": 1}, "--device-fault", "flip-bit=20")
     load = start(broker)
     load.wait_for(20_000, 60)
     acknowledged = load.finish()
