@@ -61,7 +61,7 @@ fn objects_deleted_by_their_age() {
 
 #[test]
 fn no_incarnation_and_no_chain() {
-    shard(Plant::NoIncarnationNoChain, 250);
+    shard(Plant::NoIncarnationNoChain, 800);
 }
 
 #[test]

@@ -47,11 +47,15 @@ impl Alterer {
                 }
                 _ => {
                     // Larger batches of both topics wait.
-                    self.0.scene.altered.set(true);
-                    self.alter(stays, LIMIT, Some("700")).await;
+                    self.0.scene.turn_limit();
+                    let answered = self.alter(stays, LIMIT, Some("700")).await;
                     self.0.pause_ms(1_000).await;
+                    if !answered {
+                        // It may be done yet, after what is asked over another connection.
+                        self.0.scene.pause(PATIENCE).await;
+                    }
                     while !self.alter(stays, LIMIT, None).await {}
-                    self.0.scene.altered.set(false);
+                    self.0.scene.turn_limit();
                 }
             }
         }
@@ -72,6 +76,7 @@ impl Alterer {
         let answer = self.0.ask(1, &request, PATIENCE).await;
         let Some(result) = answer.and_then(|mut answer| answer.responses.pop()) else { return false };
         let scene = &self.0.scene;
+        scene.trace(|| format!("{topic}: {key} = {value:?} gets {}", result.error_code));
         match result.error_code {
             0 => scene.alterations.set(scene.alterations.get() + 1),
             // Not there yet; not now.

@@ -123,7 +123,7 @@ impl Producer {
     /// Sends the window and takes out what was acknowledged. Says whether all was.
     async fn send(&mut self, window: &mut VecDeque<Batch>) -> bool {
         let (mut sent, life) = (0, self.client.scene.life(self.partition.topic));
-        let altered = self.client.scene.altered.get();
+        let limited = self.client.scene.limits.get();
         for batch in window.iter() {
             let request = self.request(batch);
             if !self.client.send(PRODUCE, &request).await {
@@ -138,14 +138,14 @@ impl Producer {
             let answer = self.client.receive::<ProduceRequest>(PRODUCE, Duration::from_millis(patience)).await;
             let Some(answer) = answer else { break };
             acknowledged[slot] =
-                self.judge(&window[slot], (acknowledged[..slot].iter().all(|a| *a), life, altered), &answer);
+                self.judge(&window[slot], (acknowledged[..slot].iter().all(|a| *a), life, limited), &answer);
         }
         let mut kept = acknowledged.iter();
         window.retain(|_| kept.next() == Some(&false));
         window.is_empty()
     }
 
-    fn judge(&mut self, batch: &Batch, (oldest, life, altered): (bool, Life, bool), answer: &ProduceResponse) -> bool {
+    fn judge(&mut self, batch: &Batch, (oldest, life, limited): (bool, Life, u64), answer: &ProduceResponse) -> bool {
         let (name, partition) = ((self.id, batch.head.base_sequence()), self.partition);
         let scene = &self.client.scene;
         let mut model = scene.model.borrow_mut();
@@ -167,7 +167,8 @@ impl Producer {
                 return true;
             }
             code if PASSING.contains(&code) => {}
-            TOO_LARGE if altered || scene.altered.get() => {}
+            // It was in force at some moment since the batch was sent.
+            TOO_LARGE if limited % 2 == 1 || limited != scene.limits.get() => {}
             // Behind one that was refused.
             OUT_OF_ORDER if !oldest => {}
             code if UNKNOWN_TOPIC.contains(&code) && scene.life(partition.topic) != Life::Live => self.gone = true,

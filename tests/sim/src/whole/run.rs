@@ -115,7 +115,7 @@ impl History {
             working: Cell::default(),
             commits: Cell::default(),
             deletions: Cell::default(),
-            altered: Cell::default(),
+            limits: Cell::default(),
             alterations: Cell::default(),
             sessions: Cell::default(),
             look_ups: Cell::default(),

@@ -60,8 +60,8 @@ pub(crate) struct Scene {
     pub(crate) working: Cell<usize>,
     pub(crate) commits: Cell<u64>,
     pub(crate) deletions: Cell<u64>,
-    /// A topic may have a setting that refuses large batches.
-    pub(crate) altered: Cell<bool>,
+    /// How often a setting that refuses large batches was asked for and taken back: odd while it may be in force.
+    pub(crate) limits: Cell<u64>,
     pub(crate) alterations: Cell<u64>,
     pub(crate) sessions: Cell<u64>,
     pub(crate) look_ups: Cell<u64>,
@@ -69,6 +69,11 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
+    /// The limit on batches is about to be asked for, or is surely gone.
+    pub(crate) fn turn_limit(&self) {
+        self.limits.set(self.limits.get() + 1);
+    }
+
     /// A connection to the broker that is up.
     pub(crate) fn connect(&self, random: &mut Stream) -> Option<End> {
         self.address.borrow().as_ref()?.connect(random)
