@@ -10,8 +10,8 @@ use shapes::{Field, Kind, SHAPES, Shape};
 
 use super::Undecodable;
 
-/// What one struct of an array may take in memory: the largest of the crate's, its map of tagged fields included.
-const STRUCT_BYTES: usize = 256;
+/// What one struct of an array may take in memory while the array grows: the largest of the crate's, its map of tagged fields included.
+const STRUCT_BYTES: usize = 384;
 /// What one plain element of an array may take, and what is told of it in the answer.
 const ELEMENT_BYTES: usize = 256;
 /// What one unknown tagged field may take, its share of a map's node included.
