@@ -95,8 +95,9 @@ pub(crate) async fn read_spans(
 fn verify(entry: &RingEntry, mut bytes: Bytes) -> io::Result<()> {
     let rotten = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let batch = Batch::split_from(&mut bytes).map_err(|e| rotten(format!("batch at LSN {}: {e}", entry.lsn)))?;
-    // What no CRC of the batch covers is compared.
-    let stamped = (batch.head.base_offset(), batch.head.leader_epoch()) == (entry.base, entry.leader_epoch);
+    // What no CRC of the batch covers is compared, and the CRC itself: a sound batch may be another partition's, written to a wrong place.
+    let found = (batch.head.base_offset(), batch.head.leader_epoch(), batch.head.crc());
+    let stamped = found == (entry.base, entry.leader_epoch, entry.crc);
     if !stamped || batch.verify_crc().is_err() {
         return Err(rotten(format!("batch of offset {} at LSN {} is damaged", entry.base, entry.lsn)));
     }
@@ -187,6 +188,7 @@ mod tests {
             lsn: Lsn(0),
             size: (HEAD_LEN + body.len()) as u32,
             leader_epoch: LeaderEpoch(0),
+            crc: head.crc(),
             max_timestamp: Wall(0),
             running_max: Wall(0),
             through: 0,

@@ -21,6 +21,8 @@ pub struct RingEntry {
     pub size: u32,
     /// The epoch it was appended under.
     pub leader_epoch: LeaderEpoch,
+    /// Its CRC: another batch that landed in its place has another.
+    pub crc: u32,
     /// Its greatest timestamp.
     pub max_timestamp: Wall,
     /// Greatest timestamp of this entry and all before it (timestamps are not monotone).
@@ -45,6 +47,7 @@ impl RingIndex {
             lsn,
             size,
             leader_epoch: head.leader_epoch(),
+            crc: head.crc(),
             max_timestamp,
             running_max: before.max(max_timestamp),
             through: bytes + u64::from(size),

@@ -162,7 +162,10 @@ impl Model {
         let name = (batch.head.producer_id(), batch.head.base_sequence());
         let sent = self.sent.get(&name).ok_or_else(|| format!("batch {name:?} was never sent"))?;
         if sent.partition != partition || sent.body != batch.body || sent.records != last.0 - base.0 + 1 {
-            return Err(format!("batch {name:?} at {base} is not what was sent"));
+            let told = |partition, records, body: &[u8]| format!("{records} of {} bytes for {partition}", body.len());
+            let (read, sent) =
+                (told(partition, last.0 - base.0 + 1, &batch.body), told(sent.partition, sent.records, &sent.body));
+            return Err(format!("batch {name:?} at {base} is not what was sent: {read}; but {sent}"));
         }
         self.pin(partition, base.0, last.0, name)?;
         let (head, known) = (crc32c::crc32c(&batch.head.0), self.known.get_mut(&partition));
