@@ -135,7 +135,7 @@ fn of_others(name: &str, mut synonyms: Vec<Source>) -> Described {
             }
             (topic.kind.kafka_type(), false)
         }
-        Known::Own(own) => (own.kind.kafka_type(), false),
+        Known::Own(own, _) => (own.kind.kafka_type(), false),
         Known::Stored(_, kind) => (kind.kafka_type(), false),
         Known::ReadOnly | Known::Unknown => (UNKNOWN_TYPE, true),
     };

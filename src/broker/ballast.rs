@@ -55,11 +55,7 @@ impl Default for BallastMeters {
 
 /// Room that objects in a directory on the same disk leave to the metadata, in bytes; 0 when they lie elsewhere.
 pub(super) fn kept_from_objects(config: &Config) -> u64 {
-    let objects = match config.object_store_url.scheme() {
-        "file" => config.object_store_url.to_file_path().ok(),
-        _ => None,
-    };
-    let beside = objects.is_some_and(|objects| host::same_file_system(&config.data_dir, &objects));
+    let beside = host::object_dir(config).is_some_and(|objects| host::same_file_system(&config.data_dir, &objects));
     // As much as it takes to make the ballast again: what objects find free must not keep it away for ever.
     if beside { config.metadata_ballast_bytes.saturating_mul(2) } else { 0 }
 }
@@ -68,6 +64,8 @@ pub(super) fn kept_from_objects(config: &Config) -> u64 {
 pub(super) struct Ballast {
     data_dir: PathBuf,
     bytes: u64,
+    /// It may be made: not while the broker starts, which may yet be refused.
+    makes: AtomicBool,
     /// It is given up, or there was no room for it.
     short: AtomicBool,
     /// The file system has promised its room; not all of them show that in the file's blocks.
@@ -75,6 +73,7 @@ pub(super) struct Ballast {
     /// Looks to let pass before it is tried again to make it.
     waits: AtomicU64,
     free_bytes: AtomicU64,
+    meters: BallastMeters,
 }
 
 /// Ends the thread when it is dropped.
@@ -90,9 +89,10 @@ impl Ballast {
 
     fn of(data_dir: &Path, bytes: u64) -> Arc<Ballast> {
         let data_dir = data_dir.to_owned();
-        let (short, free_bytes) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
-        let (promised, waits) = (AtomicBool::new(false), AtomicU64::new(0));
-        let ballast = Ballast { data_dir, bytes, short, promised, waits, free_bytes };
+        let [makes, short, promised] = [(); 3].map(|()| AtomicBool::new(false));
+        let (waits, free_bytes) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        let meters = BallastMeters::new();
+        let ballast = Ballast { data_dir, bytes, makes, short, promised, waits, free_bytes, meters };
         if ballast.held() > 0 && ballast.free().is_some_and(|free| free < ballast.mark()) {
             ballast.give_up();
         }
@@ -111,21 +111,27 @@ impl Ballast {
         })
     }
 
-    /// Looks now, and from now on at every [`LOOK`]; `makes` when it may also make the file.
+    /// Looks now, and from now on at every [`LOOK`].
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub(super) fn watch(self: &Arc<Ballast>, makes: bool) -> io::Result<Watch> {
-        let (ballast, meters) = (self.clone(), BallastMeters::new());
+    pub(super) fn watch(self: &Arc<Ballast>) -> io::Result<Watch> {
+        let ballast = self.clone();
         let (end, ended) = flume::bounded(0);
-        ballast.look(&meters, makes);
+        ballast.look();
         let run = move || {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
-                ballast.look(&meters, makes);
+                ballast.look();
             }
         };
         thread::Builder::new().name("thalweg-ballast".into()).spawn(run)?;
         Ok(Watch { _ends_when_dropped: end })
+    }
+
+    /// Makes the file, now and whenever there is room again.
+    pub(super) fn allow(&self) {
+        self.makes.store(true, Ordering::Relaxed);
+        self.look();
     }
 
     /// With less than this free it is given up.
@@ -154,13 +160,13 @@ impl Ballast {
         fs::metadata(self.path()).map_or(0, |file| promised.max(file.blocks() * 512))
     }
 
-    fn look(&self, meters: &BallastMeters, makes: bool) {
+    fn look(&self) {
         let Some(free) = self.free() else { return };
         let mut held = self.held();
         if held > 0 && (self.bytes == 0 || free < self.mark()) {
             self.give_up();
             held = self.held();
-        } else if makes && held < self.bytes && free >= self.enough() {
+        } else if self.makes.load(Ordering::Relaxed) && held < self.bytes && free >= self.enough() {
             held = self.make();
         }
         // Where it cannot be made there is room all the same.
@@ -175,8 +181,8 @@ impl Ballast {
         if !roomy && !self.short.swap(true, Ordering::Relaxed) {
             self.tell(free);
         }
-        meters.ballast_bytes.set(held as f64);
-        meters.free_bytes.set(free as f64);
+        self.meters.ballast_bytes.set(held as f64);
+        self.meters.free_bytes.set(free as f64);
     }
 
     /// Takes the room; answers what it has.
@@ -240,22 +246,23 @@ mod tests {
     #[test]
     fn it_is_made_where_there_is_room_and_given_up_where_there_is_little() {
         let dir = tempfile::tempdir().expect("a directory");
-        let meters = BallastMeters::new();
         let roomy = Ballast::of(dir.path(), 1 << 20);
         assert_eq!(roomy.held(), 0, "finding it creates nothing");
-        roomy.look(&meters, true);
+        roomy.look();
+        assert_eq!(roomy.held(), 0, "nor does a look while the broker starts");
+        roomy.allow();
         assert!(roomy.held() >= 1 << 20);
         assert_eq!(roomy.no_growth(), None);
         // A ballast for which this disk is too small: found at a start, it goes before anything else.
         let tight = Ballast::of(dir.path(), 1 << 60);
         assert_eq!(tight.held(), 0);
         assert!(tight.no_growth().expect("refused").contains("nearly full"));
-        tight.look(&meters, true);
+        tight.allow();
         assert!(tight.no_growth().is_some());
         // Turned off, it neither takes room nor stands in the way.
-        roomy.look(&meters, true);
+        roomy.look();
         let off = Ballast::of(dir.path(), 0);
-        off.look(&meters, true);
+        off.look();
         assert_eq!((off.held(), off.no_growth()), (0, None));
     }
 }

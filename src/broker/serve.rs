@@ -70,7 +70,7 @@ pub fn serve(
     }
     // On a full disk nothing opens without its room.
     let ballast = Ballast::find(&config);
-    let starting = ballast.watch(false)?;
+    let _watch = ballast.watch()?;
     let store = stores::open(&config, tokio.handle())?;
     let broker = future::block_on(Broker::start(BrokerParts {
         config: config.clone(),
@@ -84,8 +84,7 @@ pub fn serve(
         network: Arc::new(Tcp::new(config.shards, addresses.clone())),
         failed,
     }))?;
-    drop(starting);
-    let _watch = ballast.watch(true)?;
+    ballast.allow();
     lags.connect(broker.shards(), broker.groups());
     health.set(Stage::Ready);
     let start_ms = mono_now().since(began).as_millis() as u64;

@@ -13,8 +13,9 @@ use super::{
 };
 use crate::config::{Kind, SETTINGS, Setting};
 
-/// Settings of the broker's own that act at once.
-const DYNAMIC: &[&str] = &[MAX_CONNECTIONS, MAX_CONNECTIONS_PER_IP, PRODUCER_ID_EXPIRATION_MS];
+/// Settings of the broker's own that act at once, and the least that each may be altered to.
+const DYNAMIC: &[(&str, i64)] =
+    &[(MAX_CONNECTIONS, MIN_CONNECTIONS), (MAX_CONNECTIONS_PER_IP, MIN_CONNECTIONS), (PRODUCER_ID_EXPIRATION_MS, 1)];
 /// See [`SETTINGS`].
 pub const MAX_CONNECTIONS: &str = "max.connections";
 /// See [`SETTINGS`].
@@ -33,8 +34,8 @@ const MAX_NAME_BYTES: usize = 249;
 pub enum Known {
     /// The default of this topic setting, which is told under the broker's name here.
     OfTopics(TopicConfig),
-    /// A setting of the broker's that acts at once.
-    Own(&'static Setting),
+    /// A setting of the broker's that acts at once, and the least it may be altered to.
+    Own(&'static Setting, i64),
     /// It has no meaning here; stored, and told back.
     Stored(&'static str, Kind),
     /// It cannot be altered while the broker runs.
@@ -49,7 +50,8 @@ pub fn known(name: &str) -> Known {
         return Known::OfTopics(TopicConfig { name: topic.synonym.unwrap_or(topic.name), ..*topic });
     }
     if let Some(own) = SETTINGS.iter().find(|own| own.key == name || own.synonyms.iter().any(|s| s.key == name)) {
-        return if DYNAMIC.contains(&own.key) { Known::Own(own) } else { Known::ReadOnly };
+        let dynamic = DYNAMIC.iter().find(|(key, _)| *key == own.key);
+        return dynamic.map_or(Known::ReadOnly, |(_, min)| Known::Own(own, own.min.max(*min)));
     }
     if let Some((name, kind)) = foreign::STORED.iter().find(|(stored, _)| *stored == name) {
         return Known::Stored(name, *kind);
@@ -61,7 +63,7 @@ pub fn known(name: &str) -> Known {
 /// Whether an altered value acts; if not, it is only told back.
 pub fn acts(name: &str) -> bool {
     match known(name) {
-        Known::Own(_) => true,
+        Known::Own(..) => true,
         Known::OfTopics(topic) => SETTINGS.iter().any(|own| own.key == topic.name),
         Known::Stored(..) | Known::ReadOnly | Known::Unknown => false,
     }
@@ -72,24 +74,18 @@ pub fn acts(name: &str) -> bool {
 /// # Errors
 /// A name that cannot be altered, or a bad value: 42, as Kafka says it; adding to what is no list: 40.
 pub fn edited(values: &Values, ops: &[ConfigOp], defaults: &BrokerDefaults) -> Result<Values, ControlError> {
-    let named = |op: &ConfigOp| match op {
-        ConfigOp::Delete(_) => None,
-        ConfigOp::Set(name, _) | ConfigOp::Append(name, _) | ConfigOp::Subtract(name, _) => Some(name.clone()),
+    let none_may = |be: fn(&str) -> bool, why: &str| {
+        let names: Vec<&str> = ops.iter().filter_map(written).filter(|name| be(name)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(ControlError::InvalidRequest(format!("{why}: [{}]", names.join(", "))))
     };
-    let names: Vec<String> = ops.iter().filter_map(named).collect();
-    let read_only: Vec<&str> =
-        names.iter().map(String::as_str).filter(|name| matches!(known(name), Known::ReadOnly)).collect();
-    if !read_only.is_empty() {
-        let names = read_only.join(", ");
-        return Err(ControlError::InvalidRequest(format!("Cannot update these configs dynamically: [{names}]")));
-    }
-    let unsafe_names: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.starts_with("ssl.")).collect();
-    if !unsafe_names.is_empty() {
-        let names = unsafe_names.join(", ");
-        return Err(ControlError::InvalidRequest(format!(
-            "These security configs can be dynamically updated only per-listener using the listener prefix: [{names}]"
-        )));
-    }
+    none_may(|name| matches!(known(name), Known::ReadOnly), "Cannot update these configs dynamically")?;
+    none_may(
+        |name| name.starts_with("ssl."),
+        "These security configs can be dynamically updated only per-listener using the listener prefix",
+    )?;
     if ops
         .iter()
         .any(|op| matches!(op, ConfigOp::Append(name, _) | ConfigOp::Subtract(name, _) if list(name).is_none()))
@@ -104,6 +100,14 @@ pub fn edited(values: &Values, ops: &[ConfigOp], defaults: &BrokerDefaults) -> R
         return Err(ControlError::InvalidRequest(format!("More than {MAX_NAMES} settings of a broker.")));
     }
     Ok(edited)
+}
+
+/// The name of what is written; taking a value away is free.
+fn written(op: &ConfigOp) -> Option<&str> {
+    match op {
+        ConfigOp::Delete(_) => None,
+        ConfigOp::Set(name, _) | ConfigOp::Append(name, _) | ConfigOp::Subtract(name, _) => Some(name),
+    }
 }
 
 /// The default of a name that takes a list.
@@ -122,7 +126,7 @@ fn check(name: &str, value: &str, defaults: &BrokerDefaults) -> Result<String, S
             Err(format!("requirement failed: {name} must be unlimited (-1) or, greater than or equal to 1"))
         }
         Known::OfTopics(topic) => check_value(&topic, value, defaults),
-        Known::Own(own) => typed(own.key, own.kind, value).and_then(|text| in_bounds(own, text)),
+        Known::Own(own, min) => typed(own.key, own.kind, value).and_then(|text| in_bounds(own, min, text)),
         Known::Stored(name, kind) => typed(name, kind, value),
         Known::ReadOnly | Known::Unknown if name.len() > MAX_NAME_BYTES => {
             Err(format!("A name of more than {MAX_NAME_BYTES} bytes"))
@@ -139,9 +143,8 @@ fn typed(name: &'static str, kind: Kind, value: &str) -> Result<String, String> 
     TopicConfig { name, kind, default: "", synonym: None, rule: Rule::Any }.check(value)
 }
 
-fn in_bounds(own: &Setting, text: String) -> Result<String, String> {
+fn in_bounds(own: &Setting, min: i64, text: String) -> Result<String, String> {
     let wrong = |why: String| Err(format!("Invalid value {text} for configuration {}: {why}", own.key));
-    let min = if own.key == PRODUCER_ID_EXPIRATION_MS { own.min } else { own.min.max(MIN_CONNECTIONS) };
     match text.parse::<i64>() {
         Ok(n) if n < min => wrong(format!("Value must be at least {min}")),
         Ok(n) if n > own.max => wrong(format!("Value must be no more than {}", own.max)),

@@ -2,11 +2,10 @@
 #![expect(clippy::disallowed_methods, reason = "runs on the directory engine's threads")]
 
 use std::{
-    ffi::CString,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     ops::Range,
-    os::{fd::AsRawFd, unix::ffi::OsStrExt},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -58,7 +57,8 @@ impl Files {
         let bytes = parts.iter().map(|part| part.len() as u64).sum();
         // Counted until it is done, though a part of it is on the disk by then: rather too little is taken than too much.
         let all = self.under_way.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let done = match free_bytes(&self.root) {
+        let free = rustix::fs::statvfs(&self.root).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let done = match free {
             Ok(free) if free < self.keep_free_bytes.saturating_add(all) => Err(StoreError::Retry(format!(
                 "{key}: the disk has {free} bytes free, {} of them are kept for the metadata",
                 self.keep_free_bytes
@@ -197,20 +197,6 @@ impl Writer {
     fn finish(self) -> io::Result<()> {
         self.file.sync_all()
     }
-}
-
-/// What this process may still take of the disk under `dir`.
-fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let path = CString::new(dir.as_os_str().as_bytes()).map_err(io::Error::other)?;
-    // SAFETY: statfs is plain data, for which zeroes are valid; `path` and `stat` outlive the call.
-    let stat = unsafe {
-        let mut stat: libc::statfs = std::mem::zeroed();
-        if libc::statfs(path.as_ptr(), &mut stat) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        stat
-    };
-    Ok(stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs()))
 }
 
 /// The bytes of `range`, into memory that is not zeroed before.

@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     auth::{scram::MAX_USER_BYTES, tests::rule},
     cluster::{
-        Cluster, ConfigOp, ConfigTarget, ControlRequest, LogNotes, RebuildSettings,
+        Cluster, ConfigOp, ConfigTarget, ControlRequest, LogNotes,
         bucket::rebuild,
         store::{MemoryStore, open_sled},
         tests::{Running, World, run_with, settings_of, topic},
@@ -218,19 +218,9 @@ fn the_bucket_alone_brings_rules_and_credentials_back() {
     let before = ended.snapshot();
     let objects: Arc<Objects> = Arc::new(world.objects.clone());
     ended.write_last_snapshot(objects, Duration::from_secs(10)).expect("written");
-    let settings = RebuildSettings {
-        node: thalweg_record::NodeId(1),
-        object_store_url: "memory:".into(),
-        without_snapshot: false,
-        slices: Vec::new(),
-        slices_hold: BTreeSet::new(),
-        random: 7,
-        accept_loss: false,
-        keep_missing_slices: false,
-        offsets_partitions: 50,
-    };
     let store = Arc::new(MemoryStore::new());
-    let rebuilt = block_on(rebuild::rebuild(&world.objects, store.clone(), &settings, &LogNotes)).expect("rebuilt");
+    let rebuilt = block_on(rebuild::rebuild(&world.objects, store.clone(), &rebuild::tests::settings(), &LogNotes))
+        .expect("rebuilt");
     let note = "access rules, credentials and altered settings are those of snapshot 1";
     assert!(rebuilt.notes.iter().any(|told| told == note), "{:?}", rebuilt.notes);
     let mut elsewhere = World { objects: world.objects.clone(), ..World::new() };

@@ -528,4 +528,4 @@ fn moved(known: &Known, here: &[SliceRecord]) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

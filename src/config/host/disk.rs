@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf, absolute},
 };
 
+use rustix::fs::StatFs;
+
 use super::{Problem, of_setting};
 use crate::{cluster::Cluster, config::Config};
 
@@ -18,14 +20,10 @@ const RAMFS_MAGIC: i64 = 0x8584_58f6;
 const METADATA_BYTES: u64 = 12 << 20;
 
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
-    let objects = match config.object_store_url.scheme() {
-        "file" => config.object_store_url.to_file_path().ok(),
-        _ => None,
-    };
     let places = [
         ("data.dir", Some(config.data_dir.clone())),
         ("wal.path", Some(config.wal_path.clone())),
-        ("object.store.url", objects),
+        ("object.store.url", object_dir(config)),
     ];
     let found = problems.len();
     for (key, dir) in places.into_iter().filter_map(|(key, dir)| Some((key, dir?))) {
@@ -84,6 +82,14 @@ pub(crate) fn same_file_system(one: &Path, other: &Path) -> bool {
     device(one) == device(other)
 }
 
+/// The directory that objects lie in, if the object store is one.
+pub(crate) fn object_dir(config: &Config) -> Option<PathBuf> {
+    match config.object_store_url.scheme() {
+        "file" => config.object_store_url.to_file_path().ok(),
+        _ => None,
+    }
+}
+
 /// How large a file system is, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Room {
@@ -102,26 +108,17 @@ pub(crate) fn room(dir: &Path) -> Option<Room> {
 }
 
 /// The file system under a directory, or under the place where it will be.
-fn file_system(dir: &Path) -> Option<(PathBuf, libc::statfs)> {
+fn file_system(dir: &Path) -> Option<(PathBuf, StatFs)> {
     let near = existing(dir).ok()?;
     let stat = statfs(&near)?;
     Some((near, stat))
 }
 
-fn statfs(dir: &Path) -> Option<libc::statfs> {
-    let path = c_path(dir).ok()?;
-    // SAFETY: statfs is plain data, for which zeroes are valid; `path` and `stat` outlive the call.
-    let stat = unsafe {
-        let mut stat: libc::statfs = std::mem::zeroed();
-        if libc::statfs(path.as_ptr(), &mut stat) != 0 {
-            return None;
-        }
-        stat
-    };
-    Some(stat)
+fn statfs(dir: &Path) -> Option<StatFs> {
+    rustix::fs::statfs(dir).ok()
 }
 
-fn free_bytes(stat: &libc::statfs) -> u64 {
+fn free_bytes(stat: &StatFs) -> u64 {
     stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs())
 }
 

@@ -6,7 +6,7 @@ mod disk;
 mod kernel;
 mod network;
 
-pub(crate) use disk::{room, same_file_system};
+pub(crate) use disk::{object_dir, room, same_file_system};
 pub(crate) use kernel::OWN_DESCRIPTORS;
 pub(crate) use network::refusal;
 

@@ -167,7 +167,7 @@ impl SimulatedDevice {
         let mut disk = self.disk.borrow_mut();
         let place = aligned(at, bytes.len(), disk.durable.len())?;
         let per_million = disk.faults.write_errors_per_million;
-        if disk.one_in_a_million(per_million) {
+        if one_in_a_million(&mut disk.random, per_million) {
             disk.keep_part_of(place.start, bytes);
             return Err(eio("an injected write error"));
         }
@@ -184,7 +184,7 @@ impl SimulatedDevice {
         let misdirected = disk.faults.misdirected_per_million;
         if disk.faults.ok_before_durable {
             disk.cache.iter_mut().filter(|write| write.id == id).for_each(|write| write.acknowledged = true);
-        } else if disk.misfortune(misdirected) {
+        } else if one_in_a_million(&mut disk.rot, misdirected) {
             disk.misdirect(id);
         } else {
             disk.flush(id);
@@ -197,11 +197,11 @@ impl SimulatedDevice {
         let mut disk = self.disk.borrow_mut();
         let place = range(at, len, disk.durable.len())?;
         let per_million = disk.faults.read_errors_per_million;
-        if disk.one_in_a_million(per_million) {
+        if one_in_a_million(&mut disk.random, per_million) {
             return Err(eio("an injected read error"));
         }
         let (bytes, flipped) = (disk.seen(place), disk.faults.flipped_reads_per_million);
-        Ok(if disk.misfortune(flipped) { disk.flipped(&bytes) } else { bytes })
+        Ok(if one_in_a_million(&mut disk.rot, flipped) { disk.flipped(&bytes) } else { bytes })
     }
 }
 
@@ -221,7 +221,7 @@ impl Disk {
         let write = self.cache.remove(i);
         let (first, len) = (2 * BLOCK, write.bytes.len());
         let places = (self.durable.len() - first - len) / BLOCK + 1;
-        let to = first + self.draw() as usize % places * BLOCK;
+        let to = first + splitmix(&mut self.rot) as usize % places * BLOCK;
         let sound = self.sound.get_or_insert_with(|| self.durable.clone());
         sound[write.at..write.at + len].copy_from_slice(&write.bytes);
         self.durable[to..to + len].copy_from_slice(&write.bytes);
@@ -230,29 +230,11 @@ impl Disk {
     /// The same bytes but for one bit.
     fn flipped(&mut self, bytes: &Bytes) -> Bytes {
         let mut bytes = bytes.to_vec();
-        let at = self.draw() as usize % (8 * bytes.len().max(1));
+        let at = splitmix(&mut self.rot) as usize % (8 * bytes.len().max(1));
         if let Some(byte) = bytes.get_mut(at / 8) {
             *byte ^= 1 << (at % 8);
         }
         Bytes::from(bytes)
-    }
-
-    fn misfortune(&mut self, per_million: u32) -> bool {
-        per_million > 0 && self.draw() % 1_000_000 < u64::from(per_million)
-    }
-
-    /// The next pseudo-random number of rot.
-    fn draw(&mut self) -> u64 {
-        splitmix(&mut self.rot)
-    }
-
-    /// The next pseudo-random number.
-    fn roll(&mut self) -> u64 {
-        splitmix(&mut self.random)
-    }
-
-    fn one_in_a_million(&mut self, times: u32) -> bool {
-        times > 0 && self.roll() % 1_000_000 < u64::from(times)
     }
 
     /// What a reader sees: the cache lies over the durable bytes.
@@ -280,7 +262,7 @@ impl Disk {
     fn drain_some(&mut self) {
         let early: Vec<u64> = self.cache.iter().filter(|write| write.acknowledged).map(|write| write.id).collect();
         for id in early {
-            if self.roll() % 4 == 0 {
+            if splitmix(&mut self.random) % 4 == 0 {
                 self.flush(id);
             }
         }
@@ -289,14 +271,14 @@ impl Disk {
     /// Some sectors of a write: none, all, a prefix, or any.
     fn keep_part_of(&mut self, at: usize, bytes: &[u8]) {
         let sectors = bytes.len() / SECTOR;
-        let mode = self.roll() % 4;
-        let cut = (self.roll() % (sectors as u64 + 1)) as usize;
+        let mode = splitmix(&mut self.random) % 4;
+        let cut = (splitmix(&mut self.random) % (sectors as u64 + 1)) as usize;
         for sector in 0..sectors {
             let kept = match mode {
                 0 => false,
                 1 => true,
                 2 => sector < cut,
-                _ => self.roll() % 2 == 0,
+                _ => splitmix(&mut self.random) % 2 == 0,
             };
             if kept {
                 let from = sector * SECTOR;
@@ -308,13 +290,18 @@ impl Disk {
     fn crash(&mut self) {
         let mut cache = std::mem::take(&mut self.cache);
         while !cache.is_empty() {
-            let write = cache.swap_remove((self.roll() % cache.len() as u64) as usize);
+            let write = cache.swap_remove((splitmix(&mut self.random) % cache.len() as u64) as usize);
             self.keep_part_of(write.at, &write.bytes);
         }
         self.power += 1;
     }
 }
 
+fn one_in_a_million(state: &mut u64, times: u32) -> bool {
+    times > 0 && splitmix(state) % 1_000_000 < u64::from(times)
+}
+
+/// The next pseudo-random number (splitmix64).
 fn splitmix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;

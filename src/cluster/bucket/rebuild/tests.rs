@@ -17,7 +17,7 @@ use crate::cluster::{
     tests::{Running, World, run_with, settings_of},
 };
 
-fn settings() -> RebuildSettings {
+pub(in crate::cluster) fn settings() -> RebuildSettings {
     RebuildSettings {
         node: NodeId(1),
         object_store_url: "memory:".into(),
