@@ -21,8 +21,8 @@ use crate::{
 
 /// Zeroing ahead goes in pieces of this size, one in flight.
 const ZERO_CHUNK_BYTES: u32 = 1 << 20;
-/// Zeros keep this far ahead of the head as fast as the device takes them; beyond, they share it with the records of all shards
-/// and go on in small steps, while the log rests.
+/// Zeros keep this far ahead of the head as fast as a device takes them that has no groups under way; beyond, they go on in
+/// small steps, while the log rests.
 const ZERO_LEAD_BYTES: u64 = 128 << 20;
 /// When a log counts as resting.
 const ZERO_AFTER: Duration = Duration::from_secs(1);
@@ -338,17 +338,19 @@ impl Shard {
         self.sealed.iter().map(|g| g.bytes).sum()
     }
 
-    /// Zeroes ahead of the head on the first lap, so that no append pays for unwritten extents. One step of it when nothing has
-    /// been written for a while.
+    /// Zeroes ahead of the head on the first lap, so that no append pays for unwritten extents: up to the lead, or one step of it
+    /// when nothing has been written for a while.
     pub(crate) fn zero_in_rest(&mut self) {
         let resting = self.sealed.is_empty() && self.now.since(self.last_write) >= ZERO_AFTER;
         self.zero_ahead(resting);
     }
 
     /// Zeroes ahead of the head up to the lead, or one step `beyond_lead`.
+    ///
+    /// Not while groups are under way: zeros double what the device writes, and cost records more than unwritten extents do.
     pub(crate) fn zero_ahead(&mut self, beyond_lead: bool) {
         let far_enough = !beyond_lead && self.log.zeroed_ahead_bytes() >= ZERO_LEAD_BYTES;
-        if self.poisoned || far_enough || self.ports.pace.wait(self.now).is_some() {
+        if self.poisoned || far_enough || !self.sealed.is_empty() || self.ports.pace.wait(self.now).is_some() {
             return;
         }
         let Some(write) = self.log.zero_ahead(ZERO_CHUNK_BYTES) else { return };
