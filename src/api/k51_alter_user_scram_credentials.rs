@@ -64,7 +64,8 @@ fn sort_out(request: AlterUserScramCredentialsRequest) -> BTreeMap<String, Resul
         let of_user = users.entry(user.to_string()).or_insert_with(|| Ok(Changes::new()));
         let Ok(changes) = of_user else { continue };
         match change {
-            Ok((mechanism, change)) if !changes.contains_key(&mechanism) => drop(changes.insert(mechanism, change)),
+            // As Kafka has it: a user is altered once, whatever the mechanism.
+            Ok((mechanism, change)) if changes.is_empty() => drop(changes.insert(mechanism, change)),
             Ok(_) => {
                 let why = "A user credential cannot be altered twice in the same request";
                 *of_user = Err((ResponseError::DuplicateResource, why.to_owned()));
@@ -157,7 +158,8 @@ mod tests {
             .with_deletions(vec![deletion("gone", 1), deletion("twice", 1)])
             .with_upsertions(vec![
                 upsertion("good", 1, 4096),
-                upsertion("good", 2, 16384),
+                upsertion("both", 1, 4096),
+                upsertion("both", 2, 16384),
                 upsertion("few", 1, 4095),
                 upsertion("many", 1, 16385),
                 upsertion("strange", 3, 4096),
@@ -167,12 +169,13 @@ mod tests {
         let asked = fake.ask(&API, 0, &request);
         let ControlRequest::AlterScram { users, reply } = fake.control_request() else { panic!("not credentials") };
         let names: Vec<(&str, usize)> = users.iter().map(|(user, changes)| (user.as_str(), changes.len())).collect();
-        assert_eq!(names, [("gone", 1), ("good", 2)]);
+        assert_eq!(names, [("gone", 1), ("good", 1)]);
         let unknown = ControlError::UnknownCredential("not there".to_owned());
         reply.try_send(vec![Err(unknown), Ok(())]).expect("awaited");
         let own = |user: &str, code| (user.to_owned(), code);
         let expected = [
             own("", 93),
+            own("both", 92),
             own("few", 93),
             own("gone", 91),
             own("good", 0),
