@@ -5,6 +5,7 @@ real disk (`$THALWEG_TEST_DIR`, by default `target/tests` of the repository), fo
 """
 
 import contextlib
+import itertools
 import os
 import pathlib
 import re
@@ -31,13 +32,27 @@ def work_directory(prefix):
     return pathlib.Path(tempfile.mkdtemp(prefix=prefix + "-", dir=root))
 
 
+# Below the ports that the kernel gives to outgoing connections: a client that comes back to a broker that is down could else be
+# given the broker's own port. Each process of tests begins elsewhere, and goes round.
+PORTS = range(12_000, 32_000)
+_next_port = itertools.cycle(PORTS)
+for _ in range(os.getpid() * 500 % len(PORTS)):
+    next(_next_port)
+
+
 def free_ports(count):
     """Loopback ports that nobody listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
+    return list(itertools.islice(filter(_is_free, _next_port), count))
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class BrokerFailed(Exception):
