@@ -300,16 +300,19 @@ impl Runtime for SeededRuntime {
 
     fn sleep_until(&self, at: Mono) -> LocalBoxFuture<'static, ()> {
         let (world, node) = (self.world.clone(), self.node);
-        let mut set = false;
+        // One timer for each waker: a task that is woken often while it sleeps would else have more and more of them.
+        let mut set: Option<Waker> = None;
         Box::pin(std::future::poll_fn(move |cx| {
             let Some(world) = world.upgrade() else { return Poll::Pending };
-            if set && world.now.get() >= at.0 {
+            if set.is_some() && world.now.get() >= at.0 {
                 return Poll::Ready(());
             }
-            set = true;
-            let seq = world.next_id.get();
-            world.next_id.set(seq + 1);
-            world.timers.borrow_mut().insert((at.0.max(world.now.get()), seq), (node, cx.waker().clone()));
+            if !set.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                let seq = world.next_id.get();
+                world.next_id.set(seq + 1);
+                world.timers.borrow_mut().insert((at.0.max(world.now.get()), seq), (node, cx.waker().clone()));
+                set = Some(cx.waker().clone());
+            }
             Poll::Pending
         }))
     }

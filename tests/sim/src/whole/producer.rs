@@ -58,11 +58,17 @@ impl Producer {
         }
         let (mut sequence, mut left, mut known) = (0, self.batches, false);
         let mut window: VecDeque<Batch> = VecDeque::new();
+        // The base sequence of each batch made.
+        let mut made: Vec<i32> = Vec::new();
         while (left > 0 || !window.is_empty()) && !self.gone {
             // A producer that nobody knows may begin anywhere (KIP-360): the first batch goes alone.
             let width = if known { 1 + self.client.random.below(MOST_IN_FLIGHT) as usize } else { 1 };
-            while window.len() < width && left > 0 {
+            // Not too far behind a batch that is refused for a while: the broker remembers the last five, and that may be one of them.
+            let oldest =
+                window.front().map_or(made.len(), |oldest| made.partition_point(|s| *s < oldest.head.base_sequence()));
+            while window.len() < width && left > 0 && made.len() - oldest <= MOST_IN_FLIGHT as usize {
                 let batch = self.next(sequence);
+                made.push(sequence);
                 sequence += batch.head.record_count();
                 left -= 1;
                 window.push_back(batch);
