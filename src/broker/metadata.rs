@@ -98,7 +98,7 @@ pub(super) fn owner(
     let here = slices::found(files, &config.wal_path, node);
     let (cluster, _) = here.first().filter(|_| config.auto_metadata_rebuild_enable)?;
     // Looked at only: a start that is refused creates nothing.
-    let objects = stores::open_for(&config.object_store_url, runtime, Access::ReadOnly).ok()?;
+    let objects = stores::open_for(config, runtime, Access::ReadOnly).ok()?;
     let owner = crate::cluster::owner_of_prefix(&*objects)?;
     (owner == cluster_id_text(*cluster)).then_some((*cluster, node))
 }

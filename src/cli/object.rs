@@ -8,7 +8,8 @@ use thalweg_objectstore::{
     format::{BlockEntry, Inspection, PartitionProperties, inspect},
     open, split_object_url,
 };
-use thalweg_objectstore_s3 as s3;
+use thalweg_objectstore_s3::Limits;
+use thalweg_objectstore_s3_rusoto as s3;
 use tokio::runtime::Builder;
 
 use super::metadata::line;
@@ -22,7 +23,7 @@ pub fn inspect_object(url: &str, json: bool, out: &mut impl Write) -> Result<(),
     // The S3 transport lives in the tokio world; a directory needs no more than a thread that waits.
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
     let store = if store_url.starts_with("s3:") {
-        s3::open(&store_url, Access::ReadOnly, runtime.handle(), s3::Limits::default()).map_err(|e| e.to_string())?
+        s3::open(&store_url, Access::ReadOnly, runtime.handle(), Limits::default()).map_err(|e| e.to_string())?
     } else {
         open(&store_url, Access::ReadOnly, 0).map_err(|e| e.to_string())?
     };

@@ -19,4 +19,4 @@ pub use load::{Entry, Origin};
 pub use problem::{Problem, Problems};
 pub use setting::{Kind, Setting, Synonym};
 pub use table::{Config, SETTINGS};
-pub use typed::{AuthorizerClass, CleanupPolicy, FactorCheck, LogFormat, TimestampType, WalSync};
+pub use typed::{AuthorizerClass, CleanupPolicy, FactorCheck, LogFormat, S3Engine, TimestampType, WalSync};

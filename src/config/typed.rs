@@ -193,6 +193,13 @@ choices! {
         /// Each write is followed by fdatasync.
         Fdatasync = "fdatasync",
     }
+    /// Which library speaks to S3.
+    S3Engine {
+        /// `rusoto_s3`.
+        Rusoto = "rusoto",
+        /// `object_store` of Apache Arrow.
+        ObjectStore = "object_store",
+    }
     /// How log lines look.
     LogFormat {
         /// For people.

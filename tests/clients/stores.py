@@ -1,6 +1,7 @@
 """Object stores for the tests: a real S3 server on loopback, and a proxy before it that can be slow, failing or gone."""
 
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -69,6 +70,8 @@ class Faults:
         self.target = ("127.0.0.1", port)
         self.mode = "ok"
         self.open = set()
+        # How those called themselves who asked for something.
+        self.agents = set()
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -130,6 +133,8 @@ class Faults:
     def _copy(self, source, target, mode, answers=False):
         with contextlib.suppress(OSError):
             while piece := source.recv(1 << 20):
+                if not answers:
+                    self.agents.update(re.findall(rb"\r\nuser-agent: ([^\r]*)\r", piece.lower()))
                 if mode == "slow":
                     time.sleep(self.SLOW_SECONDS)
                 if answers and mode == "crawl":

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "wal.capacity.bytes": HERE + "test_places",
     "wal.sync": HERE + "test_places",
     "object.store.url": HERE + "test_places",
+    "object.store.s3.engine": STORAGE + "test_the_library_that_speaks_to_s3",
     "default.replication.factor": HERE + "test_one_replica_is_the_only_default",
     "shutdown.timeout.ms": "tests/settings/test_signals.py::test_a_stop_waits_for_the_store_as_long_as_it_is_told",
     "wal.allow.tmpfs": "tests/settings/test_refusals.py::test_a_log_in_memory",

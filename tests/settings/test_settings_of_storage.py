@@ -6,6 +6,7 @@ import struct
 import subprocess
 import time
 
+import brokers
 import metrics
 import pytest
 from changed import bare, now_ms, stored
@@ -235,6 +236,25 @@ def test_metadata_snapshots(often):
         broker.stop()
         kept = sorted(path.name for path in (broker.data / "objects" / "metadata").iterdir())
         assert len(kept) == 2, "the newest and the one before it"
+
+
+@pytest.mark.parametrize("engine, library", [(None, b"rusoto_s3"), ("rusoto", b"rusoto_s3"), ("object_store", b"object_store")])
+def test_the_library_that_speaks_to_s3(engine, library, s3):
+    """Requests say who made them; what one library has stored the other reads."""
+    chosen = {"object.store.s3.engine": engine} if engine else {}
+    broker = brokers.Thalweg(s3.settings("library") | {"object.upload.interval.ms": 50} | chosen)
+    with broker:
+        stored(broker, "t", batch([b"x" * 1000]))
+        broker.stop()
+        asked = set(s3.faults.agents)
+        assert len(asked) == 1 and b"(%s)" % library in asked.pop(), s3.faults.agents
+        broker.remove_wal()
+        broker.settings["object.store.s3.engine"] = "object_store" if library == b"rusoto_s3" else "rusoto"
+        broker.start()
+        with Connection(broker.bootstrap) as wire:
+            assert b"x" * 1000 in wire.fetch([Part("t", 0, 0)]).parts["t", 0].records
+        assert len(s3.faults.agents) == 2, s3.faults.agents
+        broker.stop()
 
 
 @pytest.mark.parametrize("size", [{}, {"metadata.ballast.bytes": 5 << 20}, {"metadata.ballast.bytes": 0}], ids=["default", "5 MiB", "none"])

@@ -8,6 +8,8 @@ mod cache;
 mod container;
 mod environment;
 mod imds;
+mod keys;
+mod process;
 mod profile;
 #[cfg(test)]
 mod tests;
@@ -16,8 +18,8 @@ mod web_identity;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use rusoto_core::credential::AwsCredentials;
 
+pub use self::keys::Keys;
 pub(crate) use self::{cache::Cache, imds::Imds, profile::Profile};
 use crate::{http::Asker, surroundings::Surroundings};
 
@@ -49,7 +51,7 @@ impl Trouble {
 /// What one source says.
 #[derive(Debug)]
 enum Looked {
-    Found(AwsCredentials),
+    Found(Keys),
     /// The source is not set up; why that is so.
     Nothing(String),
 }
@@ -92,7 +94,7 @@ impl Chain {
     }
 
     /// The credentials of the first source that is set up.
-    pub(crate) async fn look(&self) -> Result<AwsCredentials, Trouble> {
+    pub(crate) async fn look(&self) -> Result<Keys, Trouble> {
         let mut seen = Vec::new();
         for source in ["environment", "web identity", "profile", "container", "instance"] {
             let looked = match source {
@@ -117,15 +119,4 @@ impl Chain {
         }
         Err(Trouble::lasting(format!("no credentials; looked, in this order, at {}", seen.join(", "))))
     }
-}
-
-/// Credentials as services answer them: `AccessKeyId`, `SecretAccessKey`, `Token`, `Expiration`.
-fn from_json(value: serde_json::Value, whose: &str) -> Result<AwsCredentials, Trouble> {
-    // The library's error may quote what it could not read.
-    let keys: AwsCredentials = serde_json::from_value(value)
-        .map_err(|_| Trouble::passing(format!("{whose} answered something other than credentials")))?;
-    if keys.aws_access_key_id().is_empty() || keys.aws_secret_access_key().is_empty() {
-        return Err(Trouble::passing(format!("{whose} answered credentials without a key")));
-    }
-    Ok(keys)
 }

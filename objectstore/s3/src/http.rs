@@ -2,22 +2,38 @@
 //!
 //! What is asked with and answered may be secret: nothing of a request or an answer is logged or goes into an error.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
+use http_body_util::{BodyExt, Either, Empty, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    Body, Client, Method, Request,
-    body::HttpBody,
-    client::HttpConnector,
+    Method, Request,
+    body::{Frame, Incoming},
     header::{HeaderName, HeaderValue},
 };
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, Error as ClientError, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{ClientConfig, crypto::ring};
 use thalweg_objectstore::Backoff;
 use tokio::time::{sleep, timeout};
 
 use crate::chance::Chance;
 
 /// HTTP/1.1 with and without TLS.
-pub(crate) type Https = Client<HttpsConnector<HttpConnector>>;
+pub(crate) type Https = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// What went wrong on the way, whoever says so.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The body of a request.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The body of an answer: as it comes in, or whole.
+pub type AnswerBody = Either<Incoming, Full<Bytes>>;
 
 /// Connections idle for longer are closed: servers close theirs after some 20 s, and a request on a closing connection
 /// fails.
@@ -35,14 +51,34 @@ pub(crate) fn client(connect: Duration) -> Https {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(connect));
-    let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(tcp);
-    Client::builder().pool_idle_timeout(IDLE).build(connector)
+    // Named here, for the process has no provider of cryptography of its own, and a library may bring another one.
+    let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_webpki_roots()
+        .with_no_client_auth();
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector)
+}
+
+/// A body that is there, or none when it is empty.
+pub fn whole(bytes: Bytes) -> Body {
+    if bytes.is_empty() {
+        return Empty::new().map_err(|never| match never {}).boxed_unsync();
+    }
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body in pieces; the request's head has to tell its length.
+pub fn streamed(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+    StreamBody::new(pieces.map_ok(Frame::data).map_err(BoxError::from)).boxed_unsync()
 }
 
 /// What a service answered.
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
@@ -94,7 +130,7 @@ impl Question {
         for (name, value) in &self.headers {
             request = request.header(HeaderName::from_static(name), secret_header(value.as_bytes())?);
         }
-        request.body(Body::from(self.body.clone())).map_err(|e| wrong(&e))
+        request.body(whole(Bytes::from(self.body.clone()))).map_err(|e| wrong(&e))
     }
 }
 
@@ -102,7 +138,7 @@ impl Question {
 ///
 /// # Errors
 /// When it has characters that a header cannot carry.
-pub(crate) fn secret_header(value: &[u8]) -> Result<HeaderValue, String> {
+pub fn secret_header(value: &[u8]) -> Result<HeaderValue, String> {
     let mut value = HeaderValue::from_bytes(value).map_err(|_| "a header's value has a line break".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
@@ -143,19 +179,25 @@ impl Asker {
 
     async fn once(&self, question: &Question) -> Result<Answer, NoAnswer> {
         let request = question.request().map_err(NoAnswer::Failed)?;
-        let told = |e: hyper::Error| {
-            let why = format!("{}: {e}", question.uri);
+        let told = |e: ClientError| {
+            let why = format!("{}: {}", question.uri, in_words(&e));
             if e.is_connect() { NoAnswer::Unreachable(why) } else { NoAnswer::Failed(why) }
         };
         let answer = self.http.request(request).await.map_err(told)?;
-        let (status, mut stream, mut body) = (answer.status().as_u16(), answer.into_body(), Vec::new());
-        while let Some(piece) = stream.data().await {
-            let piece = piece.map_err(told)?;
-            if body.len() + piece.len() > LARGEST_ANSWER {
-                return Err(NoAnswer::Failed(format!("{}: more than an answer has", question.uri)));
-            }
-            body.extend_from_slice(&piece);
-        }
+        let status = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await;
+        let body = body.map_err(|e| NoAnswer::Failed(format!("{}: {e}", question.uri)))?.to_bytes();
         Ok(Answer { status, body })
     }
+}
+
+/// An error with what caused it: the client's own words leave that out.
+pub fn in_words(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
 }

@@ -1,7 +1,5 @@
 //! Where the bucket is: region, endpoint, and which way of naming it.
 
-use rusoto_core::{Region, signature::SignedRequest};
-
 use crate::{
     S3Url, Style,
     credentials::{Imds, Profile, Trouble},
@@ -30,10 +28,13 @@ pub(crate) fn region_at_hand(url: &S3Url, around: &Surroundings) -> Option<Strin
 
 /// Where requests go.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
-    pub(crate) region: Region,
+pub struct Place {
+    /// The region, which is signed.
+    pub region: String,
+    /// Scheme, host and port without the bucket; no `/` at the end.
+    pub endpoint: String,
     /// The bucket, when it is part of the host's name instead of the path.
-    host_bucket: Option<String>,
+    pub host_bucket: Option<String>,
 }
 
 impl Place {
@@ -67,7 +68,8 @@ impl Place {
         Ok(Place::new(url, region, endpoint, dualstack))
     }
 
-    fn new(url: &S3Url, region: String, endpoint: Option<String>, dualstack: bool) -> Place {
+    /// The bucket of `url` in a region, of AWS without an endpoint.
+    pub fn new(url: &S3Url, region: String, endpoint: Option<String>, dualstack: bool) -> Place {
         let style = url.style.unwrap_or(if endpoint.is_some() { Style::Path } else { Style::Virtual });
         // No certificate covers a bucket's dots.
         let in_host = style == Style::Virtual && !url.bucket.contains('.');
@@ -75,20 +77,15 @@ impl Place {
             let stack = if dualstack { "dualstack." } else { "" };
             format!("https://s3.{stack}{region}.{}", aws_suffix(&region))
         });
-        Place { region: Region::Custom { name: region, endpoint }, host_bucket: in_host.then(|| url.bucket.clone()) }
+        Place { region, endpoint, host_bucket: in_host.then(|| url.bucket.clone()) }
     }
 
-    /// Moves the bucket from a request's path to its host, where that is the way; before it is signed.
-    pub(crate) fn address(&self, request: &mut SignedRequest) {
-        let Some(bucket) = &self.host_bucket else { return };
-        let rest = request.path.strip_prefix('/').and_then(|path| path.strip_prefix(bucket.as_str()));
-        let path = match rest {
-            Some("") => "/".to_owned(),
-            Some(rest) if rest.starts_with('/') => rest.to_owned(),
-            _ => return,
-        };
-        request.set_hostname(Some(format!("{bucket}.{}", request.hostname())));
-        request.path = path;
+    /// The bucket's own URL, without a `/` at the end.
+    pub fn bucket_url(&self, bucket: &str) -> String {
+        match (&self.host_bucket, self.endpoint.split_once("://")) {
+            (Some(bucket), Some((scheme, host))) => format!("{scheme}://{bucket}.{host}"),
+            _ => format!("{}/{bucket}", self.endpoint),
+        }
     }
 }
 
@@ -96,45 +93,21 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn host_and_path(url: &str, region: &str) -> (String, String) {
-        let url = S3Url::parse(url).expect("a URL");
-        let place = Place::new(&url, region.to_owned(), url.endpoint.clone(), url.dualstack);
-        let mut request = SignedRequest::new("GET", "s3", &place.region, &format!("/{}/a/b", url.bucket));
-        place.address(&mut request);
-        (format!("{}://{}", request.scheme(), request.hostname()), request.path)
-    }
-
     #[test]
     fn aws_is_asked_by_the_buckets_host_and_others_by_path() {
-        for (url, region, host, path) in [
-            ("s3://bkt", "eu-west-1", "https://bkt.s3.eu-west-1.amazonaws.com", "/a/b"),
-            ("s3://bkt", "us-gov-west-1", "https://bkt.s3.us-gov-west-1.amazonaws.com", "/a/b"),
-            ("s3://bkt", "cn-north-1", "https://bkt.s3.cn-north-1.amazonaws.com.cn", "/a/b"),
-            ("s3://bkt?dualstack=true", "eu-west-1", "https://bkt.s3.dualstack.eu-west-1.amazonaws.com", "/a/b"),
-            ("s3://my.bkt", "eu-west-1", "https://s3.eu-west-1.amazonaws.com", "/my.bkt/a/b"),
-            ("s3://bkt?style=path", "mars-1", "https://s3.mars-1.amazonaws.com", "/bkt/a/b"),
-            ("s3://bkt?endpoint=http://127.0.0.1:9000/", "x", "http://127.0.0.1:9000", "/bkt/a/b"),
-            ("s3://bkt?endpoint=https://store:1&style=virtual", "x", "https://bkt.store:1", "/a/b"),
+        for (url, region, at) in [
+            ("s3://bkt", "eu-west-1", "https://bkt.s3.eu-west-1.amazonaws.com"),
+            ("s3://bkt", "us-gov-west-1", "https://bkt.s3.us-gov-west-1.amazonaws.com"),
+            ("s3://bkt", "cn-north-1", "https://bkt.s3.cn-north-1.amazonaws.com.cn"),
+            ("s3://bkt?dualstack=true", "eu-west-1", "https://bkt.s3.dualstack.eu-west-1.amazonaws.com"),
+            ("s3://my.bkt", "eu-west-1", "https://s3.eu-west-1.amazonaws.com/my.bkt"),
+            ("s3://bkt?style=path", "mars-1", "https://s3.mars-1.amazonaws.com/bkt"),
+            ("s3://bkt?endpoint=http://127.0.0.1:9000/", "x", "http://127.0.0.1:9000/bkt"),
+            ("s3://bkt?endpoint=https://store:1&style=virtual", "x", "https://bkt.store:1"),
         ] {
-            assert_eq!(host_and_path(url, region), (host.to_owned(), path.to_owned()), "{url}");
+            let url = S3Url::parse(url).expect("a URL");
+            let place = Place::new(&url, region.to_owned(), url.endpoint.clone(), url.dualstack);
+            assert_eq!(place.bucket_url(&url.bucket), at, "{url:?}");
         }
-    }
-
-    #[test]
-    fn regions_have_the_hosts_that_the_library_knows() {
-        for region in ["us-east-1", "eu-central-1", "us-gov-east-1", "cn-northwest-1", "ap-southeast-2"] {
-            let known: Region = region.parse().expect("known");
-            let theirs = SignedRequest::new("GET", "s3", &known, "/").hostname();
-            assert_eq!(format!("s3.{region}.{}", aws_suffix(region)), theirs);
-        }
-    }
-
-    #[test]
-    fn the_bucket_alone_becomes_the_root() {
-        let url = S3Url::parse("s3://bkt").expect("a URL");
-        let place = Place::new(&url, "eu-west-1".to_owned(), None, false);
-        let mut request = SignedRequest::new("GET", "s3", &place.region, "/bkt");
-        place.address(&mut request);
-        assert_eq!(request.path, "/");
     }
 }

@@ -1,47 +1,54 @@
-//! The engine: the port's calls as tasks of the tokio runtime.
+//! The store: the port's calls as tasks of the tokio runtime, made of an engine's single requests.
 
 use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use rusoto_core::credential::ProvideAwsCredentials;
 use thalweg_objectstore::{Access, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
 use tokio::runtime::Handle;
 
 use crate::{
-    Limits, S3Url, UrlError,
+    Connection, Keys, Limits, Requests, S3Url, UrlError,
     attempt::{Attempts, Repeat},
-    connect::Connection,
     hedge::Hedge,
     multipart,
-    requests::Bucket,
+    requests::{collect, gone, ours, wanted},
     stale,
     surroundings::Surroundings,
 };
 
-/// An object store in an S3 bucket.
-pub struct S3Store {
-    inner: Arc<Inner>,
+/// An object store in an S3 bucket, through the library of `R`.
+pub struct S3Store<R> {
+    inner: Arc<Inner<R>>,
     runtime: Handle,
 }
 
-pub(crate) struct Inner {
-    pub(crate) bucket: Bucket,
+pub(crate) struct Inner<R> {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) engine: R,
     pub(crate) attempts: Attempts,
+    hedge: Hedge,
 }
 
-impl fmt::Debug for S3Store {
+impl<R> fmt::Debug for S3Store<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "S3Store({:?})", self.inner.bucket.url)
+        write!(f, "S3Store({:?})", self.inner.connection.url())
     }
 }
 
-/// Opens the store at an `s3://` URL; its requests run on `runtime`. Nothing is sent: credentials, region, bucket and
-/// permission show at the first call. Who writes also has what a crash left behind cleared, as long as the store lives.
+/// Opens the store at an `s3://` URL with the engine that `engine` makes; its requests run on `runtime`. Nothing is sent:
+/// credentials, region, bucket and permission show at the first call. Who writes also has what a crash left behind
+/// cleared, as long as the store lives.
 ///
 /// # Errors
 /// [`UrlError`], whose text tells the user what to mend.
-pub fn open(url: &str, access: Access, runtime: &Handle, limits: Limits) -> Result<Arc<dyn ObjectStore>, UrlError> {
-    let store = S3Store::ambient(S3Url::parse(url)?, Surroundings::of_process(), runtime, limits);
+pub fn open<R: Requests>(
+    url: &str,
+    access: Access,
+    runtime: &Handle,
+    limits: Limits,
+    engine: impl FnOnce(Arc<Connection>) -> R,
+) -> Result<Arc<dyn ObjectStore>, UrlError> {
+    let store = S3Store::ambient(S3Url::parse(url)?, Surroundings::of_process(), runtime, limits, engine);
     if access == Access::ReadWrite {
         runtime.spawn(stale::keep_clear(Arc::downgrade(&store.inner)));
     }
@@ -53,30 +60,48 @@ fn seed() -> u64 {
     u64::from(std::process::id())
 }
 
-impl S3Store {
-    /// The store at `url`, with credentials of the caller's choice; see [`open`].
-    pub fn new<P>(url: S3Url, credentials: P, runtime: &Handle, limits: Limits) -> S3Store
-    where
-        P: ProvideAwsCredentials + Send + Sync + 'static,
-    {
-        let connection = Connection::given(&url, credentials, seed());
-        S3Store::over(connection, url, runtime, limits)
+impl<R: Requests> S3Store<R> {
+    /// The store at `url`, with keys of the caller's choice; see [`open`].
+    pub fn new(
+        url: S3Url,
+        keys: Keys,
+        runtime: &Handle,
+        limits: Limits,
+        engine: impl FnOnce(Arc<Connection>) -> R,
+    ) -> S3Store<R> {
+        S3Store::over(Connection::given(url, keys, seed()), runtime, limits, engine)
     }
 
     /// The store at `url`, with the credentials that the surroundings offer.
-    fn ambient(url: S3Url, around: Surroundings, runtime: &Handle, limits: Limits) -> S3Store {
-        let connection = Connection::ambient(&url, around, seed());
-        S3Store::over(connection, url, runtime, limits)
+    pub(crate) fn ambient(
+        url: S3Url,
+        around: Surroundings,
+        runtime: &Handle,
+        limits: Limits,
+        engine: impl FnOnce(Arc<Connection>) -> R,
+    ) -> S3Store<R> {
+        S3Store::over(Connection::ambient(url, around, seed()), runtime, limits, engine)
     }
 
-    fn over(connection: Connection, url: S3Url, runtime: &Handle, limits: Limits) -> S3Store {
-        let bucket = Bucket { connection, url, hedge: Hedge::new(limits.hedge) };
-        let attempts = Attempts::new(limits, seed());
-        S3Store { inner: Arc::new(Inner { bucket, attempts }), runtime: runtime.clone() }
+    fn over(
+        connection: Connection,
+        runtime: &Handle,
+        limits: Limits,
+        engine: impl FnOnce(Arc<Connection>) -> R,
+    ) -> S3Store<R> {
+        let connection = Arc::new(connection.of(R::LIBRARY));
+        let engine = engine(connection.clone());
+        let (attempts, hedge) = (Attempts::new(limits, seed()), Hedge::new(limits.hedge));
+        S3Store { inner: Arc::new(Inner { connection, engine, attempts, hedge }), runtime: runtime.clone() }
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn inner(&self) -> &Inner<R> {
+        &self.inner
     }
 
     /// Runs a call on the runtime, and waits for it without touching the runtime.
-    fn run<'a, T, F>(&self, call: impl FnOnce(Arc<Inner>) -> F) -> StoreFuture<'a, T>
+    fn run<'a, T, F>(&self, call: impl FnOnce(Arc<Inner<R>>) -> F) -> StoreFuture<'a, T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -93,21 +118,55 @@ impl S3Store {
     }
 }
 
-impl ObjectStore for S3Store {
+impl<R: Requests> Inner<R> {
+    async fn get_range(&self, key: &ObjectKey, range: &Range<u64>) -> Result<Bytes, StoreError> {
+        wanted(key, range)?;
+        let reading = self.hedge.first(|| self.engine.read(key, range.clone())).await?;
+        collect(key, range, reading).await
+    }
+
+    pub(crate) async fn size(&self, key: &ObjectKey) -> Result<u64, StoreError> {
+        self.attempts.run(Repeat::Harmless, || self.engine.size(key)).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        mut after: Option<ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        let mut found: Vec<ObjectMeta> = Vec::new();
+        while found.len() < limit {
+            let left = limit - found.len();
+            let page = self.attempts.run(Repeat::Harmless, || self.engine.list(prefix, after.as_ref(), left)).await?;
+            let more = page.more;
+            found.extend(ours(page, &self.connection.url().prefix));
+            let last = found.last().map(|meta| meta.key.clone());
+            // A server may return less than asked for; without a new last key nothing more would come.
+            if !more || last == after {
+                break;
+            }
+            after = last;
+        }
+        Ok(found)
+    }
+}
+
+impl<R: Requests> ObjectStore for S3Store<R> {
     fn put<'a>(&'a self, key: &'a ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> StoreFuture<'a, ()> {
         let key = key.clone();
         self.run(|inner| async move {
-            let Inner { bucket, attempts } = &*inner;
+            let Inner { engine, attempts, .. } = &*inner;
             let size = parts.iter().map(Bytes::len).sum::<usize>();
             if size > attempts.limits.part_bytes {
-                return multipart::put(bucket, attempts, &key, parts, condition).await;
+                return multipart::put(&inner, &key, parts, condition).await;
             }
             // Sent again after a lost answer, a conditional put would meet its own object.
             let repeat = match condition {
                 PutCondition::Always => Repeat::Harmless,
                 PutCondition::IfAbsent => Repeat::Ambiguous,
             };
-            attempts.moving(size as u64, repeat, || bucket.put(&key, parts.clone(), condition)).await
+            attempts.moving(size as u64, repeat, || engine.put(&key, parts.clone(), condition)).await
         })
     }
 
@@ -115,18 +174,21 @@ impl ObjectStore for S3Store {
         let key = key.clone();
         self.run(|inner| async move {
             let bytes = range.end.saturating_sub(range.start);
-            inner.attempts.moving(bytes, Repeat::Harmless, || inner.bucket.get_range(&key, range.clone())).await
+            inner.attempts.moving(bytes, Repeat::Harmless, || inner.get_range(&key, &range)).await
         })
     }
 
     fn head<'a>(&'a self, key: &'a ObjectKey) -> StoreFuture<'a, ObjectMeta> {
         let key = key.clone();
-        self.run(|inner| async move { inner.attempts.run(Repeat::Harmless, || inner.bucket.head(&key)).await })
+        self.run(|inner| async move {
+            let size_bytes = inner.size(&key).await?;
+            Ok(ObjectMeta { key, size_bytes })
+        })
     }
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> StoreFuture<'a, ()> {
         let key = key.clone();
-        self.run(|inner| async move { inner.attempts.run(Repeat::Harmless, || inner.bucket.delete(&key)).await })
+        self.run(|inner| async move { gone(inner.attempts.run(Repeat::Harmless, || inner.engine.delete(&key)).await) })
     }
 
     fn list<'a>(
@@ -135,28 +197,7 @@ impl ObjectStore for S3Store {
         after: Option<&'a ObjectKey>,
         limit: usize,
     ) -> StoreFuture<'a, Vec<ObjectMeta>> {
-        let (prefix, mut after, limit) = (prefix.to_owned(), after.cloned(), limit.min(1000));
-        self.run(move |inner| async move {
-            let mut found: Vec<ObjectMeta> = Vec::new();
-            while found.len() < limit {
-                let left = limit - found.len();
-                let page =
-                    inner.attempts.run(Repeat::Harmless, || inner.bucket.list_page(&prefix, after.as_ref(), left));
-                let (page, more) = page.await?;
-                found.extend(page);
-                let last = found.last().map(|meta| meta.key.clone());
-                // A server may return less than asked for; without a new last key nothing more would come.
-                if !more || last == after {
-                    break;
-                }
-                after = last;
-            }
-            Ok(found)
-        })
+        let (prefix, after, limit) = (prefix.to_owned(), after.cloned(), limit.min(1000));
+        self.run(move |inner| async move { inner.list(&prefix, after, limit).await })
     }
 }
-
-#[cfg(all(test, feature = "s3-server-tests"))]
-mod contract;
-#[cfg(test)]
-mod tests;

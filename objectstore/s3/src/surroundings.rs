@@ -35,7 +35,7 @@ impl Surroundings {
         Surroundings { variables: Arc::new(|name| std::env::var(name).ok()), clock: Arc::new(SystemTime::now) }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn made_up(
         variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
         clock: impl Fn() -> SystemTime + Send + Sync + 'static,

@@ -23,17 +23,6 @@ pub enum Encryption {
     Kms(Option<String>),
 }
 
-impl Encryption {
-    /// The values of `x-amz-server-side-encryption` and its key id.
-    pub(crate) fn headers(&self) -> (Option<String>, Option<String>) {
-        match self {
-            Encryption::Buckets => (None, None),
-            Encryption::Aes256 => (Some("AES256".to_owned()), None),
-            Encryption::Kms(key) => (Some("aws:kms".to_owned()), key.clone()),
-        }
-    }
-}
-
 /// What the server checks that arrives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Checksum {
@@ -76,6 +65,11 @@ pub struct UrlError {
 }
 
 impl S3Url {
+    /// The name of an object in the bucket.
+    pub fn full_key(&self, key: &ObjectKey) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
     /// Reads a store's URL.
     ///
     /// # Errors

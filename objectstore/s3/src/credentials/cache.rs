@@ -10,9 +10,8 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use rusoto_core::credential::AwsCredentials;
 
-use super::Trouble;
+use super::{Keys, Trouble};
 use crate::surroundings::Surroundings;
 
 /// Renewing begins so long before the end: services give new credentials at least five minutes ahead.
@@ -26,7 +25,7 @@ const REST_S: i64 = 15;
 /// ... and when they cannot.
 const SHORT_REST_S: i64 = 1;
 
-type Outcome = Result<AwsCredentials, Trouble>;
+type Outcome = Result<Keys, Trouble>;
 type Load = Box<dyn Fn() -> BoxFuture<'static, Outcome> + Send + Sync>;
 
 /// The credentials of one store.
@@ -47,15 +46,15 @@ struct State {
 }
 
 struct Held {
-    keys: AwsCredentials,
+    keys: Keys,
     renew_at_s: i64,
     /// `None`: no end.
     ends_at_s: Option<i64>,
 }
 
 impl Held {
-    fn new(keys: AwsCredentials, now_s: i64) -> Held {
-        let ends_at_s = keys.expires_at().as_ref().map(|at| at.timestamp());
+    fn new(keys: Keys, now_s: i64) -> Held {
+        let ends_at_s = keys.ends_at_s;
         // A service that still gives the old ones is not asked with every request.
         let renew_at_s = ends_at_s.map_or(0, |end| end - AHEAD_S).max(now_s + LOOK_AGAIN_S);
         Held { keys, renew_at_s, ends_at_s }
@@ -106,11 +105,11 @@ impl Cache {
     }
 
     /// The store does not take `keys` any more: looks for others with the next request.
-    pub(crate) fn doubt(&self, keys: &AwsCredentials) {
+    pub(crate) fn doubt(&self, keys: &Keys) {
         let now = self.around.now_s();
         let mut state = self.state();
         let trusted = now < state.trusted_until_s;
-        if let Some(held) = state.held.as_mut().filter(|held| !trusted && held.keys.token() == keys.token()) {
+        if let Some(held) = state.held.as_mut().filter(|held| !trusted && held.keys.token == keys.token) {
             held.renew_at_s = 0;
             state.trusted_until_s = now + LOOK_AGAIN_S;
         }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::Path};
 
 use url::{Host, Url};
 
-use super::{Looked, Trouble, from_json};
+use super::{Keys, Looked, Trouble};
 use crate::{
     http::{Asker, Question},
     surroundings::Surroundings,
@@ -31,7 +31,7 @@ pub(super) async fn look(around: &Surroundings, asker: &Asker) -> Result<Looked,
         return Err(Trouble { passing, why: format!("{uri} answered HTTP {}", answer.status) });
     }
     let value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    from_json(value, &uri).map(Looked::Found)
+    Keys::from_json(&value, &uri).map(Looked::Found)
 }
 
 fn uri(around: &Surroundings) -> Result<Option<String>, Trouble> {

@@ -1,8 +1,6 @@
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
 
-use rusoto_core::credential::AwsCredentials;
-
-use super::{Looked, Trouble};
+use super::{Keys, Looked, Trouble};
 use crate::surroundings::Surroundings;
 
 pub(super) fn look(around: &Surroundings) -> Result<Looked, Trouble> {
@@ -12,5 +10,5 @@ pub(super) fn look(around: &Surroundings) -> Result<Looked, Trouble> {
     let secret = around
         .variable("AWS_SECRET_ACCESS_KEY")
         .ok_or_else(|| Trouble::lasting("AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is not"))?;
-    Ok(Looked::Found(AwsCredentials::new(key, secret, around.variable("AWS_SESSION_TOKEN"), None)))
+    Ok(Looked::Found(Keys::lasting(key, secret, around.variable("AWS_SESSION_TOKEN"))))
 }

@@ -9,7 +9,7 @@ use std::{
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Looked, Trouble, from_json};
+use super::{Keys, Looked, Trouble};
 use crate::{
     http::{Answer, Asker, NoAnswer, Question},
     surroundings::Surroundings,
@@ -154,14 +154,14 @@ fn name_in(answer: &Answer) -> Option<String> {
     (answer.status == 200 && (1..=128).contains(&name.len()) && name.bytes().all(fits)).then(|| name.to_owned())
 }
 
-fn keys(answer: &Answer, role: &str) -> Result<rusoto_core::credential::AwsCredentials, Trouble> {
+fn keys(answer: &Answer, role: &str) -> Result<Keys, Trouble> {
     let whose = format!("the metadata service, for role {role},");
     if answer.status != 200 {
         return Err(Trouble::passing(format!("{whose} answered HTTP {}", answer.status)));
     }
     let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     match value.get("Code").and_then(Value::as_str) {
-        None | Some("Success") => from_json(value, &whose),
+        None | Some("Success") => Keys::from_json(&value, &whose),
         Some(code) => {
             let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(100).collect();
             Err(Trouble::passing(format!("{whose} says {code}")))

@@ -3,10 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use rusoto_core::credential::{AwsCredentials, ProvideAwsCredentials};
-use rusoto_credential::ProfileProvider;
-
-use super::{Looked, Trouble};
+use super::{Keys, Looked, Trouble, process};
 use crate::surroundings::Surroundings;
 
 type Section = BTreeMap<String, String>;
@@ -14,7 +11,6 @@ type Section = BTreeMap<String, String>;
 /// One profile, as both files have it. Holds secrets: not for showing.
 pub(crate) struct Profile {
     name: String,
-    keys_file: Option<PathBuf>,
     /// From the file of credentials.
     keys: Section,
     /// From the file of settings.
@@ -42,10 +38,9 @@ impl Profile {
                 Section::new()
             }),
         };
-        let keys_file = around.aws_file("AWS_SHARED_CREDENTIALS_FILE", "credentials");
-        let keys = section(keys_file.clone());
+        let keys = section(around.aws_file("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
         let settings = section(around.aws_file("AWS_CONFIG_FILE", "config"));
-        Profile { name, keys_file, keys, settings, missing }
+        Profile { name, keys, settings, missing }
     }
 
     /// `region` of the profile.
@@ -53,10 +48,10 @@ impl Profile {
         self.settings.get("region").or_else(|| self.keys.get("region")).cloned()
     }
 
-    fn static_keys(&self) -> Option<AwsCredentials> {
+    fn static_keys(&self) -> Option<Keys> {
         [&self.keys, &self.settings].into_iter().find_map(|section| {
             let (key, secret) = (section.get("aws_access_key_id")?, section.get("aws_secret_access_key")?);
-            Some(AwsCredentials::new(key, secret, section.get("aws_session_token").cloned(), None))
+            Some(Keys::lasting(key, secret, section.get("aws_session_token").cloned()))
         })
     }
 }
@@ -67,12 +62,8 @@ pub(super) async fn look(around: &Surroundings) -> Result<Looked, Trouble> {
         return Ok(Looked::Found(keys));
     }
     let name = &profile.name;
-    if profile.settings.contains_key("credential_process") {
-        let file = profile.keys_file.clone().unwrap_or_default();
-        let process = ProfileProvider::with_configuration(file, name.clone());
-        // The library's error quotes what the process said, which may be anything.
-        let failed = |_| Trouble::passing(format!("credential_process of profile {name} failed"));
-        return Ok(Looked::Found(process.credentials().await.map_err(failed)?));
+    if let Some(command) = profile.settings.get("credential_process") {
+        return process::run(command, name).await.map(Looked::Found);
     }
     if profile.settings.contains_key("role_arn") || profile.keys.contains_key("role_arn") {
         return Err(Trouble::lasting(format!(

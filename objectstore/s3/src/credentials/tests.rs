@@ -1,15 +1,15 @@
 //! Every source against a stand-in of its service, the chain, the cache, and that nothing secret is ever shown.
 
-use std::{
-    fmt,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use super::*;
-use crate::stub::{Asked, Hand, Instance, NOW_S, Reply, serve, surroundings, time_text};
+use crate::testing::{
+    ear::Ear,
+    stub::{Asked, Hand, Instance, NOW_S, Reply, serve, surroundings, time_text},
+};
 
 fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
@@ -38,8 +38,8 @@ fn path(file: &tempfile::NamedTempFile) -> String {
     file.path().to_str().expect("text").to_owned()
 }
 
-fn parts(keys: &AwsCredentials) -> (&str, &str, Option<&str>) {
-    (keys.aws_access_key_id(), keys.aws_secret_access_key(), keys.token().as_deref())
+fn parts(keys: &Keys) -> (&str, &str, Option<&str>) {
+    (&keys.id, &keys.secret, keys.token.as_deref())
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn an_instance_is_asked_by_version_2_only_and_its_token_is_kept() {
     run(async {
         let keys = chain.look().await.expect("credentials");
         assert_eq!(parts(&keys), ("AKID1", "SECRET-key-1", Some("SECRET-session-1")));
-        assert_eq!(keys.expires_at().map(|at| at.timestamp()), Some(NOW_S + 3600));
+        assert_eq!(keys.ends_at_s, Some(NOW_S + 3600));
         assert_eq!(chain.imds.region().await.as_deref(), Ok("eu-north-1"));
         let (token, role) = ("PUT /latest/api/token", "GET /latest/meta-data/iam/security-credentials/");
         let region = "GET /latest/meta-data/placement/region";
@@ -101,7 +101,7 @@ fn a_web_identity_is_exchanged_for_a_role() {
     let (sts, seen) = serve(move |_, _| Some(Reply::of(200, answer.clone())));
     let keys = run(chain(web_identity(sts, &token)).look()).expect("credentials");
     assert_eq!(parts(&keys), ("ASIA", "SECRET-k", Some("SECRET-s")));
-    assert_eq!(keys.expires_at().map(|at| at.timestamp()), Some(NOW_S + 900));
+    assert_eq!(keys.ends_at_s, Some(NOW_S + 900));
     let asked = seen.lock().expect("a lock")[0].clone();
     assert_eq!(asked.line, "POST /");
     assert_eq!(asked.header("authorization"), None);
@@ -204,7 +204,7 @@ fn credentials_are_renewed_ahead_by_one_flight_and_kept_while_renewing_fails() {
             }
             let keys = serde_json::json!({"AccessKeyId": format!("AKID{n}"), "SecretAccessKey": "SECRET",
                 "Expiration": time_text(clock.now_s() + 3600)});
-            from_json(keys, "the test")
+            Keys::from_json(&keys, "the test")
         }
         .boxed()
     });
@@ -212,7 +212,7 @@ fn credentials_are_renewed_ahead_by_one_flight_and_kept_while_renewing_fails() {
     run(async {
         // Nothing at hand: all wait for the same flight.
         let all = futures_util::future::join_all((0..50).map(|_| cache.keys())).await;
-        assert!(all.iter().all(|keys| keys.as_ref().is_ok_and(|k| k.aws_access_key_id() == "AKID1")));
+        assert!(all.iter().all(|keys| keys.as_ref().is_ok_and(|k| k.id == "AKID1")));
         assert_eq!(flown(), 1);
         hand.set(3299);
         assert!(cache.keys().await.is_ok());
@@ -221,12 +221,12 @@ fn credentials_are_renewed_ahead_by_one_flight_and_kept_while_renewing_fails() {
         hand.set(3300);
         *failing.lock().expect("a lock") = true;
         for _ in 0..50 {
-            assert_eq!(cache.keys().await.expect("still good").aws_access_key_id(), "AKID1");
+            assert_eq!(cache.keys().await.expect("still good").id, "AKID1");
         }
         until("flown", || flown() == 2).await;
         // It fails: what is there is kept, and after a rest it is tried again.
         until("landed", || cache.is_resting()).await;
-        assert_eq!(cache.keys().await.expect("still good").aws_access_key_id(), "AKID1");
+        assert_eq!(cache.keys().await.expect("still good").id, "AKID1");
         assert_eq!(flown(), 2);
         hand.set(3316);
         assert!(cache.keys().await.is_ok());
@@ -238,7 +238,7 @@ fn credentials_are_renewed_ahead_by_one_flight_and_kept_while_renewing_fails() {
         *failing.lock().expect("a lock") = false;
         hand.set(3600);
         let mended = cache.keys().await.expect("mended");
-        assert_eq!(mended.aws_access_key_id(), format!("AKID{}", flown()));
+        assert_eq!(mended.id, format!("AKID{}", flown()));
     });
 }
 
@@ -246,53 +246,6 @@ fn credentials_are_renewed_ahead_by_one_flight_and_kept_while_renewing_fails() {
 fn what_was_never_there_is_not_a_passing_fault() {
     let cache = Cache::new(only(vec![]), || async { Err(Trouble::lasting("nowhere")) }.boxed());
     assert_eq!(run(cache.keys()).expect_err("nowhere"), Trouble::lasting("nowhere"));
-}
-
-/// Everything that is logged, by any library, through either front.
-#[derive(Clone, Default)]
-struct Ear(Arc<Mutex<String>>);
-
-impl Ear {
-    fn hear(&self, what: impl fmt::Display) {
-        self.0.lock().expect("a lock").push_str(&format!("{what}\n"));
-    }
-}
-
-impl log::Log for Ear {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        self.hear(record.args());
-    }
-
-    fn flush(&self) {}
-}
-
-impl tracing::Subscriber for Ear {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        self.hear(format_args!("{span:?}"));
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
-        self.hear(format_args!("{values:?}"));
-    }
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        self.hear(format_args!("{event:?}"));
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 /// All ways to get credentials, good and bad, and a request that is signed with them.
@@ -339,28 +292,30 @@ async fn everything_with_secrets(ear: &Ear) {
         ear.hear(looked.err().map(|t| t.why).unwrap_or_default());
     }
     assert_eq!((good, count), (2, 10));
-    let (s3, seen) = serve(|_, _| Some(Reply::of(403, "no")));
-    let around = instance.surroundings(vec![("AWS_ENDPOINT_URL_S3", s3)]);
-    let url = crate::S3Url::parse("s3://bucket").expect("a URL");
-    let connection = crate::connect::Connection::ambient(&url, around, 7);
-    let client = connection.client(crate::connect::Extras::default()).await.expect("a client");
-    let request = rusoto_s3::HeadBucketRequest { bucket: "bucket".to_owned(), ..Default::default() };
-    let refused = rusoto_s3::S3::head_bucket(&client, request).await;
-    ear.hear(format_args!("{connection:?} {refused:?}"));
-    let sent = seen.lock().expect("a lock")[0].header("x-amz-security-token");
-    assert!(sent.is_some_and(|token| token.contains("SECRET")), "it was used");
 }
 
 #[test]
 fn nothing_secret_is_logged_or_shown() {
-    let ear = Ear::default();
-    log::set_logger(Box::leak(Box::new(ear.clone()))).expect("no other logger in these tests");
-    log::set_max_level(log::LevelFilter::Trace);
-    // With one subscriber alone, other threads would switch events off for this one too.
-    let _second = tracing::Dispatch::new(ear.clone());
-    tracing::subscriber::with_default(ear.clone(), || run(everything_with_secrets(&ear)));
-    let heard = ear.0.lock().expect("a lock").clone();
-    assert!(heard.contains("took credentials") && heard.lines().count() > 20, "the ear is deaf: {heard}");
-    let shown: Vec<&str> = heard.lines().filter(|line| line.contains("SECRET")).collect();
-    assert!(shown.is_empty(), "{shown:#?}");
+    Ear::alone(|ear| run(everything_with_secrets(ear)));
+}
+
+#[test]
+fn a_process_prints_credentials() {
+    let around = |command: &str| {
+        let config = file(&format!("[default]\ncredential_process = {command}\n"));
+        let found = run(chain(only(vec![("AWS_CONFIG_FILE", path(&config))])).look());
+        found.map_err(|trouble| trouble.why)
+    };
+    let keys =
+        "{\"Version\":1,\"AccessKeyId\":\"AKIP\",\"SecretAccessKey\":\"SECRET-p\",\"SessionToken\":\"SECRET-s\"}";
+    let found = around(&format!("echo '{keys}'")).expect("credentials");
+    assert_eq!(parts(&found), ("AKIP", "SECRET-p", Some("SECRET-s")));
+    for (command, says) in [
+        (format!("echo '{keys}'; exit 3"), "exit status: 3"),
+        ("echo SECRET-noise".to_owned(), "did not print credentials of version 1"),
+        ("echo '{\"Version\":1,\"AccessKeyId\":\"SECRET-id\"}'".to_owned(), "something other than credentials"),
+    ] {
+        let why = around(&command).expect_err("refused");
+        assert!(why.contains(says) && !why.contains("SECRET"), "{why}");
+    }
 }

@@ -4,15 +4,14 @@
 use std::path::Path;
 
 use hyper::Method;
-use rusoto_core::credential::AwsCredentials;
 use url::form_urlencoded::Serializer;
-use xml::reader::{EventReader, XmlEvent};
 
-use super::{Looked, Trouble, from_json};
+use super::{Keys, Looked, Trouble};
 use crate::{
     http::{Answer, Asker, Question},
     place::aws_suffix,
     surroundings::Surroundings,
+    xml::element_text,
 };
 
 pub(super) async fn look(around: &Surroundings, asker: &Asker, region: Option<&str>) -> Result<Looked, Trouble> {
@@ -47,7 +46,7 @@ fn endpoint(around: &Surroundings, region: Option<&str>) -> String {
     format!("{}/", host.trim_end_matches('/'))
 }
 
-fn read(answer: &Answer, whose: &str) -> Result<AwsCredentials, Trouble> {
+fn read(answer: &Answer, whose: &str) -> Result<Keys, Trouble> {
     let text = |element: &str| element_text(&answer.body, element);
     if answer.status != 200 {
         // Of the answer only the code is told: the message may quote the request.
@@ -65,21 +64,7 @@ fn read(answer: &Answer, whose: &str) -> Result<AwsCredentials, Trouble> {
         "SessionToken": text("SessionToken"),
         "Expiration": text("Expiration"),
     });
-    from_json(keys, whose)
-}
-
-/// The text of the first element of this name.
-fn element_text(body: &[u8], wanted: &str) -> Option<String> {
-    let mut inside = false;
-    for event in EventReader::new(body) {
-        match event.ok()? {
-            XmlEvent::StartElement { name, .. } => inside = name.local_name == wanted,
-            XmlEvent::Characters(text) if inside => return Some(text),
-            XmlEvent::EndElement { .. } => inside = false,
-            _ => {}
-        }
-    }
-    None
+    Keys::from_json(&keys, whose)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The engine against a stub that answers what a test says: stumbling, hanging, lying.
+//! Engines before a stub that answers what a test says: stumbling, hanging, lying.
 
 use std::{
     net::TcpListener,
@@ -6,17 +6,21 @@ use std::{
     time::Duration,
 };
 
-use rusoto_credential::StaticProvider;
-use thalweg_objectstore::Backoff;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use thalweg_objectstore::{Backoff, ObjectKey, ObjectStore, PutCondition, StoreError};
 
-use super::*;
-use crate::stub::{Asked, Instance, Reply, serve};
+use super::stub::{Asked, Instance, NOW_S, Reply, serve};
+use crate::{Connection, Keys, Limits, Requests, S3Store, S3Url, stale, surroundings::Surroundings};
+
+/// Makes the engine under test.
+pub type Make<R> = fn(Arc<Connection>) -> R;
 
 /// One answer of the stub: status, further head lines, body; `None` hangs.
 type Answer = Option<(u16, &'static str, &'static str)>;
 
-struct Bench {
-    store: S3Store,
+struct Bench<R> {
+    store: S3Store<R>,
     runtime: tokio::runtime::Runtime,
     seen: Arc<Mutex<Vec<Asked>>>,
 }
@@ -25,7 +29,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         attempt: Duration::from_millis(300),
         total: Duration::from_millis(1500),
@@ -37,27 +41,35 @@ fn limits() -> Limits {
 }
 
 /// A store before a stub that runs `script`: from the request line and how many came before, to the answer.
-fn bench(script: impl Fn(&str, usize) -> Answer + Send + 'static) -> Bench {
-    bench_with(limits(), "", script)
+fn bench<R: Requests>(make: Make<R>, script: impl Fn(&str, usize) -> Answer + Send + 'static) -> Bench<R> {
+    bench_with(make, limits(), "", script)
 }
 
 /// With further parameters of the URL.
-fn bench_with(limits: Limits, parameters: &str, script: impl Fn(&str, usize) -> Answer + Send + 'static) -> Bench {
+fn bench_with<R: Requests>(
+    make: Make<R>,
+    limits: Limits,
+    parameters: &str,
+    script: impl Fn(&str, usize) -> Answer + Send + 'static,
+) -> Bench<R> {
     let (endpoint, seen) = serve(move |asked, number| {
         let (status, lines, body) = script(&asked.line, number)?;
         Some(Reply { status, lines: lines.to_owned(), body: body.to_owned() })
     });
     let runtime = runtime();
     let url = S3Url::parse(&format!("s3://bucket/prefix?endpoint={endpoint}{parameters}")).expect("a URL");
-    let credentials = StaticProvider::new_minimal("key".to_owned(), "secret".to_owned());
-    Bench { store: S3Store::new(url, credentials, runtime.handle(), limits), runtime, seen }
+    Bench { store: S3Store::new(url, keys(), runtime.handle(), limits, make), runtime, seen }
+}
+
+fn keys() -> Keys {
+    Keys::lasting("key", "secret", None)
 }
 
 fn key() -> ObjectKey {
     ObjectKey::new("a/b").expect("a key")
 }
 
-impl Bench {
+impl<R: Requests> Bench<R> {
     fn put(&self, bytes: usize, condition: PutCondition) -> Result<(), StoreError> {
         self.runtime.block_on(self.store.put(&key(), vec![Bytes::from(vec![1; bytes])], condition))
     }
@@ -68,42 +80,39 @@ impl Bench {
     }
 }
 
-#[test]
-fn a_stumbling_server_is_asked_again() {
-    let bench = bench(|_, n| Some((if n < 3 { 503 } else { 200 }, "", "")));
+pub fn a_stumbling_server_is_asked_again<R: Requests>(make: Make<R>) {
+    let bench = bench(make, |_, n| Some((if n < 3 { 503 } else { 200 }, "", "")));
     assert_eq!(bench.put(10, PutCondition::Always), Ok(()));
     assert_eq!(bench.lines(), ["PUT /bucket/prefix/a/b"; 4]);
+    let agent = bench.seen.lock().expect("a lock")[0].header("user-agent").expect("a name");
+    assert!(agent.starts_with("thalweg/") && agent.contains(R::LIBRARY), "{agent}");
 }
 
-#[test]
-fn a_conditional_put_is_not_repeated_blindly() {
-    let bench = bench(|_, _| Some((500, "", "")));
+pub fn a_conditional_put_is_not_repeated_blindly<R: Requests>(make: Make<R>) {
+    let bench = bench(make, |_, _| Some((500, "", "")));
     assert!(matches!(bench.put(10, PutCondition::IfAbsent), Err(StoreError::Retry(_))));
     let seen = bench.seen.lock().expect("a lock").clone();
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].header("if-none-match").as_deref(), Some("*"));
 }
 
-#[test]
-fn refusals_are_final_and_quote_the_server() {
-    let bench = bench(|_, _| Some((403, "", "<Error><Code>AccessDenied</Code></Error>")));
+pub fn refusals_are_final_and_quote_the_server<R: Requests>(make: Make<R>) {
+    let bench = bench(make, |_, _| Some((403, "", "<Error><Code>AccessDenied</Code></Error>")));
     let refused = bench.put(10, PutCondition::Always);
     assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("AccessDenied")), "{refused:?}");
     assert_eq!(bench.lines().len(), 1);
 }
 
-#[test]
-fn a_hanging_server_costs_an_attempt_and_then_the_call() {
-    let first_hangs = bench(|_, n| (n > 0).then_some((200, "", "")));
+pub fn a_hanging_server_costs_an_attempt_and_then_the_call<R: Requests>(make: Make<R>) {
+    let first_hangs = bench(make, |_, n| (n > 0).then_some((200, "", "")));
     assert_eq!(first_hangs.put(10, PutCondition::Always), Ok(()));
-    let hangs = bench(|_, _| None);
+    let hangs = bench(make, |_, _| None);
     assert_eq!(hangs.put(10, PutCondition::Always), Err(StoreError::Retry("no answer in time".to_owned())));
     assert!(hangs.lines().len() > 2, "{} attempts", hangs.lines().len());
 }
 
-#[test]
-fn a_failed_multipart_upload_is_aborted() {
-    let bench = bench(|line, _| match line {
+pub fn a_failed_multipart_upload_is_aborted<R: Requests>(make: Make<R>) {
+    let bench = bench(make, |line, _| match line {
         l if l.starts_with("POST") && l.contains("uploads") => {
             Some((200, "", "<InitiateMultipartUploadResult><UploadId>u7</UploadId></InitiateMultipartUploadResult>"))
         }
@@ -116,9 +125,8 @@ fn a_failed_multipart_upload_is_aborted() {
     assert!(lines.last().is_some_and(|l| l.starts_with("DELETE") && l.contains("uploadId=u7")), "{lines:?}");
 }
 
-#[test]
-fn an_error_behind_a_200_completes_nothing() {
-    let bench = bench(|line, n| match line {
+pub fn an_error_behind_a_200_completes_nothing<R: Requests>(make: Make<R>) {
+    let bench = bench(make, |line, n| match line {
         l if l.contains("uploads") => {
             Some((200, "", "<InitiateMultipartUploadResult><UploadId>u7</UploadId></InitiateMultipartUploadResult>"))
         }
@@ -133,8 +141,7 @@ fn an_error_behind_a_200_completes_nothing() {
     assert_eq!(bench.lines().len(), 6, "create, three parts, two completions: {:?}", bench.lines());
 }
 
-#[test]
-fn ranges_are_held_to_their_length() {
+pub fn ranges_are_held_to_their_length<R: Requests>(make: Make<R>) {
     for (answer, fits) in [
         ((206, "content-range: bytes 2-5/10\r\n", "2345"), true),
         ((206, "content-range: bytes 2-3/4\r\n", "23"), false),
@@ -142,41 +149,39 @@ fn ranges_are_held_to_their_length() {
         ((200, "", "0123456789"), false),
         ((416, "", ""), false),
     ] {
-        let bench = bench(move |_, _| Some(answer));
+        let bench = bench(make, move |_, _| Some(answer));
         let read = bench.runtime.block_on(bench.store.get_range(&key(), 2..6));
         assert_eq!(read.is_ok(), fits, "{answer:?} gave {read:?}");
         assert_eq!(bench.seen.lock().expect("a lock")[0].header("range").as_deref(), Some("bytes=2-5"));
     }
 }
 
-#[test]
-fn a_server_that_is_not_there_is_a_passing_fault() {
+pub fn a_server_that_is_not_there_is_a_passing_fault<R: Requests>(make: Make<R>) {
     let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
     let runtime = runtime();
     let url = S3Url::parse(&format!("s3://bucket?endpoint=http://{gone}")).expect("a URL");
-    let credentials = StaticProvider::new_minimal("key".to_owned(), "secret".to_owned());
     let limits = Limits { total: Duration::from_millis(200), ..Limits::default() };
-    let store = S3Store::new(url, credentials, runtime.handle(), limits);
+    let store = S3Store::new(url, keys(), runtime.handle(), limits, make);
     assert!(matches!(runtime.block_on(store.head(&key())), Err(StoreError::Retry(_))));
 }
 
 /// A store that knows nothing but an instance's metadata service.
-fn on_an_instance(
+fn on_an_instance<R: Requests>(
+    make: Make<R>,
     s3: impl Fn(&Asked, usize) -> Option<Reply> + Send + 'static,
-) -> (S3Store, tokio::runtime::Runtime, Arc<Mutex<Vec<Asked>>>, Instance) {
+) -> (S3Store<R>, tokio::runtime::Runtime, Arc<Mutex<Vec<Asked>>>, Instance) {
     let instance = Instance::start();
     let (endpoint, seen) = serve(s3);
     let around = instance.surroundings(vec![("AWS_ENDPOINT_URL_S3", endpoint)]);
     let runtime = runtime();
-    let store = S3Store::ambient(S3Url::parse("s3://bucket").expect("a URL"), around, runtime.handle(), limits());
+    let store = S3Store::ambient(S3Url::parse("s3://bucket").expect("a URL"), around, runtime.handle(), limits(), make);
     (store, runtime, seen, instance)
 }
 
-#[test]
-fn an_instance_role_signs_and_is_renewed_when_the_store_calls_it_expired() {
+pub fn an_instance_role_signs_and_is_renewed_when_the_store_calls_it_expired<R: Requests>(make: Make<R>) {
     let expired = "<Error><Code>ExpiredToken</Code></Error>";
     let (store, runtime, seen, _instance) =
-        on_an_instance(move |_, n| Some(if n == 0 { Reply::of(400, expired) } else { Reply::of(200, "") }));
+        on_an_instance(make, move |_, n| Some(if n == 0 { Reply::of(400, expired) } else { Reply::of(200, "") }));
     let key = key();
     let put = || runtime.block_on(store.put(&key, vec![Bytes::from_static(b"x")], PutCondition::Always));
     assert_eq!(put(), Ok(()));
@@ -194,8 +199,7 @@ fn an_instance_role_signs_and_is_renewed_when_the_store_calls_it_expired() {
     panic!("never signed with the new keys: {:?}", seen.lock().expect("a lock").last());
 }
 
-#[test]
-fn without_credentials_the_error_names_every_place_in_order() {
+pub fn without_credentials_the_error_names_every_place_in_order<R: Requests>(make: Make<R>) {
     let around = Surroundings::made_up(
         |name| match name {
             "AWS_EC2_METADATA_DISABLED" => Some("true".to_owned()),
@@ -206,7 +210,7 @@ fn without_credentials_the_error_names_every_place_in_order() {
         std::time::SystemTime::now,
     );
     let runtime = runtime();
-    let store = S3Store::ambient(S3Url::parse("s3://bucket").expect("a URL"), around, runtime.handle(), limits());
+    let store = S3Store::ambient(S3Url::parse("s3://bucket").expect("a URL"), around, runtime.handle(), limits(), make);
     let refused = runtime.block_on(store.head(&key())).expect_err("no credentials").to_string();
     let names = [
         "AWS_ACCESS_KEY_ID is not set",
@@ -231,9 +235,8 @@ fn uploads(line: &str, _: usize) -> Answer {
     })
 }
 
-#[test]
-fn what_is_put_has_a_checksum_and_is_encrypted_as_the_url_says() {
-    let bench = bench_with(limits(), "&sse=aws:kms&sse.kms.key.id=alias/a", uploads);
+pub fn what_is_put_has_a_checksum_and_is_encrypted_as_the_url_says<R: Requests>(make: Make<R>) {
+    let bench = bench_with(make, limits(), "&sse=aws:kms&sse.kms.key.id=alias/a", uploads);
     assert_eq!(bench.put(10, PutCondition::Always), Ok(()));
     assert_eq!(bench.put(1500, PutCondition::Always), Ok(()));
     let seen = bench.seen.lock().expect("a lock").clone();
@@ -247,17 +250,14 @@ fn what_is_put_has_a_checksum_and_is_encrypted_as_the_url_says() {
     for checked in [put, first, second] {
         let checksum = checked.header("x-amz-checksum-crc32c").expect("a checksum");
         let crc = crc32c::crc32c(checked.body.as_bytes());
-        assert_eq!(
-            base64::Engine::decode(&base64::prelude::BASE64_STANDARD, &checksum),
-            Ok(crc.to_be_bytes().to_vec())
-        );
+        assert_eq!(BASE64_STANDARD.decode(&checksum), Ok(crc.to_be_bytes().to_vec()));
         let signed = checked.header("authorization").expect("signed");
         assert!(signed.contains("x-amz-checksum-crc32c"), "{signed}");
         if checked.line.contains("partNumber") {
             assert!(complete.body.contains(&format!("<ChecksumCRC32C>{checksum}</ChecksumCRC32C>")), "{complete:?}");
         }
     }
-    let bare = bench_with(limits(), "&checksum=none", uploads);
+    let bare = bench_with(make, limits(), "&checksum=none", uploads);
     assert_eq!(bare.put(1500, PutCondition::Always), Ok(()));
     let seen = bare.seen.lock().expect("a lock").clone();
     let checksums = ["x-amz-checksum-crc32c", "x-amz-checksum-algorithm", "x-amz-server-side-encryption"];
@@ -265,10 +265,10 @@ fn what_is_put_has_a_checksum_and_is_encrypted_as_the_url_says() {
     assert!(!seen.last().is_some_and(|asked| asked.body.contains("Checksum")), "{seen:?}");
 }
 
-#[test]
-fn a_read_that_hangs_is_asked_twice_once_there_is_credit() {
+pub fn a_read_that_hangs_is_asked_twice_once_there_is_credit<R: Requests>(make: Make<R>) {
     let patient = Limits { attempt: Duration::from_secs(20), total: Duration::from_secs(60), ..limits() };
-    let bench = bench_with(patient, "", |_, n| (n != 20).then_some((206, "content-range: bytes 2-5/10\r\n", "2345")));
+    let bench =
+        bench_with(make, patient, "", |_, n| (n != 20).then_some((206, "content-range: bytes 2-5/10\r\n", "2345")));
     let read = || bench.runtime.block_on(bench.store.get_range(&key(), 2..6));
     let began = std::time::Instant::now();
     for _ in 0..21 {
@@ -278,8 +278,7 @@ fn a_read_that_hangs_is_asked_twice_once_there_is_credit() {
     assert!(began.elapsed() < Duration::from_secs(20), "the attempt was waited for");
 }
 
-#[test]
-fn stale_uploads_of_the_prefix_are_aborted_and_no_others() {
+pub fn stale_uploads_of_the_prefix_are_aborted_and_no_others<R: Requests>(make: Make<R>) {
     const FIRST: &str = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>\
         <NextUploadIdMarker>m</NextUploadIdMarker>\
         <Upload><Key>prefix/data/9e/0000000000000001-n7-e3</Key><UploadId>old</UploadId>\
@@ -289,7 +288,7 @@ fn stale_uploads_of_the_prefix_are_aborted_and_no_others() {
     const LAST: &str = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>\
         <Upload><Key>prefix/data/9e/0000000000000001-n7-e3</Key><UploadId>young</UploadId>\
         <Initiated>2029-12-31T12:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>";
-    let bench = bench(|line, _| {
+    let bench = bench(make, |line, _| {
         Some(match line {
             l if l.starts_with("DELETE") => (204, "", ""),
             l if l.contains("key-marker=k") => (200, "", LAST),
@@ -297,8 +296,7 @@ fn stale_uploads_of_the_prefix_are_aborted_and_no_others() {
             _ => (200, "", "<ListMultipartUploadsResult></ListMultipartUploadsResult>"),
         })
     });
-    let Inner { bucket, attempts } = &*bench.store.inner;
-    assert_eq!(bench.runtime.block_on(stale::clear(bucket, attempts, crate::stub::NOW_S)), Ok(1));
+    assert_eq!(bench.runtime.block_on(stale::clear(bench.store.inner(), NOW_S)), Ok(1));
     let aborted: Vec<String> = bench.lines().into_iter().filter(|line| line.starts_with("DELETE")).collect();
     assert_eq!(aborted, ["DELETE /bucket/prefix/data/9e/0000000000000001-n7-e3?uploadId=old"]);
     let listed: Vec<String> = bench.lines().into_iter().filter(|line| line.starts_with("GET")).collect();
@@ -307,4 +305,38 @@ fn stale_uploads_of_the_prefix_are_aborted_and_no_others() {
             .iter()
             .all(|line| line.contains("prefix=prefix%2Fdata%2F") || line.contains("prefix=prefix%2Fmetadata%2F"))
     );
+}
+
+pub fn foreign_keys_in_a_listing_are_left_out<R: Requests>(make: Make<R>) {
+    const PAGE: &str = "<ListBucketResult><IsTruncated>false</IsTruncated>\
+        <Contents><Key>prefix/a</Key><Size>7</Size></Contents><Contents><Key>prefix/a//b</Key><Size>1</Size></Contents>\
+        <Contents><Key>prefix/x y</Key><Size>1</Size></Contents><Contents><Key>prefix/z</Key><Size>0</Size></Contents>\
+        </ListBucketResult>";
+    let bench = bench(make, |_, _| Some((200, "", PAGE)));
+    let listed = bench.runtime.block_on(bench.store.list("", Some(&key()), 9)).expect("a listing");
+    let listed: Vec<(&str, u64)> = listed.iter().map(|meta| (meta.key.as_str(), meta.size_bytes)).collect();
+    assert_eq!(listed, [("a", 7), ("z", 0)]);
+    let line = bench.lines().pop().expect("asked");
+    for part in ["list-type=2", "prefix=prefix%2F", "start-after=prefix%2Fa%2Fb", "max-keys=9"] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+pub fn a_conditional_upload_is_completed_on_its_condition<R: Requests>(make: Make<R>) {
+    let bench = bench(make, |line, n| if n == 0 { Some((404, "", "")) } else { uploads(line, n) });
+    assert_eq!(bench.put(1500, PutCondition::IfAbsent), Ok(()));
+    let seen = bench.seen.lock().expect("a lock").clone();
+    let [head, create, first, second, complete] = &seen[..] else { panic!("{seen:?}") };
+    assert!(head.line.starts_with("HEAD"), "{head:?}");
+    assert_eq!(complete.header("if-none-match").as_deref(), Some("*"));
+    assert!([create, first, second].iter().all(|asked| asked.header("if-none-match").is_none()), "{seen:?}");
+    // Parts go at once, in any order.
+    let (first, second) = if first.line.contains("partNumber=1") { (first, second) } else { (second, first) };
+    for (asked, number) in [(first, 1), (second, 2)] {
+        assert!(
+            asked.line.contains(&format!("partNumber={number}")) && asked.line.contains("uploadId=u7"),
+            "{asked:?}"
+        );
+    }
+    assert!(complete.body.contains("<PartNumber>1</PartNumber>"), "{complete:?}");
 }

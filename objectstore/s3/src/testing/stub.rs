@@ -14,16 +14,16 @@ use crate::surroundings::Surroundings;
 
 /// A request that came.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub struct Asked {
     /// Method and path.
-    pub(crate) line: String,
+    pub line: String,
     head: String,
-    pub(crate) body: String,
+    pub body: String,
 }
 
 impl Asked {
     /// The value of a header, whose name is given in small letters.
-    pub(crate) fn header(&self, name: &str) -> Option<String> {
+    pub fn header(&self, name: &str) -> Option<String> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
         lines.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
     }
@@ -31,23 +31,21 @@ impl Asked {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
+pub struct Reply {
+    pub status: u16,
     /// Further lines of the head, each with its end.
-    pub(crate) lines: String,
-    pub(crate) body: String,
+    pub lines: String,
+    pub body: String,
 }
 
 impl Reply {
-    pub(crate) fn of(status: u16, body: impl Into<String>) -> Reply {
+    pub fn of(status: u16, body: impl Into<String>) -> Reply {
         Reply { status, lines: String::new(), body: body.into() }
     }
 }
 
 /// Serves `script`: from the request and how many came before, to the answer; `None` hangs. Keeps the requests.
-pub(crate) fn serve(
-    script: impl Fn(&Asked, usize) -> Option<Reply> + Send + 'static,
-) -> (String, Arc<Mutex<Vec<Asked>>>) {
+pub fn serve(script: impl Fn(&Asked, usize) -> Option<Reply> + Send + 'static) -> (String, Arc<Mutex<Vec<Asked>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -96,10 +94,10 @@ fn read(stream: &mut impl BufRead) -> Option<Asked> {
 }
 
 /// 2030-01-01, when tests take place.
-pub(crate) const NOW_S: i64 = 1_893_456_000;
+pub const NOW_S: i64 = 1_893_456_000;
 
 /// A time of that day, as services write it.
-pub(crate) fn time_text(at_s: i64) -> String {
+pub fn time_text(at_s: i64) -> String {
     let of_day = at_s - NOW_S;
     assert!((0..86_400).contains(&of_day), "tests take one day");
     format!("2030-01-01T{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
@@ -107,18 +105,18 @@ pub(crate) fn time_text(at_s: i64) -> String {
 
 /// A clock that tests set.
 #[derive(Clone)]
-pub(crate) struct Hand(Arc<AtomicI64>);
+pub struct Hand(Arc<AtomicI64>);
 
 impl Hand {
     pub(crate) fn new() -> Hand {
         Hand(Arc::new(AtomicI64::new(NOW_S)))
     }
 
-    pub(crate) fn set(&self, after_s: i64) {
+    pub fn set(&self, after_s: i64) {
         self.0.store(NOW_S + after_s, Ordering::SeqCst);
     }
 
-    pub(crate) fn now_s(&self) -> i64 {
+    pub fn now_s(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
     }
 }
@@ -134,18 +132,18 @@ pub(crate) fn surroundings(variables: Vec<(&'static str, String)>, hand: &Hand) 
 
 /// An instance's metadata service that gives a role's credentials for an hour, version 2 only, as documented: a token
 /// by PUT with a lifetime, 401 for a question without one that it knows.
-pub(crate) struct Instance {
+pub struct Instance {
     endpoint: String,
-    pub(crate) seen: Arc<Mutex<Vec<Asked>>>,
-    pub(crate) hand: Hand,
+    pub seen: Arc<Mutex<Vec<Asked>>>,
+    pub hand: Hand,
     /// Forgets the tokens that it gave.
-    pub(crate) forgets: Arc<AtomicBool>,
+    pub forgets: Arc<AtomicBool>,
     /// Answers 500.
-    pub(crate) fails: Arc<AtomicBool>,
+    pub fails: Arc<AtomicBool>,
 }
 
 impl Instance {
-    pub(crate) fn start() -> Instance {
+    pub fn start() -> Instance {
         let (hand, forgets, fails) = (Hand::new(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (token, given) = (AtomicI64::new(0), AtomicI64::new(0));
         let (clock, lose, fail) = (hand.clone(), forgets.clone(), fails.clone());
@@ -195,7 +193,7 @@ impl Instance {
     }
 
     /// What was asked, in order.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         self.seen.lock().expect("a lock").iter().map(|asked| asked.line.clone()).collect()
     }
 }
