@@ -8,7 +8,10 @@ use bytes::Bytes;
 use thalweg_record::{Offset, PartitionId};
 use thalweg_wal::{GroupId, Lsn};
 
-use crate::{meta::CommittedObject, msg::PartitionError, offsets::LookUp, ring_read::RingRead};
+use crate::{
+    compaction::Inquiry, meta::CommittedObject, msg::PartitionError, offsets::LookUp, read::ReadAgain,
+    ring_read::RingRead,
+};
 
 /// A completion.
 pub enum Event {
@@ -56,8 +59,30 @@ pub enum Event {
     LogStarts(Vec<(PartitionId, Offset)>),
     /// DeleteRecords is durable: answer it.
     LogStartsRaised(Rc<crate::mailbox::ReplyTo>, Vec<Result<Offset, PartitionError>>, Vec<(PartitionId, Offset)>),
+    /// Compaction wants to know something.
+    Inquiry(Inquiry),
+    /// Compaction has put an object in the place of parts of others, and the metadata is durable.
+    Compacted {
+        /// The partitions it holds.
+        objects: Vec<(PartitionId, CommittedObject)>,
+    },
+    /// Compaction has nothing more to do, or something stands against it.
+    CompactionEnded(Result<(), CompactionFailure>),
+    /// An object that a read was sent to is gone: the read begins anew.
+    ReadAgain(ReadAgain),
     /// 100 ms have passed.
     Tick,
+}
+
+/// Why compaction did not go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CompactionFailure {
+    /// What it copied has changed meanwhile; nothing happened.
+    Dropped,
+    /// Something did not answer, or did not read right; try again after a pause.
+    Retry(String),
+    /// This node's epoch is fenced: stop the broker.
+    Fatal(String),
 }
 
 /// Why an upload did not commit everything.

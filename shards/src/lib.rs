@@ -9,6 +9,7 @@ mod append;
 pub mod batch;
 pub mod codec;
 pub mod cold;
+pub mod compaction;
 mod event;
 mod janitor;
 pub mod mailbox;

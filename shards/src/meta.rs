@@ -31,6 +31,8 @@ pub struct CommittedObject {
     pub max_timestamp: Wall,
     /// Leader epoch of its first batch.
     pub epoch: LeaderEpoch,
+    /// How often its records were copied from object to object: 0 for an upload.
+    pub level: u32,
 }
 
 /// One partition's range within a commit.
@@ -63,6 +65,42 @@ pub struct ObjectCommit {
     pub object_bytes: u64,
     /// All ranges in it.
     pub ranges: Vec<CommitRange>,
+}
+
+/// Parts of one partition that lie side by side in other objects, and are one range of a new one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CompactedRange {
+    /// What the new object holds. Its epochs are left to the metadata, which knows them.
+    pub range: CommitRange,
+    /// What is replaced, by offset: object, first and last offset of the partition in it.
+    pub parts: Vec<(ObjectId, Offset, Offset)>,
+}
+
+/// Puts one object in the place of parts of others that hold the same records.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Compaction {
+    /// Its id, still reserved.
+    pub object: ObjectId,
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its size in bytes.
+    pub object_bytes: u64,
+    /// All ranges in it, by partition; each partition once.
+    pub ranges: Vec<CompactedRange>,
+}
+
+/// What came of a compaction. The same again is `Committed`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CompactionOutcome {
+    /// Done, and durable: readers may be sent to the new object, which has this level.
+    Committed(u32),
+    /// Nothing was replaced: a part is not there any more, or not as it was. The object's reservation is taken away, and the
+    /// object is deleted.
+    Changed,
+    /// Nothing was replaced: the object's reservation is gone.
+    Unreserved,
+    /// This node's epoch is fenced: stop.
+    Fenced,
 }
 
 /// What came of a commit. Commits are idempotent: the same commit again is `Committed`.
@@ -99,6 +137,20 @@ pub enum MetaRequest {
         commits: Vec<ObjectCommit>,
         /// One outcome per commit tried.
         reply: Sender<Vec<CommitOutcome>>,
+    },
+    /// Puts an object in the place of parts of others, all or nothing; answers when it is durable.
+    Compact {
+        /// Who compacts.
+        shard: ShardId,
+        /// What.
+        compaction: Box<Compaction>,
+        /// The outcome.
+        reply: Sender<CompactionOutcome>,
+    },
+    /// Objects that compaction made and of which less than half is live; some of them when there are many.
+    MostlyDead {
+        /// By id.
+        reply: Sender<Vec<ObjectId>>,
     },
     /// Answers when everything written before is durable on the device (flush and fsync).
     Sync {

@@ -27,7 +27,7 @@ const CANDIDATES: usize = 16;
 /// The connection under which look-ups queue among cold readers.
 const LOOKUPS: ConnId = ConnId(u64::MAX);
 
-/// How often a look-up is made before it fails, when the ring is trimmed under it each time.
+/// How often a look-up is made before it fails, when the ring is trimmed, or an object gone, under it each time.
 const TRIES: usize = 5;
 
 /// A look-up that needs the records themselves.
@@ -151,7 +151,7 @@ fn found(at: FoundTime) -> FoundOffset {
     FoundOffset { offset: Some(offset), timestamp: Some(timestamp), leader_epoch }
 }
 
-/// Searches, and begins anew when the ring was trimmed under it: what it had is in objects then.
+/// Searches, and begins anew when the ring was trimmed under it, or an object compacted away: what it had is in other objects then.
 async fn look_for(
     query: OffsetQuery,
     mut search: Box<Search>,
@@ -177,7 +177,7 @@ async fn look_for(
     Err(PartitionError::Storage)
 }
 
-/// One search; `None` when the ring was trimmed under it.
+/// One search; `None` when the ring was trimmed under it, or an object is gone.
 async fn run(
     search: Search,
     cold: &Sender<ColdRequest>,
@@ -185,8 +185,12 @@ async fn run(
     runtime: &dyn Runtime,
 ) -> Result<Option<FoundOffset>, PartitionError> {
     if !search.objects.is_empty() {
-        if let Some(at) = in_objects(&search, cold).await.map_err(|_| PartitionError::Storage)? {
-            return Ok(Some(found(at)));
+        match in_objects(&search, cold).await {
+            Ok(Some(at)) => return Ok(Some(found(at))),
+            Ok(None) => {}
+            // Compaction has put another object in its place.
+            Err(ColdError::Gone(_)) => return Ok(None),
+            Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
         }
     }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();

@@ -47,6 +47,13 @@ impl Partitions {
         self.slots.iter().flatten()
     }
 
+    /// Shows those in `count` slots from `from` on; answers where to go on, until the last slot was seen.
+    pub fn page(&self, from: usize, count: usize, show: impl FnMut(&Partition)) -> Option<usize> {
+        let until = from.saturating_add(count).min(self.slots.len());
+        self.slots.get(from..until).into_iter().flatten().flatten().for_each(show);
+        (until < self.slots.len()).then_some(until)
+    }
+
     /// All of them, to change, in slot order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Partition> {
         self.slots.iter_mut().flatten()

@@ -25,6 +25,9 @@ use crate::{
 
 pub(crate) use crate::ring_read::RingReads;
 
+/// How often a read begins anew when its object is gone.
+const TRIES: u32 = 4;
+
 /// Where the first record asked for lies.
 enum Source {
     Memory,
@@ -123,7 +126,8 @@ impl Shard {
         reply.send_more(Reply::Take(taken));
         let pending = !slow.is_empty();
         for (at, source, owed) in slow {
-            self.take_late(conn, at, parts[at as usize], source, owed, &reply);
+            let again = ReadAgain { conn, at, part: parts[at as usize], owed, reply: reply.clone(), tries: TRIES };
+            self.take_late(again, source);
         }
         if !pending {
             if let Ok(reply) = Rc::try_unwrap(reply) {
@@ -168,17 +172,9 @@ impl Shard {
         batches
     }
 
-    fn take_late(
-        &mut self,
-        conn: crate::msg::ConnId,
-        at: u32,
-        part: FetchFrom,
-        source: Found,
-        owed: bool,
-        reply: &Rc<ReplyTo>,
-    ) {
-        let Some(partition) = self.partitions.get(&part.partition) else { return };
-        let (head, reply) = (frame(partition), reply.clone());
+    fn take_late(&mut self, read: ReadAgain, source: Found) {
+        let Some(partition) = self.partitions.get(&read.part.partition) else { return };
+        let (head, reply, at, part) = (frame(partition), read.reply.clone(), read.at, read.part);
         match source {
             Found::Ready(_) => {}
             Found::Ring(batches) => {
@@ -194,10 +190,15 @@ impl Shard {
                 self.read_ring(RingRead::new(batches, Box::new(done)));
             }
             Found::Objects(objects) => {
-                let meters = self.ports.meters.clone();
-                let done = Box::new(move |read: Result<Vec<Bytes>, ColdError>| {
-                    count_read(&meters.reads.object, &meters.read_bytes.object, read.as_deref().unwrap_or_default());
-                    let late = read.map_err(|_| PartitionError::Storage);
+                let (meters, events) = (self.ports.meters.clone(), self.events.clone());
+                let (conn, owed) = (read.conn, read.owed);
+                let done = Box::new(move |found: Result<Vec<Bytes>, ColdError>| {
+                    count_read(&meters.reads.object, &meters.read_bytes.object, found.as_deref().unwrap_or_default());
+                    if matches!(found, Err(ColdError::Gone(_))) && read.tries > 0 {
+                        let _stopping = events.try_send(Event::ReadAgain(ReadAgain { tries: read.tries - 1, ..read }));
+                        return;
+                    }
+                    let late = found.map_err(|_| PartitionError::Storage);
                     reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
                 });
                 let _gone = self.ports.cold.try_send(ColdRequest::Read(ColdRead {
@@ -211,6 +212,18 @@ impl Shard {
                     done,
                 }));
             }
+        }
+    }
+
+    /// Begins a read anew whose object is gone: compaction has put another in its place, and the partition knows which.
+    pub(crate) fn read_again(&mut self, again: ReadAgain) {
+        let (at, reply) = (again.at, again.reply.clone());
+        match self.take_part(&again.part, again.owed) {
+            Ok((head, Found::Ready(pieces))) => {
+                reply.send_more(Reply::Late(at, Ok(Taken { records: Records::Ready(pieces), ..head })));
+            }
+            Ok((_, source)) => self.take_late(again, source),
+            Err(error) => reply.send_more(Reply::Late(at, Err(error))),
         }
     }
 
@@ -300,6 +313,17 @@ impl Shard {
             }
         }
     }
+}
+
+/// A part of a take that is read from disk or store, and may have to begin anew.
+pub(crate) struct ReadAgain {
+    conn: crate::msg::ConnId,
+    at: u32,
+    part: FetchFrom,
+    owed: bool,
+    reply: Rc<ReplyTo>,
+    /// How often it may.
+    tries: u32,
 }
 
 /// What a part of a take found.

@@ -20,6 +20,7 @@ use thalweg_wal::{Device, Log, Lsn};
 use crate::{
     append::{OpenGroup, PendingAppend, SealedGroup},
     cold::ColdRequest,
+    compaction::{CompactionPorts, Compactor},
     event::Event,
     janitor::Janitor,
     mailbox::ShardInbox,
@@ -86,6 +87,8 @@ pub struct ShardPorts {
     pub meta: Sender<MetaRequest>,
     /// The object-store engine.
     pub store: StoreLane,
+    /// What it compacts objects with, if it does.
+    pub compaction: Option<CompactionPorts>,
     /// The cold reader of this core.
     pub cold: Sender<ColdRequest>,
     /// The coordinators of this core.
@@ -116,6 +119,7 @@ pub struct Shard {
     pub(crate) reading: BTreeMap<Lsn, u32>,
     pub(crate) uploader: Uploader,
     pub(crate) janitor: Janitor,
+    pub(crate) compactor: Compactor,
     pub(crate) trim_target: Lsn,
     /// Batches that no upload has taken up.
     pub(crate) batches_waiting: usize,
@@ -146,6 +150,7 @@ impl Shard {
             ring_reads: RingReads::new(config.ring_read_bytes),
             uploader: Uploader::new(log.trim_point(), now),
             janitor: Janitor::new(now),
+            compactor: Compactor::new(now),
             trim_target: log.trim_point(),
             batches_waiting: 0,
             config,
@@ -357,6 +362,10 @@ impl Shard {
             Event::UploadEnded { job, result } => self.upload_ended(job, result),
             Event::LogStarts(starts) => self.raise_log_starts(&starts),
             Event::LogStartsRaised(reply, results, starts) => self.log_starts_raised(&reply, results, &starts),
+            Event::Inquiry(inquiry) => self.inquiry(inquiry),
+            Event::Compacted { objects } => self.compacted(objects),
+            Event::CompactionEnded(result) => self.compaction_ended(result),
+            Event::ReadAgain(again) => self.read_again(again),
             Event::Tick => self.tick(),
         }
     }
@@ -410,6 +419,7 @@ impl Shard {
         self.zero_in_rest();
         self.confirm_last_group();
         self.run_janitor();
+        self.run_compaction();
         self.show_figures();
     }
 

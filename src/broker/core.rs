@@ -10,6 +10,7 @@ use thalweg_objectstore::ObjectStore;
 use thalweg_record::ShardId;
 use thalweg_shards::{
     cold,
+    compaction::{CompactionConfig, CompactionPorts, CompactionRoom},
     mailbox::{ShardInbox, ShardLane},
     meta::MetaRequest,
     meters::{ShardMeters, StoreMeters},
@@ -59,6 +60,7 @@ pub(super) struct CoreParts {
     pub snapshots: Receiver<SnapshotUpdate>,
     pub network: Arc<dyn Network>,
     pub pace: Arc<DevicePace>,
+    pub room: Arc<CompactionRoom>,
     pub failed: Sender<String>,
     /// Told when the slice is open, then when the core serves; or why not.
     pub report: Sender<Result<Milestone, String>>,
@@ -159,6 +161,16 @@ pub(super) fn shard_config(config: &Config, id: ShardId, identity: WriterIdentit
     }
 }
 
+fn compaction_config(config: &Config) -> CompactionConfig {
+    CompactionConfig {
+        interval: Duration::from_millis(config.object_compaction_interval_ms),
+        objects: config.object_compaction_objects as usize,
+        output_bytes: config.object_compaction_bytes,
+        split_bytes: config.object_compaction_split_bytes,
+        block_bytes: config.object_block_bytes,
+    }
+}
+
 fn shard_ports(
     parts: &CoreParts,
     meta: Sender<MetaRequest>,
@@ -168,8 +180,13 @@ fn shard_ports(
 ) -> ShardPorts {
     let meters = Rc::new(StoreMeters::new());
     let uploads = store::serve(runtime, Queue::Upload, parts.store.clone(), STORE_REQUESTS, meters.clone());
-    let reads = store::serve(runtime, Queue::Cold, parts.store.clone(), 2 * STORE_REQUESTS, meters);
     let cache = parts.config.cache_read_bytes / u64::from(parts.shards);
+    let compaction = parts.config.object_compaction_enable.then(|| CompactionPorts {
+        config: compaction_config(&parts.config),
+        store: store::serve(runtime, Queue::Janitor, parts.store.clone(), STORE_REQUESTS / 2, meters.clone()),
+        room: parts.room.clone(),
+    });
+    let reads = store::serve(runtime, Queue::Cold, parts.store.clone(), 2 * STORE_REQUESTS, meters);
     let cold = cold::start(runtime.clone(), reads, cold::ColdConfig::with_cache(cache), ShardMeters::new(parts.id));
     ShardPorts {
         runtime: runtime.clone(),
@@ -177,6 +194,7 @@ fn shard_ports(
         inbox: ShardInbox { id: parts.id, data: parts.inbox.data.clone(), control: parts.inbox.control.clone() },
         meta,
         store: uploads,
+        compaction,
         cold,
         ownership,
         pace: parts.pace.clone(),

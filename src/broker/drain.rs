@@ -310,6 +310,7 @@ impl Task {
             inbox,
             meta: self.meta,
             store: lane,
+            compaction: None,
             // Nobody reads, and no coordinator is here.
             cold: flume::unbounded().0,
             ownership: flume::unbounded().0,

@@ -8,6 +8,7 @@ use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
 use thalweg_record::{NodeId, ShardId, failpoint};
 use thalweg_shards::{
+    compaction::CompactionRoom,
     mailbox::{ShardInbox, ShardLane, shard_lanes},
     msg::{PartitionSettings, PartitionSpec},
     pace::DevicePace,
@@ -114,6 +115,7 @@ impl Broker {
         let (edges, snapshots): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let openings = host.start_openers(shards)?;
         let pace = Arc::new(DevicePace::new(config.wal_max_iops, config.wal_max_bytes_per_second));
+        let room = CompactionRoom::new(config.object_compaction_bytes);
         let (end, ended) = flume::bounded(0);
         let (closing, closed) = flume::bounded(0);
         let (report, reports) = flume::unbounded();
@@ -137,6 +139,7 @@ impl Broker {
                 snapshots,
                 network: network.clone(),
                 pace: pace.clone(),
+                room: room.clone(),
                 mailbox_messages,
                 failed: failed.clone(),
                 report: report.clone(),

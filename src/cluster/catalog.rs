@@ -43,6 +43,29 @@ pub(super) struct Object {
     pub(super) epoch: i32,
     /// Ranges that some partition still has.
     pub(super) live: usize,
+    /// Their bytes.
+    pub(super) live_bytes: u64,
+    /// Bytes of all its ranges.
+    pub(super) range_bytes: u64,
+    /// How often its records were copied from object to object.
+    pub(super) level: u32,
+    /// Revision of its record, which never changes while the object is live.
+    pub(super) revision: Revision,
+}
+
+impl Object {
+    /// As `record` has it, with nothing live.
+    pub(super) fn new(commit: &ObjectCommit, (shard, epoch, level): (u16, i32, u32), revision: Revision) -> Object {
+        let range_bytes = commit.ranges.iter().map(|range| range.size_bytes).sum();
+        let (key, bytes) = (commit.key.clone(), commit.object_bytes);
+        Object { key, bytes, shard, epoch, live: 0, live_bytes: 0, range_bytes, level, revision }
+    }
+
+    /// One more of its ranges is live.
+    pub(super) fn live(&mut self, range_bytes: u64) {
+        self.live += 1;
+        self.live_bytes += range_bytes;
+    }
 }
 
 /// An object to be deleted.
@@ -112,26 +135,27 @@ impl Catalog {
         wrong.into_iter().collect()
     }
 
-    /// Takes a commit whose ranges fit. Answers whether any of it is live; if not, the object is not kept.
-    pub(super) fn append(&mut self, commit: &ObjectCommit, shard: u16, epoch: i32) -> bool {
-        let mut live = 0;
+    /// Takes a commit whose ranges fit, recorded at `revision`; an object of which nothing is live is not kept.
+    pub(super) fn append(&mut self, commit: &ObjectCommit, shard: u16, epoch: i32, revision: Revision) {
+        let mut object = Object::new(commit, (shard, epoch, 0), revision);
         for range in &commit.ranges {
             let partition = self.partition_mut(range.partition).expect("ranges are checked before");
-            live += usize::from(partition.append(commit.object, range));
+            if partition.append(commit.object, range) {
+                object.live(range.size_bytes);
+            }
         }
-        if live > 0 {
-            let object = Object { key: commit.key.clone(), bytes: commit.object_bytes, shard, epoch, live };
+        if object.live > 0 {
             self.objects.insert(commit.object, object);
         }
-        live > 0
     }
 
-    /// One range of each of these objects is dead; answers those of which nothing is live any more, taken out.
-    pub(super) fn release(&mut self, ranges: Vec<ObjectId>) -> Vec<(ObjectId, Object)> {
+    /// One range of each of these objects is dead, with so many bytes; answers those of which nothing is live any more, taken out.
+    pub(super) fn release(&mut self, ranges: Vec<(ObjectId, u64)>) -> Vec<(ObjectId, Object)> {
         let mut dead = Vec::new();
-        for id in ranges {
+        for (id, bytes) in ranges {
             let object = self.objects.get_mut(&id).expect("a part's object is in the catalog");
             object.live -= 1;
+            object.live_bytes -= bytes;
             if object.live == 0 {
                 dead.extend(self.objects.remove_entry(&id));
             }
@@ -159,6 +183,7 @@ impl Catalog {
                 size_bytes: part.size_bytes,
                 max_timestamp: part.max_timestamp,
                 epoch: partition.epoch_at(*base),
+                level: object.level,
             }
         });
         Some(PartitionSpec {

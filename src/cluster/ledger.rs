@@ -138,7 +138,7 @@ impl Ledger {
     }
 
     /// Writes if the epoch is still ours and `compares` hold; `None` when a comparison of these did not hold.
-    fn try_write(&self, mut compares: Vec<Compare>, writes: &[Write]) -> Result<Option<Revision>, Fault> {
+    pub(super) fn try_write(&self, mut compares: Vec<Compare>, writes: &[Write]) -> Result<Option<Revision>, Fault> {
         let key = keys::node(self.node);
         compares.push(Compare::Value(key.clone(), self.node_value.clone()));
         if let Some(copy) = &mut *self.copy.borrow_mut() {
@@ -211,13 +211,13 @@ impl Ledger {
             return self.commit_dead(shard, commit, vec![block, absent], now);
         }
         let put = Write::Put(keys::object(commit.object), schema::encode(&record));
-        match self.try_write(vec![block, absent], &[put]) {
-            Ok(Some(_)) => {}
+        let revision = match self.try_write(vec![block, absent], &[put]) {
+            Ok(Some(revision)) => revision,
             Ok(None) => return Ok(CommitOutcome::Unreserved),
             Err(Fault::Fenced(_)) => return Ok(CommitOutcome::Fenced),
             Err(fault) => return Err(fault),
-        }
-        self.append(shard, commit, now);
+        };
+        self.append(shard, commit, now, revision);
         self.keep_dead_ranges(commit)?;
         Ok(CommitOutcome::Committed)
     }
@@ -231,8 +231,8 @@ impl Ledger {
             return Ok(());
         }
         let record = ObjectRecord::new(commit, shard, epoch);
-        self.write(vec![], &[Write::Put(keys::object(commit.object), schema::encode(&record))])?;
-        self.catalog.append(commit, shard, epoch);
+        let revision = self.write(vec![], &[Write::Put(keys::object(commit.object), schema::encode(&record))])?;
+        self.catalog.append(commit, shard, epoch, revision);
         self.keep_dead_ranges(commit)
     }
 
@@ -245,7 +245,7 @@ impl Ledger {
     }
 
     /// All topics of an object were deleted before its commit: its reservation ends here, and it is garbage.
-    fn drop_reserved(&mut self, shard: ShardId, object: ObjectId, block: Compare) -> Result<(), Fault> {
+    pub(super) fn drop_reserved(&mut self, shard: ShardId, object: ObjectId, block: Compare) -> Result<(), Fault> {
         let record = GarbageRecord { kind: GarbageKind::Orphan, epoch: self.epoch, shard: shard.0, key: None };
         self.write(vec![block], &[Write::Put(keys::garbage(object), schema::encode(&record))])?;
         self.catalog.garbage.insert(object, Garbage { record, handed: true });
@@ -261,16 +261,16 @@ impl Ledger {
         compares: Vec<Compare>,
         now: Wall,
     ) -> Result<CommitOutcome, Fault> {
-        self.append(shard, commit, now);
+        let never_named = Revision(0);
+        self.append(shard, commit, now, never_named);
         let partitions: BTreeSet<PartitionId> = commit.ranges.iter().map(|r| r.partition).collect();
-        let (key, bytes, epoch) = (commit.key.clone(), commit.object_bytes, self.epoch);
-        let object = Object { key, bytes, shard: shard.0, epoch, live: 0 };
+        let object = Object::new(commit, (shard.0, self.epoch, 0), never_named);
         self.bury(compares, vec![(commit.object, object)], &partitions)?;
         Ok(CommitOutcome::Committed)
     }
 
-    fn append(&mut self, shard: ShardId, commit: &ObjectCommit, now: Wall) {
-        self.catalog.append(commit, shard.0, self.epoch);
+    fn append(&mut self, shard: ShardId, commit: &ObjectCommit, now: Wall, revision: Revision) {
+        self.catalog.append(commit, shard.0, self.epoch, revision);
         let expired = Wall(now.0.saturating_sub(self.producer_expiration_ms));
         for range in &commit.ranges {
             let partition = self.catalog.partition_mut(range.partition).expect("ranges are checked before");
@@ -331,12 +331,7 @@ impl Ledger {
     pub(super) fn garbage_writes(&mut self, dead: Vec<(ObjectId, Object)>) -> Vec<Write> {
         let mut writes = Vec::new();
         for (id, object) in dead {
-            let record = GarbageRecord {
-                kind: GarbageKind::Dead,
-                epoch: object.epoch,
-                shard: object.shard,
-                key: Some(object.key.as_str().to_owned()),
-            };
+            let record = GarbageRecord::dead(&object);
             writes.push(Write::Delete(keys::object(id)));
             writes.push(Write::Put(keys::garbage(id), schema::encode(&record)));
             self.catalog.garbage.insert(id, Garbage { record, handed: false });

@@ -1,6 +1,6 @@
 //! Reads the metadata store into a [`Catalog`] at the start, and checks that its parts fit together.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use serde::de::DeserializeOwned;
 use thalweg_record::{NodeId, Offset, PartitionId};
@@ -56,17 +56,16 @@ pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
         catalog.scram.insert((user.to_owned(), mechanism), credential);
         Ok(())
     })?;
-    let mut ranges: BTreeMap<(PartitionId, Offset), (ObjectId, CommitRange)> = BTreeMap::new();
-    scan(store, keys::OBJECTS, |key, _, record: ObjectRecord| {
+    let mut named = Vec::new();
+    scan(store, keys::OBJECTS, |key, revision, record: ObjectRecord| {
         let id = keys::parse_id(keys::OBJECTS, key).ok_or("bad object id")?;
         let commit = record.commit(id)?;
-        let (shard, epoch) = (record.shard, record.epoch);
-        catalog.objects.insert(id, Object { key: commit.key, bytes: commit.object_bytes, shard, epoch, live: 0 });
-        ranges.extend(commit.ranges.into_iter().map(|r| ((r.partition, r.base), (id, r))));
+        catalog.objects.insert(id, Object::new(&commit, (record.shard, record.epoch, record.level), revision));
+        named.extend(commit.ranges.into_iter().map(|range| Named { level: record.level, object: id, range }));
         Ok(())
     })?;
-    for ((id, _), (object, range)) in ranges {
-        place(&mut catalog, id, object, &range).map_err(ClusterError::damaged)?;
+    for Named { object, range, .. } in in_force(named) {
+        place(&mut catalog, range.partition, object, &range).map_err(ClusterError::damaged)?;
     }
     check_contiguous(&catalog)?;
     Ok(catalog)
@@ -139,18 +138,48 @@ fn add_topic(
     Ok(())
 }
 
+/// A range that an object's record names.
+pub(super) struct Named {
+    pub(super) level: u32,
+    pub(super) object: ObjectId,
+    pub(super) range: CommitRange,
+}
+
+/// What is in force of all that is named, by partition and offset. An object that gave some of its ranges to a compaction goes on naming
+/// them, for its record never changes: a range counts unless one of a higher level covers it.
+pub(super) fn in_force(mut named: Vec<Named>) -> Vec<Named> {
+    named.sort_by_key(|n| (n.range.partition, Reverse(n.level), n.range.base));
+    let mut covered: BTreeMap<Offset, (Offset, u32)> = BTreeMap::new();
+    let mut of = None;
+    named.retain(|n| {
+        if of.replace(n.range.partition) != Some(n.range.partition) {
+            covered.clear();
+        }
+        let before = covered.range(..=n.range.base).next_back();
+        let superseded = before.is_some_and(|(_, (last, level))| *last >= n.range.last && *level > n.level);
+        if !superseded {
+            covered.insert(n.range.base, (n.range.last, n.level));
+        }
+        !superseded
+    });
+    named.sort_by_key(|n| (n.range.partition, n.range.base));
+    named
+}
+
 /// Gives a range to its partition. Ranges come by partition and offset; those of deleted topics are skipped.
 fn place(catalog: &mut Catalog, id: PartitionId, object: ObjectId, range: &CommitRange) -> Result<(), String> {
     let Some(partition) = catalog.partition_mut(id) else { return Ok(()) };
-    let live = if range.base < partition.committed_end {
+    let live = if range.last < partition.committed_end {
         partition.locate(object, range)
+    } else if range.base < partition.committed_end {
+        partition.extend(object, range)
     } else if partition.goes_on_at(range.base) {
         partition.append(object, range)
     } else {
         return Err(format!("no object holds offsets {} to {} of {id}", partition.committed_end, range.base));
     };
     if live {
-        catalog.objects.get_mut(&object).expect("ranges come with their objects").live += 1;
+        catalog.objects.get_mut(&object).expect("ranges come with their objects").live(range.size_bytes);
     }
     Ok(())
 }

@@ -49,7 +49,10 @@ impl Turn {
     }
 
     fn apply(&mut self, ledger: &mut Ledger, request: MetaRequest, wall: &WallClock) -> Result<(), Fault> {
-        self.durable |= !matches!(request, MetaRequest::Commit { .. } | MetaRequest::GarbageGone { .. });
+        self.durable |= !matches!(
+            request,
+            MetaRequest::Commit { .. } | MetaRequest::GarbageGone { .. } | MetaRequest::MostlyDead { .. }
+        );
         match request {
             MetaRequest::ReserveObjects { shard, count, reply } => {
                 let first = ledger.reserve_objects(shard, count)?;
@@ -67,6 +70,11 @@ impl Turn {
                 }
                 self.answer(reply, outcomes);
             }
+            MetaRequest::Compact { shard, compaction, reply } => {
+                let outcome = ledger.compact(shard, &compaction)?;
+                self.answer(reply, outcome);
+            }
+            MetaRequest::MostlyDead { reply } => self.answer(reply, ledger.mostly_dead()),
             MetaRequest::Sync { reply } => self.answer(reply, ()),
             MetaRequest::RaiseLogStart { starts, reply } => {
                 ledger.raise_log_start(&starts)?;

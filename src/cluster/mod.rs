@@ -6,6 +6,7 @@ mod altered;
 pub mod broker_config;
 mod bucket;
 mod catalog;
+mod compaction;
 mod control_actor;
 mod control_msg;
 mod control_turn;

@@ -65,14 +65,37 @@ impl Partition {
     /// start altogether.
     pub(super) fn append(&mut self, object: ObjectId, range: &CommitRange) -> bool {
         assert!(self.goes_on_at(range.base) && range.last >= range.base, "ranges are checked before");
+        self.extend(object, range)
+    }
+
+    /// As [`Partition::append`], of a range that begins below the committed end and ends beyond it: compaction has joined what the head
+    /// had summed up and what came after.
+    pub(super) fn extend(&mut self, object: ObjectId, range: &CommitRange) -> bool {
+        let summed_up = self.committed_end;
         self.committed_end = range.last.next();
         for &(epoch, first) in &range.epochs {
             if self.epochs.last().is_none_or(|(newest, _)| *newest < epoch) {
                 self.epochs.push((epoch, first));
             }
         }
-        self.producers.extend(range.producers.iter().map(|p| (p.producer_id, p.clone())));
+        // Who appended below the head alone is in the head, unless it was forgotten.
+        let later = |p: &&ProducerEntry| range.base >= summed_up || p.window.iter().any(|b| b.last_offset >= summed_up);
+        self.producers.extend(range.producers.iter().filter(later).map(|p| (p.producer_id, p.clone())));
         self.locate(object, range)
+    }
+
+    /// Whether `parts` (object, first and last offset) are what lies in `base..=last`, side by side.
+    pub(super) fn holds(&self, base: Offset, last: Offset, parts: &[(ObjectId, Offset, Offset)]) -> bool {
+        let side_by_side = parts.windows(2).all(|pair| pair[0].2.next() == pair[1].1);
+        let ends = parts.first().is_some_and(|part| part.1 == base) && parts.last().is_some_and(|part| part.2 == last);
+        let found = self.parts.range(base..=last).map(|(base, part)| (part.object, *base, part.last));
+        base <= last && side_by_side && ends && found.eq(parts.iter().copied())
+    }
+
+    /// The leader epochs in force somewhere in `base..=last`, as far as they are known.
+    pub(super) fn epochs_in(&self, base: Offset, last: Offset) -> Vec<(LeaderEpoch, Offset)> {
+        let from = self.epochs.iter().rposition(|(_, first)| *first <= base).unwrap_or(0);
+        self.epochs[from..].iter().filter(|(_, first)| *first <= last).copied().collect()
     }
 
     /// Whether something of a range lies at or above the log start.
@@ -96,15 +119,17 @@ impl Partition {
             .retain(|id, p| p.last_timestamp >= before || range.producers.iter().any(|r| r.producer_id == *id));
     }
 
-    /// Raises the log start (the caller checks that it does rise) and answers the objects whose part here is dead now.
-    pub(super) fn raise(&mut self, log_start: Offset) -> Vec<ObjectId> {
+    /// Raises the log start (the caller checks that it does rise) and answers the objects whose part here is dead now,
+    /// with its bytes.
+    pub(super) fn raise(&mut self, log_start: Offset) -> Vec<(ObjectId, u64)> {
         self.log_start = log_start;
         // The epoch in force at the log start stays; older ones answer nothing any more.
         let in_force = self.epochs.iter().rposition(|(_, first)| *first <= log_start).unwrap_or(0);
         self.epochs.drain(..in_force);
         let mut dead = Vec::new();
         while let Some(first) = self.parts.first_entry().filter(|p| p.get().last < log_start) {
-            dead.push(first.remove().object);
+            let part = first.remove();
+            dead.push((part.object, part.size_bytes));
         }
         dead
     }
@@ -142,9 +167,9 @@ mod tests {
         assert!(partition.append(ObjectId(2), &range(10, 19, 3)));
         assert_eq!(partition.epoch_at(Offset(9)), LeaderEpoch(1));
         assert_eq!(partition.epoch_at(Offset(10)), LeaderEpoch(3));
-        assert_eq!(partition.raise(Offset(10)), [ObjectId(1)]);
+        assert_eq!(partition.raise(Offset(10)), [(ObjectId(1), 10)]);
         assert_eq!(partition.epochs, [(LeaderEpoch(3), Offset(10))]);
-        assert_eq!(partition.raise(Offset(20)), [ObjectId(2)]);
+        assert_eq!(partition.raise(Offset(20)), [(ObjectId(2), 10)]);
         let again = Partition::from_head(&partition.head());
         assert_eq!(again, partition);
         assert_eq!((again.log_start, again.committed_end), (Offset(20), Offset(20)));
@@ -156,7 +181,7 @@ mod tests {
         let mut partition = Partition::default();
         partition.append(ObjectId(1), &range(0, 9, 1));
         assert!(partition.raise(Offset(9)).is_empty());
-        assert_eq!(partition.raise(Offset(15)), [ObjectId(1)]);
+        assert_eq!(partition.raise(Offset(15)), [(ObjectId(1), 10)]);
         assert!(!partition.append(ObjectId(2), &range(10, 14, 1)), "below the log start");
         assert_eq!(partition.committed_end, Offset(15));
     }

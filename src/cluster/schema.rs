@@ -14,6 +14,8 @@ use thalweg_shards::{
     msg::{ProducerBatch, ProducerEntry},
 };
 
+use super::catalog::Object;
+
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -116,6 +118,14 @@ pub(super) struct GarbageRecord {
     pub(super) key: Option<String>,
 }
 
+impl GarbageRecord {
+    /// Of an object of which nothing is live any more.
+    pub(super) fn dead(object: &Object) -> GarbageRecord {
+        let (epoch, shard, key) = (object.epoch, object.shard, Some(object.key.as_str().to_owned()));
+        GarbageRecord { kind: GarbageKind::Dead, epoch, shard, key }
+    }
+}
+
 /// Leader epoch and its first offset.
 pub(super) type EpochRow = (i32, i64);
 /// Producer id, epoch, last timestamp, and its batches: first and last sequence, base and last offset.
@@ -131,7 +141,14 @@ pub(super) struct ObjectRecord {
     pub(super) shard: u16,
     /// Node epoch of the commit.
     pub(super) epoch: i32,
+    /// How often its records were copied; its ranges count in place of those of lower levels that they cover.
+    #[serde(default, skip_serializing_if = "is_upload")]
+    pub(super) level: u32,
     ranges: Vec<RangeRow>,
+}
+
+fn is_upload(level: &u32) -> bool {
+    *level == 0
 }
 
 /// A partition as of `committed_end`; ranges from there on come on top. Written before the ranges that it sums up are
@@ -163,7 +180,12 @@ impl ObjectRecord {
             (topic, r.partition.index, base, last, r.size_bytes, r.max_timestamp.0, epochs, producers)
         };
         let ranges = commit.ranges.iter().map(row).collect();
-        ObjectRecord { key: commit.key.as_str().into(), bytes: commit.object_bytes, shard, epoch, ranges }
+        ObjectRecord { key: commit.key.as_str().into(), bytes: commit.object_bytes, shard, epoch, level: 0, ranges }
+    }
+
+    /// The same at a level.
+    pub(super) fn at_level(self, level: u32) -> ObjectRecord {
+        ObjectRecord { level, ..self }
     }
 
     /// The commit that was stored; the error says what is wrong.
@@ -257,6 +279,8 @@ mod tests {
             r#"5,10,11,120,-1,[[1,10]],[[9,2,1700000000000,[[3,4,10,11]]]]]]}}"#
         );
         assert_eq!(String::from_utf8(bytes).expect("text"), expected);
+        let bytes = encode(&ObjectRecord { ranges: vec![], ..ObjectRecord::new(&commit(), 1, 3) }.at_level(2));
+        assert_eq!(bytes, br#"{"v":1,"d":{"key":"a/b","bytes":4096,"shard":1,"epoch":3,"level":2,"ranges":[]}}"#);
         let config = ConfigRecord { values: [("log.retention.ms".to_owned(), "5".to_owned())].into() };
         assert_eq!(encode(&config), br#"{"v":1,"d":{"values":{"log.retention.ms":"5"}}}"#);
         let rule = AclBinding {

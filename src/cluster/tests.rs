@@ -92,7 +92,7 @@ fn fatal(why: &str) {
     panic!("fatal: {why}");
 }
 
-fn run(cluster: Cluster) -> Running {
+pub(super) fn run(cluster: Cluster) -> Running {
     run_with(cluster, None)
 }
 
@@ -134,7 +134,7 @@ impl Running {
         answer.recv().expect("answered")
     }
 
-    fn meta<T>(&self, request: impl FnOnce(Sender<T>) -> MetaRequest) -> T {
+    pub(super) fn meta<T>(&self, request: impl FnOnce(Sender<T>) -> MetaRequest) -> T {
         let (reply, answer) = flume::bounded(1);
         self.lanes.meta.send(request(reply)).expect("meta runs");
         answer.recv().expect("answered")
@@ -212,7 +212,7 @@ pub(super) fn commit(object: ObjectId, ranges: &[(PartitionId, i64, i64)]) -> Ob
     ObjectCommit { object, key, object_bytes: 4096, ranges: ranges.iter().map(range).collect() }
 }
 
-fn spec(cluster: &Cluster, partition: PartitionId) -> Option<PartitionSpec> {
+pub(super) fn spec(cluster: &Cluster, partition: PartitionId) -> Option<PartitionSpec> {
     cluster.partitions().into_iter().flatten().find(|s| s.partition == partition)
 }
 

@@ -85,7 +85,8 @@ impl Ledger {
     pub(super) fn delete_topic(&mut self, id: TopicId) -> Result<(u64, Topic), Fault> {
         let topic = self.catalog.topics.remove(&id).expect("the caller found it");
         self.catalog.names.remove(&topic.name);
-        let parts = topic.partitions.iter().flat_map(|p| p.parts.values()).map(|part| part.object).collect();
+        let parts = topic.partitions.iter().flat_map(|p| p.parts.values());
+        let parts = parts.map(|part| (part.object, part.size_bytes)).collect();
         let dead = self.catalog.release(parts);
         let mut writes = self.garbage_writes(dead);
         writes.push(Write::Delete(keys::topic(id)));

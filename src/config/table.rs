@@ -202,6 +202,21 @@ settings! {
     object_split_bytes: u64 = Setting::of("object.split.bytes", "16777216").unit("bytes").range(65_536, 5 * GIB);
     /// Size of the blocks in an object, the unit of cold reads. A larger batch has a block of its own.
     object_block_bytes: u32 = Setting::of("object.block.bytes", "524288").unit("bytes").range(4096, 1 << 28);
+    /// Whether what many uploads hold is brought together in larger objects, by partition, in the background. Each byte is written
+    /// once more, and the small objects are deleted.
+    object_compaction_enable: bool = Setting::of("object.compaction.enable", "false");
+    /// How often a shard looks for such work.
+    object_compaction_interval_ms: u64 =
+        Setting::of("object.compaction.interval.ms", "10000").unit("ms").range(1, i64::MAX);
+    /// It begins when so many uploads of a shard wait, ...
+    object_compaction_objects: u32 = Setting::of("object.compaction.objects", "50").range(2, 60);
+    /// ... or when one partition has this much in them, which then gets an object of its own. Shared objects become about as large.
+    /// All shards together hold about so much in memory for it.
+    object_compaction_bytes: u64 =
+        Setting::of("object.compaction.bytes", "268435456").unit("bytes").range(65_536, 5 * GIB);
+    /// A partition with this much in what is brought together gets an object of its own.
+    object_compaction_split_bytes: u64 =
+        Setting::of("object.compaction.split.bytes", "67108864").unit("bytes").range(65_536, 5 * GIB);
     /// How often the metadata is written to the object store, when it has changed: what a broker that lost its disk begins
     /// with (`thalweg metadata rebuild`).
     metadata_snapshot_interval_ms: u64 =

@@ -216,6 +216,52 @@ def test_how_objects_are_cut():
     assert partitions == 2 and 3 <= blocks <= 6
 
 
+COMPACTING = {"object.compaction.enable": "true", "object.compaction.interval.ms": 50, "object.compaction.objects": 5}
+
+
+@pytest.mark.parametrize(
+    "changed, made",
+    [
+        ({}, {"minor": 1}),
+        ({"object.compaction.enable": "false"}, {}),
+        ({"object.compaction.interval.ms": 3_600_000}, {}),
+        ({"object.compaction.objects": 50}, {}),
+        ({"object.compaction.objects": 50, "object.compaction.bytes": 65_536}, {"major": 1}),
+        ({"object.compaction.split.bytes": 65_536}, {"minor": 2}),
+    ],
+    ids=["as set", "off", "seldom", "more uploads", "a smaller object", "split sooner"],
+)
+def test_when_objects_are_compacted(changed, made):
+    """Five uploads of two partitions, of which one has 150 kB in all."""
+    settings = {"shards": 1, "object.upload.interval.ms": 50} | COMPACTING | changed
+    with bare(settings) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 2)
+        for count in range(1, 6):
+            wire.produce("t", 0, batch([b"x" * 30_000]))
+            wire.produce("t", 1, batch([b"x" * 2_000]))
+            # Two batches may go in one upload or in two; what was made of them is what counts.
+            in_objects(broker, 32_000 * count)
+        if made:
+            ((kind, count),) = made.items()
+            metrics.wait_until(broker, lambda now: compacted(now, kind) >= count)
+        now = metrics.read(broker)
+        if not made:
+            # Some uploads later; where it is on, it is done by then.
+            for count in range(1, 11):
+                wire.produce("t", 1, batch([b"x" * 2_000]))
+                in_objects(broker, 160_000 + 2_000 * count)
+            now = metrics.read(broker)
+        assert {kind for kind in ("minor", "major", "split") if compacted(now, kind)} == set(made)
+
+
+def in_objects(broker, payload):
+    metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_upload_bytes_total") >= payload)
+
+
+def compacted(now, kind):
+    return metrics.total(now, "thalweg_compaction_objects_total", kind=kind)
+
+
 @pytest.mark.parametrize("often", [{}, {"metadata.snapshot.interval.ms": 100}], ids=["default", "100 ms"])
 def test_metadata_snapshots(often):
     """One soon after the start; then, while objects are committed, by default no other within a minute."""

@@ -30,6 +30,12 @@ pub enum Bug {
     OffsetBeforeRoom,
     /// Of several fetches parked at one partition, one is woken.
     LostWake,
+    /// A compaction is committed without comparing what it replaces.
+    InputChanged,
+    /// A compaction's reservation is used for the next one's object too.
+    OutputTwice,
+    /// What leaves an object that is mostly dead leaves a block behind.
+    SplitLostBlock,
 }
 
 thread_local! {

@@ -58,6 +58,7 @@ impl Fixture {
             inbox,
             meta: meta.0,
             store: store.0,
+            compaction: None,
             cold: cold.0,
             ownership: ownership.0,
             pace: Arc::new(DevicePace::new(0, 0)),

@@ -1,11 +1,11 @@
 //! One fetch: ranged reads, tried again while the store stumbles, and checked before anybody sees them.
 
-use std::{rc::Rc, time::Duration};
+use std::{ops::Range, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use thalweg_objectstore::{
     Backoff, StoreError,
-    format::{BlockEntry, BlockIndex, FOOTER_BYTES, Footer, FormatError},
+    format::{BlockEntry, BlockIndex, FOOTER_BYTES, Footer, FormatError, Properties},
 };
 
 use super::ColdError;
@@ -17,10 +17,10 @@ const BACKOFF: Backoff = Backoff { base: Duration::from_millis(50), cap: Duratio
 const TAIL_BYTES: u64 = 64 * 1024;
 
 /// What a fetch needs.
-pub(super) struct Fetcher {
-    pub(super) runtime: Rc<dyn Runtime>,
-    pub(super) store: StoreLane,
-    pub(super) retry_for: Duration,
+pub(crate) struct Fetcher {
+    pub(crate) runtime: Rc<dyn Runtime>,
+    pub(crate) store: StoreLane,
+    pub(crate) retry_for: Duration,
 }
 
 /// Why one attempt failed.
@@ -59,7 +59,7 @@ fn damaged(object: &CommittedObject, error: FormatError) -> Attempt {
 }
 
 /// The index of `object`.
-pub(super) async fn fetch_index(fetcher: &Fetcher, object: &CommittedObject) -> Result<Rc<BlockIndex>, ColdError> {
+pub(crate) async fn fetch_index(fetcher: &Fetcher, object: &CommittedObject) -> Result<Rc<BlockIndex>, ColdError> {
     let (mut attempt, since) = (0, fetcher.runtime.mono());
     loop {
         match try_index(fetcher, object).await {
@@ -71,25 +71,67 @@ pub(super) async fn fetch_index(fetcher: &Fetcher, object: &CommittedObject) -> 
 }
 
 async fn try_index(fetcher: &Fetcher, object: &CommittedObject) -> Result<BlockIndex, Attempt> {
-    let size = object.object_bytes;
-    let tail_at = size.saturating_sub(TAIL_BYTES);
-    let tail = fetcher.get(object, tail_at..size).await?;
-    let footer =
-        Footer::parse(&tail[tail.len().saturating_sub(FOOTER_BYTES)..], size).map_err(|e| damaged(object, e))?;
-    if footer.object != object.object.0 {
-        return Err(damaged(object, FormatError::Invalid("it is another object than the one committed")));
+    let tail = Tail::fetch(fetcher, object).await?;
+    let index = tail.section(fetcher, object, tail.footer.index_range()).await?;
+    BlockIndex::parse(&tail.footer, &index).map_err(|e| damaged(object, e))
+}
+
+/// The index of `object`, and its properties.
+pub(crate) async fn fetch_about(
+    fetcher: &Fetcher,
+    object: &CommittedObject,
+) -> Result<(BlockIndex, Properties), ColdError> {
+    let (mut attempt, since) = (0, fetcher.runtime.mono());
+    loop {
+        match try_about(fetcher, object).await {
+            Ok(about) => return Ok(about),
+            Err(Attempt::Final(error)) => return Err(error),
+            Err(Attempt::Again(why)) => fetcher.again(&mut attempt, since, why).await?,
+        }
     }
-    let range = footer.index_range();
-    let index = match range.start.checked_sub(tail_at) {
-        Some(at) => tail.slice(at as usize..at as usize + (range.end - range.start) as usize),
-        None if range.is_empty() => Bytes::new(),
-        None => fetcher.get(object, range).await?,
-    };
-    BlockIndex::parse(&footer, &index).map_err(|e| damaged(object, e))
+}
+
+async fn try_about(fetcher: &Fetcher, object: &CommittedObject) -> Result<(BlockIndex, Properties), Attempt> {
+    let tail = Tail::fetch(fetcher, object).await?;
+    let index = tail.section(fetcher, object, tail.footer.index_range()).await?;
+    let index = BlockIndex::parse(&tail.footer, &index).map_err(|e| damaged(object, e))?;
+    let properties = tail.section(fetcher, object, tail.footer.properties_range()).await?;
+    let properties = Properties::parse(&tail.footer, &properties).map_err(|e| damaged(object, e))?;
+    Ok((index, properties))
+}
+
+/// The end of an object, and its footer.
+struct Tail {
+    at: u64,
+    bytes: Bytes,
+    footer: Footer,
+}
+
+impl Tail {
+    async fn fetch(fetcher: &Fetcher, object: &CommittedObject) -> Result<Tail, Attempt> {
+        let size = object.object_bytes;
+        let at = size.saturating_sub(TAIL_BYTES);
+        let bytes = fetcher.get(object, at..size).await?;
+        let footer =
+            Footer::parse(&bytes[bytes.len().saturating_sub(FOOTER_BYTES)..], size).map_err(|e| damaged(object, e))?;
+        if footer.object != object.object.0 {
+            return Err(damaged(object, FormatError::Invalid("it is another object than the one committed")));
+        }
+        Ok(Tail { at, bytes, footer })
+    }
+
+    /// A section of the object, which lies in its end or is fetched.
+    async fn section(&self, fetcher: &Fetcher, object: &CommittedObject, range: Range<u64>) -> Result<Bytes, Attempt> {
+        match range.start.checked_sub(self.at) {
+            Some(at) => Ok(self.bytes.slice(at as usize..at as usize + (range.end - range.start) as usize)),
+            None if range.is_empty() => Ok(Bytes::new()),
+            None => fetcher.get(object, range).await,
+        }
+    }
 }
 
 /// `blocks`, side by side in `object`, in one buffer; the CRC of each is right.
-pub(super) async fn fetch_run(
+pub(crate) async fn fetch_run(
     fetcher: &Fetcher,
     object: &CommittedObject,
     blocks: &[BlockEntry],

@@ -13,7 +13,7 @@
 
 mod actor;
 mod cache;
-mod fetch;
+pub(crate) mod fetch;
 mod plan;
 mod read_job;
 mod readers;

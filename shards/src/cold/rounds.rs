@@ -144,6 +144,7 @@ mod tests {
             size_bytes: 1,
             max_timestamp: Wall(0),
             epoch: LeaderEpoch(0),
+            level: 0,
         };
         let block = BlockEntry {
             partition: PartitionId::default(),

@@ -125,6 +125,7 @@ fn scene(seed: u64, objects: u64, config: ColdConfig) -> Scene {
                     size_bytes: range.size_bytes,
                     max_timestamp: range.max_timestamp,
                     epoch: range.leader_epoch,
+                    level: 0,
                 }),
             ));
         }

@@ -59,6 +59,7 @@ mod tests {
             size_bytes: 100,
             max_timestamp: Wall(time),
             epoch: LeaderEpoch(1),
+            level: 0,
         };
         vec![object(0, 1_000), object(1, 5_000), object(2, 2_000)]
     }

@@ -130,6 +130,15 @@ crate::families! {
         /// The object store.
         object,
     }
+    /// One handle for each reason to compact.
+    ByKind by "kind" {
+        /// What many uploads hold.
+        minor,
+        /// A partition that fills an object.
+        major,
+        /// What is live in an object that is mostly dead.
+        split,
+    }
     /// One handle for each call of the object store.
     ByOperation by "operation" {
         /// Write an object.

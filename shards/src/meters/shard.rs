@@ -3,7 +3,7 @@
 use metrics::{Counter, Gauge, Histogram};
 use thalweg_record::ShardId;
 
-use super::{ByOperation, ByTier, buckets};
+use super::{ByKind, ByOperation, ByTier, buckets};
 
 crate::meters! {
     /// One shard's handles.
@@ -58,6 +58,18 @@ crate::meters! {
         upload_errors: Counter = "thalweg_upload_errors_total", "uploads";
         /// From the start of an upload, of one object or several, to the commit of all of them.
         upload_seconds: Histogram = "thalweg_upload_seconds", "seconds", buckets::STORE;
+        /// Objects that compaction made, by why.
+        compaction_objects: ByKind<Counter> = "thalweg_compaction_objects_total", "objects";
+        /// Bytes of the objects that compaction made.
+        compaction_bytes: Counter = "thalweg_compaction_bytes_total", "bytes";
+        /// Compactions thrown away because what they copied had changed meanwhile.
+        compaction_dropped: Counter = "thalweg_compaction_dropped_total", "compactions";
+        /// Compactions that failed and are tried again.
+        compaction_errors: Counter = "thalweg_compaction_errors_total", "compactions";
+        /// From the start of a compaction, of one object, to its commit.
+        compaction_seconds: Histogram = "thalweg_compaction_seconds", "seconds", buckets::STORE;
+        /// Bytes of records in uploads that no compaction has taken up.
+        compaction_waiting_bytes: Gauge = "thalweg_compaction_waiting_bytes", "bytes";
     }
 }
 

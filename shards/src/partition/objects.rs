@@ -3,11 +3,14 @@
 //! Pure; owned by the partition. Ranges are contiguous and ascend; the list is shared with cold reads as it was when they
 //! began.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    rc::Rc,
+};
 
 use thalweg_record::{Offset, Wall};
 
-use crate::meta::CommittedObject;
+use crate::meta::{CommittedObject, ObjectId};
 
 /// Committed objects in offset order.
 #[derive(Debug, Default)]
@@ -56,6 +59,28 @@ impl ObjectList {
         while self.0.front().is_some_and(|o| o.last < log_start) {
             self.0.pop_front();
         }
+    }
+
+    /// Puts an object in the place of those that it holds the records of. Those that retention took meanwhile stay away.
+    pub fn replace(&mut self, object: CommittedObject) {
+        let from = self.0.partition_point(|o| o.base < object.base);
+        let until = self.0.partition_point(|o| o.last <= object.last);
+        if from < until {
+            let replaced: Vec<Rc<CommittedObject>> = self.0.drain(from..until).collect();
+            assert_eq!(replaced.last().map(|o| o.last), Some(object.last), "whole objects are replaced");
+            self.0.insert(from, Rc::new(object));
+        }
+    }
+
+    /// The newest, as far as they are uploads; oldest first.
+    pub fn uploads(&self) -> Vec<Rc<CommittedObject>> {
+        let from = self.0.iter().rposition(|o| o.level > 0).map_or(0, |at| at + 1);
+        self.0.range(from..).cloned().collect()
+    }
+
+    /// Those that are in `set`.
+    pub fn among<'a>(&'a self, set: &'a BTreeSet<ObjectId>) -> impl Iterator<Item = Rc<CommittedObject>> + 'a {
+        self.0.iter().filter(|o| set.contains(&o.object)).cloned()
     }
 
     /// Oldest first.

@@ -276,6 +276,7 @@ fn committed(commit: &ObjectCommit) -> impl Iterator<Item = (PartitionId, Commit
             size_bytes: range.size_bytes,
             max_timestamp: range.max_timestamp,
             epoch: range.epochs.first().map_or(LeaderEpoch(-1), |(epoch, _)| *epoch),
+            level: 0,
         };
         (range.partition, object)
     })

@@ -204,7 +204,7 @@ async fn look(
                 let why = "it is another one by its own words".to_owned();
                 pass_over(&listed.key, &why, settings, report)?;
             }
-            Ok(found) => tails.extend(TailObject::of(found, cluster_id)),
+            Ok(found) => tails.extend(TailObject::of(found, cluster_id, report.snapshot.is_none())),
             // Between the listing and now its writer has removed it.
             Err(InspectError::Store(StoreError::NotFound(_))) => {}
             Err(InspectError::Store(error)) => return Err(error.into()),

@@ -16,7 +16,7 @@ use thalweg_shards::{
     msg::{ProducerBatch, ProducerEntry},
 };
 
-/// An upload sequence that no shard counts to: objects that compaction wrote, which count only when a snapshot names them.
+/// An upload sequence that no shard counts to: objects that compaction wrote. With a snapshot they count only when it names them.
 pub(super) const NOT_A_TAIL: u64 = u64::MAX;
 
 /// An object that no snapshot names.
@@ -45,10 +45,12 @@ pub(super) struct TailPart {
 }
 
 impl TailObject {
-    /// What an object says of itself; `None` when it is no tail object of `cluster_id`.
-    pub(super) fn of(found: Inspection, cluster_id: &str) -> Option<TailObject> {
+    /// What an object says of itself; `None` when it is no tail object of `cluster_id`. What compaction wrote is one only without a
+    /// snapshot: the uploads that it was copied from may be gone then, and it holds nothing but what was committed.
+    pub(super) fn of(found: Inspection, cluster_id: &str, without_snapshot: bool) -> Option<TailObject> {
         let about = found.properties;
-        if about.cluster_id != cluster_id || about.upload_sequence == NOT_A_TAIL {
+        let counts = about.upload_sequence != NOT_A_TAIL || without_snapshot;
+        if about.cluster_id != cluster_id || !counts {
             return None;
         }
         let parts = about.partitions.into_iter().map(|part| TailPart {

@@ -16,7 +16,9 @@ use thalweg_shards::meta::{CommitRange, ObjectCommit, ObjectId};
 
 use super::{progress::Progress, rebuild::RebuildError, stored};
 use crate::cluster::{
-    keys, load,
+    catalog::Catalog,
+    keys,
+    load::{self, Named, in_force},
     schema::{BlockRecord, GarbageRecord, ObjectRecord},
     store::MetadataStore,
 };
@@ -59,11 +61,11 @@ pub(in crate::cluster) async fn verify(
     let mut found = Verified::default();
     // What does not fit together in the metadata itself.
     let catalog = load::load(store)?;
-    let mut commits: Vec<ObjectCommit> = Vec::new();
+    let mut commits: Vec<(u32, ObjectCommit)> = Vec::new();
     let mut named: BTreeSet<ObjectId> = BTreeSet::new();
     load::scan(store, keys::OBJECTS, |key, _, record: ObjectRecord| {
         let id = keys::parse_id(keys::OBJECTS, key).ok_or("bad object id")?;
-        commits.push(record.commit(id)?);
+        commits.push((record.level, record.commit(id)?));
         Ok(())
     })?;
     load::scan(store, keys::GARBAGE, |key, _, _: GarbageRecord| {
@@ -71,17 +73,19 @@ pub(in crate::cluster) async fn verify(
         Ok(())
     })?;
     found.garbage = named.len();
-    named.extend(commits.iter().map(|commit| commit.object));
+    named.extend(commits.iter().map(|(_, commit)| commit.object));
     let mut reserved: BTreeMap<u64, u64> = BTreeMap::new();
     load::scan(store, keys::BLOCKS, |key, _, block: BlockRecord| {
         reserved.extend(keys::parse_id(keys::BLOCKS, key).map(|first| (first.0, block.count.into())));
         Ok(())
     })?;
     found.objects = commits.len();
-    found.bytes = commits.iter().map(|commit| commit.object_bytes).sum();
+    found.bytes = commits.iter().map(|(_, commit)| commit.object_bytes).sum();
+    useless(&catalog, &mut found.problems);
     overlaps(&commits, &|id| catalog.partition(id).map(|p| p.log_start), &mut found.problems);
     progress.begin("verifying objects", found.bytes);
-    let wanted = commits.iter().filter(|commit| only.is_none_or(|only| only.contains(&commit.object)));
+    let wanted =
+        commits.iter().map(|(_, commit)| commit).filter(|commit| only.is_none_or(|only| only.contains(&commit.object)));
     let looks = wanted.map(|commit| async move { (commit, look(objects, commit, progress).await) });
     let mut looks = stream::iter(looks).buffered(AT_ONCE);
     while let Some((commit, outcome)) = looks.next().await {
@@ -163,13 +167,25 @@ async fn read(objects: &dyn ObjectStore, key: &ObjectKey, blocks: &[BlockEntry])
     Ok(())
 }
 
+/// Objects that nothing needs, and that are no garbage: they would stay for ever.
+fn useless(catalog: &Catalog, problems: &mut Vec<String>) {
+    let useless = catalog.objects.values().filter(|object| object.live == 0);
+    problems.extend(useless.map(|object| format!("object {}: it is named, though nothing in it is live", object.key)));
+}
+
 /// Ranges of a partition that are not contiguous, or name an offset twice. Below the log start nothing is asked for.
-fn overlaps(commits: &[ObjectCommit], log_start: &dyn Fn(PartitionId) -> Option<Offset>, problems: &mut Vec<String>) {
+fn overlaps(
+    commits: &[(u32, ObjectCommit)],
+    log_start: &dyn Fn(PartitionId) -> Option<Offset>,
+    problems: &mut Vec<String>,
+) {
+    let keys: BTreeMap<ObjectId, &ObjectKey> = commits.iter().map(|(_, commit)| (commit.object, &commit.key)).collect();
+    let named = commits.iter().flat_map(|(level, commit)| {
+        commit.ranges.iter().map(|range| Named { level: *level, object: commit.object, range: range.clone() })
+    });
     let mut ranges: BTreeMap<PartitionId, Vec<(Offset, Offset, &ObjectKey)>> = BTreeMap::new();
-    for commit in commits {
-        for range in &commit.ranges {
-            ranges.entry(range.partition).or_default().push((range.base, range.last, &commit.key));
-        }
+    for Named { object, range, .. } in in_force(named.collect()) {
+        ranges.entry(range.partition).or_default().push((range.base, range.last, keys[&object]));
     }
     for (partition, mut ranges) in ranges {
         let Some(log_start) = log_start(partition) else { continue };

@@ -40,6 +40,15 @@ pub enum Plant {
     /// Of several fetches parked at one partition, one is woken.
     #[cfg(feature = "planted-bugs")]
     LostWake,
+    /// A compaction is committed without comparing what it replaces.
+    #[cfg(feature = "planted-bugs")]
+    InputChanged,
+    /// A compaction's reservation is used for the next one's object too.
+    #[cfg(feature = "planted-bugs")]
+    OutputTwice,
+    /// What leaves an object that is mostly dead leaves a block behind.
+    #[cfg(feature = "planted-bugs")]
+    SplitLostBlock,
 }
 
 impl Plant {
@@ -63,6 +72,9 @@ impl Plant {
             Plant::DuplicateEarly => Bug::DuplicateEarly,
             Plant::OffsetBeforeRoom => Bug::OffsetBeforeRoom,
             Plant::LostWake => Bug::LostWake,
+            Plant::InputChanged => Bug::InputChanged,
+            Plant::OutputTwice => Bug::OutputTwice,
+            Plant::SplitLostBlock => Bug::SplitLostBlock,
         })
     }
 

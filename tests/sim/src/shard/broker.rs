@@ -176,6 +176,7 @@ fn ports(parts: Parts, meta: Sender<thalweg_shards::meta::MetaRequest>, inbox: S
         inbox,
         meta,
         store: uploads,
+        compaction: None,
         cold: cold::start(parts.runtime, reads, bounds, ShardMeters::new(SHARD)),
         // No internal topics: nobody listens.
         ownership: flume::unbounded().0,

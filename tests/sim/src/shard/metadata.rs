@@ -147,6 +147,7 @@ impl Store {
                 }
                 let _gone = reply.try_send(outcomes);
             }
+            MetaRequest::Compact { .. } | MetaRequest::MostlyDead { .. } => unreachable!("this shard does not compact"),
             MetaRequest::Sync { reply } => {
                 if self.plant != Plant::EarlySync {
                     self.sync();
@@ -213,6 +214,7 @@ impl State {
                 size_bytes: range.size_bytes,
                 max_timestamp: range.max_timestamp,
                 epoch: stored.epochs.last().map_or(LeaderEpoch(-1), |(epoch, _)| *epoch),
+                level: 0,
             });
         }
         CommitOutcome::Committed

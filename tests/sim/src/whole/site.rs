@@ -115,6 +115,11 @@ pub(crate) fn config() -> Config {
     config.object_upload_bytes = 24 << 10;
     config.object_split_bytes = 8 << 10;
     config.object_block_bytes = 2 << 10;
+    config.object_compaction_enable = true;
+    config.object_compaction_interval_ms = 300;
+    config.object_compaction_objects = 4;
+    config.object_compaction_bytes = 64 << 10;
+    config.object_compaction_split_bytes = 16 << 10;
     assert_eq!(config.wal_max_group_bytes, GROUP_BYTES);
     config
 }

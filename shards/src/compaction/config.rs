@@ -1,0 +1,37 @@
+//! When objects are compacted, and how large they become.
+
+use std::{sync::Arc, time::Duration};
+
+use super::CompactionRoom;
+use crate::store::StoreLane;
+
+/// The settings `object.compaction.*`.
+#[derive(Clone, Debug)]
+pub struct CompactionConfig {
+    /// `object.compaction.interval.ms`: how often a shard looks for work.
+    pub interval: Duration,
+    /// `object.compaction.objects`: uploads that start merging what is small, at most [`CompactionConfig::MAX_INPUTS`].
+    pub objects: usize,
+    /// `object.compaction.bytes`: a partition with so much gets an object of its own at once; others share one of about this size.
+    pub output_bytes: u64,
+    /// `object.compaction.split.bytes`: a partition with so much in what is merged gets an object of its own.
+    pub split_bytes: u64,
+    /// `object.block.bytes`.
+    pub block_bytes: u32,
+}
+
+impl CompactionConfig {
+    /// No work reads from more objects: its commit names each of them, and a transaction has room for 128 of such (etcd).
+    pub const MAX_INPUTS: usize = 60;
+}
+
+/// What a shard compacts with.
+#[derive(Clone)]
+pub struct CompactionPorts {
+    /// When, and how.
+    pub config: CompactionConfig,
+    /// Its own way to the object store, on the queue `Janitor`.
+    pub store: StoreLane,
+    /// Shared by all shards.
+    pub room: Arc<CompactionRoom>,
+}

@@ -1,0 +1,286 @@
+//! The work itself: looks for what is to be done, reads, writes and commits, one object after the other, until nothing is left.
+//!
+//! A task of the queue `Janitor` on the shard's core. It never touches the shard's state: it asks in pages, and what came of it goes
+//! back as events. Killed at any step it leaves the old objects in force, or the new one; what it had put in between is an orphan of
+//! its reservation.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use flume::Sender;
+use thalweg_objectstore::{PutCondition, data_key, format::BlockEntry};
+use thalweg_record::{Offset, PartitionId, ShardId, failpoint};
+
+use super::{
+    CompactionPorts,
+    output::{self, Described, Head, Input},
+    pipeline::Inquiry,
+    plan::{self, Field, Kind, Plan},
+};
+use crate::{
+    cold::fetch::{Fetcher, fetch_about, fetch_run},
+    event::{CompactionFailure, Event},
+    meta::{CommittedObject, CompactedRange, Compaction, CompactionOutcome, MetaRequest, ObjectId},
+    meters::ShardMeters,
+    runtime::{Queue, Runtime},
+    upload::WriterIdentity,
+};
+
+/// One request reads at most this much, unless a single block is larger.
+const RUN_BYTES: u64 = 4 << 20;
+/// How long a read is tried again.
+const RETRY_FOR: Duration = Duration::from_secs(20);
+/// Partitions described at once.
+const DESCRIBED_AT_ONCE: usize = 256;
+
+/// All that the work needs.
+pub(super) struct Job {
+    pub shard: ShardId,
+    pub identity: WriterIdentity,
+    pub ports: CompactionPorts,
+    pub meta: Sender<MetaRequest>,
+    pub events: Sender<Event>,
+    pub meters: Rc<ShardMeters>,
+    pub runtime: Rc<dyn Runtime>,
+    /// The id that was reserved last.
+    #[cfg(feature = "planted-bugs")]
+    pub used: Rc<std::cell::Cell<Option<ObjectId>>>,
+}
+
+/// Works until nothing is left to do, or something stands against it.
+pub(super) async fn run(job: Job) {
+    let result = work(&job).await;
+    let _gone = job.events.try_send(Event::CompactionEnded(result));
+}
+
+async fn work(job: &Job) -> Result<(), CompactionFailure> {
+    loop {
+        let field = survey(job).await?;
+        job.meters.compaction_waiting_bytes.set(field.fresh.iter().map(plan::Stretch::bytes).sum::<u64>() as f64);
+        let Some(plan) = plan::plan(&job.ports.config, field) else { return Ok(()) };
+        // Other shards are at work: later.
+        let Some(_room) = job.ports.room.take(plan.bytes()) else { return Ok(()) };
+        let began = job.runtime.mono();
+        compact(job, &plan).await?;
+        job.meters.compaction_seconds.record(job.runtime.mono().since(began).as_secs_f64());
+    }
+}
+
+fn stopping<T>(_: T) -> CompactionFailure {
+    CompactionFailure::Retry("the broker is stopping".into())
+}
+
+fn retry(why: String) -> CompactionFailure {
+    CompactionFailure::Retry(why)
+}
+
+/// Asks the metadata.
+async fn ask<T>(job: &Job, request: impl FnOnce(Sender<T>) -> MetaRequest) -> Result<T, CompactionFailure> {
+    let (reply, answer) = flume::bounded(1);
+    job.meta.try_send(request(reply)).map_err(stopping)?;
+    answer.recv_async().await.map_err(stopping)
+}
+
+/// Asks the shard.
+async fn inquire<T>(job: &Job, inquiry: impl FnOnce(Sender<T>) -> Inquiry) -> Result<T, CompactionFailure> {
+    let (reply, answer) = flume::bounded(1);
+    job.events.try_send(Event::Inquiry(inquiry(reply))).map_err(stopping)?;
+    answer.recv_async().await.map_err(stopping)
+}
+
+/// What the shard's partitions have in objects, page by page, so that no turn gets long.
+async fn survey(job: &Job) -> Result<Field, CompactionFailure> {
+    let dying: BTreeSet<ObjectId> = ask(job, |reply| MetaRequest::MostlyDead { reply }).await?.into_iter().collect();
+    let dying = Rc::new(dying);
+    let mut field = Field::default();
+    let mut slot = Some(0);
+    while let Some(from) = slot {
+        let dying = dying.clone();
+        let page = inquire(job, |reply| Inquiry::Survey { from, dying, reply }).await?;
+        field.fresh.extend(page.field.fresh);
+        field.dying.extend(page.field.dying);
+        slot = page.next;
+    }
+    Ok(field)
+}
+
+async fn compact(job: &Job, plan: &Plan) -> Result<(), CompactionFailure> {
+    let object = reserve(job).await?;
+    failpoint::pass("compaction-reserved");
+    let mut described: BTreeMap<PartitionId, Described> = BTreeMap::new();
+    let partitions: Vec<PartitionId> = plan.stretches.iter().map(|stretch| stretch.partition).collect();
+    for some in partitions.chunks(DESCRIBED_AT_ONCE) {
+        let some = some.to_vec();
+        described.extend(inquire(job, |reply| Inquiry::Describe { partitions: some, reply }).await?);
+    }
+    let inputs = read(job, plan).await?;
+    failpoint::pass("compaction-read");
+    let config = &job.ports.config;
+    let head = Head { object, shard: job.shard, identity: &job.identity, block_bytes: config.block_bytes };
+    let (encoded, ranges) = output::encode(&head, plan, &described, inputs, &job.runtime).await.map_err(retry)?;
+    let key = data_key(object.0, job.identity.node, job.identity.node_epoch);
+    let object_bytes = encoded.size_bytes;
+    let put = job.ports.store.put(key.clone(), encoded.parts, PutCondition::IfAbsent).await;
+    #[cfg(feature = "planted-bugs")]
+    let put = put.or_else(|error| if twice() { Ok(()) } else { Err(error) });
+    put.map_err(|error| retry(error.to_string()))?;
+    failpoint::pass("compaction-put");
+    commit(job, plan, Compaction { object, key, object_bytes, ranges }).await
+}
+
+async fn reserve(job: &Job) -> Result<ObjectId, CompactionFailure> {
+    #[cfg(feature = "planted-bugs")]
+    if let Some(used) = job.used.get().filter(|_| twice()) {
+        return Ok(used);
+    }
+    let shard = job.shard;
+    let object = ask(job, |reply| MetaRequest::ReserveObjects { shard, count: 1, reply }).await?;
+    #[cfg(feature = "planted-bugs")]
+    job.used.set(Some(object));
+    Ok(object)
+}
+
+/// A bug to be found: a reservation is used for one output after the other.
+#[cfg(feature = "planted-bugs")]
+fn twice() -> bool {
+    thalweg_wal::planted(thalweg_wal::Bug::OutputTwice)
+}
+
+async fn commit(job: &Job, plan: &Plan, what: Compaction) -> Result<(), CompactionFailure> {
+    let (shard, made) = (job.shard, what.clone());
+    let ask = ask(job, |reply| MetaRequest::Compact { shard, compaction: Box::new(what), reply });
+    match ask.await? {
+        CompactionOutcome::Committed(level) => {
+            failpoint::pass("compaction-committed");
+            count(job, plan, &made);
+            let objects = made.ranges.iter().zip(&plan.stretches);
+            let objects =
+                objects.map(|(r, stretch)| (r.range.partition, committed(&made, r, &stretch.parts[0], level)));
+            job.events.try_send(Event::Compacted { objects: objects.collect() }).map_err(stopping)
+        }
+        CompactionOutcome::Changed => {
+            job.meters.compaction_dropped.increment(1);
+            Err(CompactionFailure::Dropped)
+        }
+        CompactionOutcome::Unreserved => Err(retry("the object's reservation was taken away".into())),
+        CompactionOutcome::Fenced => Err(CompactionFailure::Fatal("another broker has fenced this one's epoch".into())),
+    }
+}
+
+fn count(job: &Job, plan: &Plan, made: &Compaction) {
+    let objects = &job.meters.compaction_objects;
+    let kind = match plan.kind {
+        Kind::Minor => &objects.minor,
+        Kind::Major => &objects.major,
+        Kind::Split => &objects.split,
+    };
+    kind.increment(1);
+    job.meters.compaction_bytes.increment(made.object_bytes);
+    tracing::info!(
+        shard = job.shard.0,
+        kind = ?plan.kind,
+        object = made.object.0,
+        bytes = made.object_bytes,
+        inputs = plan.inputs().len(),
+        partitions = plan.stretches.len(),
+        "objects compacted"
+    );
+}
+
+fn committed(made: &Compaction, range: &CompactedRange, first: &CommittedObject, level: u32) -> CommittedObject {
+    let range = &range.range;
+    CommittedObject {
+        object: made.object,
+        key: made.key.clone(),
+        object_bytes: made.object_bytes,
+        base: range.base,
+        last: range.last,
+        size_bytes: range.size_bytes,
+        max_timestamp: range.max_timestamp,
+        epoch: first.epoch,
+        level,
+    }
+}
+
+/// Reads what the plan takes, from all inputs side by side; the store lane bounds what is in flight.
+async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, CompactionFailure> {
+    let mut wanted: BTreeMap<ObjectId, Vec<(PartitionId, Rc<CommittedObject>)>> = BTreeMap::new();
+    for stretch in &plan.stretches {
+        for part in &stretch.parts {
+            wanted.entry(part.object).or_default().push((stretch.partition, part.clone()));
+        }
+    }
+    let fetcher = Fetcher { runtime: job.runtime.clone(), store: job.ports.store.clone(), retry_for: RETRY_FOR };
+    let fetcher = Rc::new(fetcher);
+    let (tell, told) = flume::unbounded();
+    let asked = wanted.len();
+    for (id, parts) in wanted {
+        let (fetcher, tell) = (fetcher.clone(), tell.clone());
+        let task = async move {
+            let _gone = tell.try_send((id, read_input(&fetcher, &parts).await));
+        };
+        job.runtime.spawn(Queue::Janitor, "compaction input", Box::pin(task));
+    }
+    let mut inputs = BTreeMap::new();
+    let mut failed = None;
+    // All of them end before the room is given back.
+    for _ in 0..asked {
+        let (id, input) = told.recv_async().await.map_err(stopping)?;
+        match input {
+            Ok(input) => drop(inputs.insert(id, input)),
+            Err(why) => failed = Some(why),
+        }
+    }
+    failed.map_or(Ok(inputs), |why| Err(retry(why)))
+}
+
+/// Reads `parts`, by partition, of one object.
+async fn read_input(fetcher: &Fetcher, parts: &[(PartitionId, Rc<CommittedObject>)]) -> Result<Input, String> {
+    let object = &parts[0].1;
+    let (index, properties) = fetch_about(fetcher, object).await.map_err(|e| e.to_string())?;
+    let mut input = Input::default();
+    let wanted: BTreeSet<PartitionId> = parts.iter().map(|(partition, _)| *partition).collect();
+    let about = properties.partitions.into_iter().filter(|about| wanted.contains(&about.partition));
+    input.properties.extend(about.map(|about| (about.partition, about)));
+    let mut blocks: Vec<BlockEntry> = Vec::new();
+    for (partition, part) in parts {
+        if !input.properties.contains_key(partition) {
+            return Err(format!("object {} says nothing of {partition}", part.key));
+        }
+        blocks.extend(output::blocks_of(&index, *partition, part)?);
+    }
+    for run in runs(&blocks) {
+        let bytes = fetch_run(fetcher, object, run).await.map_err(|e| e.to_string())?;
+        for block in run {
+            let from = (block.position - run[0].position) as usize;
+            let content = bytes.slice(from..from + block.size_bytes as usize);
+            input.blocks.insert(place(block), (*block, content));
+        }
+    }
+    Ok(input)
+}
+
+fn place(block: &BlockEntry) -> (PartitionId, Offset) {
+    (block.partition, block.base)
+}
+
+/// Cuts blocks that ascend into runs that lie side by side.
+fn runs(blocks: &[BlockEntry]) -> Vec<&[BlockEntry]> {
+    let mut runs = Vec::new();
+    let mut from = 0;
+    for at in 1..=blocks.len() {
+        let goes_on = blocks.get(at).is_some_and(|block| {
+            let before = &blocks[at - 1];
+            let end = block.position + u64::from(block.size_bytes);
+            before.position + u64::from(before.size_bytes) == block.position && end - blocks[from].position <= RUN_BYTES
+        });
+        if !goes_on {
+            runs.push(&blocks[from..at]);
+            from = at;
+        }
+    }
+    runs
+}

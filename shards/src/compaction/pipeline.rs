@@ -1,0 +1,154 @@
+//! The shard's side of compaction: when it looks for work, what it says of its partitions, and what becomes of it.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use flume::Sender;
+use thalweg_record::{Mono, PartitionId};
+
+use super::{
+    job::{self, Job},
+    output::Described,
+    plan::{Field, Stretch},
+};
+use crate::{
+    event::CompactionFailure,
+    meta::{CommittedObject, ObjectId},
+    partition::Partition,
+    runtime::Queue,
+    shard::Shard,
+};
+
+/// Partitions that are asked about their objects in one turn.
+const PARTITIONS_PER_TURN: usize = 64;
+/// Intervals between two tries double up to this factor while they fail.
+const LONGEST_PAUSE: u32 = 32;
+
+/// What a shard knows of its compaction.
+pub(crate) struct Compactor {
+    running: bool,
+    due_at: Mono,
+    failures: u32,
+    #[cfg(feature = "planted-bugs")]
+    used: Rc<std::cell::Cell<Option<ObjectId>>>,
+}
+
+impl Compactor {
+    pub(crate) fn new(now: Mono) -> Compactor {
+        Compactor {
+            running: false,
+            due_at: now,
+            failures: 0,
+            #[cfg(feature = "planted-bugs")]
+            used: Rc::default(),
+        }
+    }
+}
+
+/// What compaction asks its shard.
+pub(crate) enum Inquiry {
+    /// What its partitions have in objects, from a slot on.
+    Survey { from: usize, dying: Rc<BTreeSet<ObjectId>>, reply: Sender<Page> },
+    /// What objects tell of these partitions; those that are gone are left out.
+    Describe { partitions: Vec<PartitionId>, reply: Sender<Vec<(PartitionId, Described)>> },
+}
+
+/// A part of a survey.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(super) field: Field,
+    pub(super) next: Option<usize>,
+}
+
+impl Shard {
+    /// Looks for work when it is time, unless some is under way.
+    pub(crate) fn run_compaction(&mut self) {
+        let Some(ports) = self.ports.compaction.clone() else { return };
+        if self.compactor.running || self.now < self.compactor.due_at || self.refuses_appends() {
+            return;
+        }
+        self.compactor.running = true;
+        let job = Job {
+            shard: self.config.id,
+            identity: self.config.identity.clone(),
+            ports,
+            meta: self.ports.meta.clone(),
+            events: self.events.clone(),
+            meters: self.ports.meters.clone(),
+            runtime: self.ports.runtime.clone(),
+            #[cfg(feature = "planted-bugs")]
+            used: self.compactor.used.clone(),
+        };
+        self.ports.runtime.spawn(Queue::Janitor, "compaction", Box::pin(job::run(job)));
+    }
+
+    /// Answers compaction.
+    pub(crate) fn inquiry(&self, inquiry: Inquiry) {
+        match inquiry {
+            Inquiry::Survey { from, dying, reply } => {
+                let mut field = Field::default();
+                let next =
+                    self.partitions.page(from, PARTITIONS_PER_TURN, |partition| show(partition, &dying, &mut field));
+                let _gone = reply.try_send(Page { field, next });
+            }
+            Inquiry::Describe { partitions, reply } => {
+                let known = partitions.iter().filter_map(|id| Some((*id, describe(self.partitions.get(id)?))));
+                let _gone = reply.try_send(known.collect());
+            }
+        }
+    }
+
+    /// An object has taken the place of parts of others, and the metadata is durable.
+    pub(crate) fn compacted(&mut self, objects: Vec<(PartitionId, CommittedObject)>) {
+        for (id, object) in objects {
+            if let Some(partition) = self.partitions.get_mut(&id) {
+                partition.objects.replace(object);
+            }
+        }
+    }
+
+    /// The work came to its end.
+    pub(crate) fn compaction_ended(&mut self, result: Result<(), CompactionFailure>) {
+        let Some(interval) = self.ports.compaction.as_ref().map(|ports| ports.config.interval) else { return };
+        self.compactor.running = false;
+        let mut pause = 1;
+        match result {
+            Ok(()) => self.compactor.failures = 0,
+            Err(CompactionFailure::Dropped) => {
+                self.compactor.failures = 0;
+                tracing::debug!(shard = self.config.id.0, "compaction dropped: what it copied has changed meanwhile");
+            }
+            Err(CompactionFailure::Retry(why)) => {
+                tracing::warn!(shard = self.config.id.0, why, "compaction failed; it is tried again");
+                self.ports.meters.compaction_errors.increment(1);
+                pause = (1 << self.compactor.failures.min(16)).min(LONGEST_PAUSE);
+                self.compactor.failures += 1;
+            }
+            Err(CompactionFailure::Fatal(why)) => {
+                let _gone = self.ports.failed.try_send(format!("shard {}: {why}", self.config.id));
+            }
+        }
+        self.compactor.due_at = self.now.plus(interval * pause);
+    }
+}
+
+/// What matters of a partition's objects.
+fn show(partition: &Partition, dying: &BTreeSet<ObjectId>, field: &mut Field) {
+    let stretch = |parts| Stretch { partition: partition.id, parts };
+    let fresh = partition.objects.uploads();
+    if !fresh.is_empty() {
+        field.fresh.push(stretch(fresh));
+    }
+    if !dying.is_empty() {
+        field.dying.extend(partition.objects.among(dying).map(|part| stretch(vec![part])));
+    }
+}
+
+fn describe(partition: &Partition) -> Described {
+    Described {
+        topic_name: partition.topic_name.clone(),
+        settings_version: partition.settings.version,
+        leader_epoch: partition.epoch,
+        log_start: partition.log_start,
+        epochs: partition.epochs.entries().to_vec(),
+    }
+}

@@ -1,0 +1,145 @@
+//! Compaction in the ledger: one object takes the place of parts of others, in one transaction that compares all of them.
+//!
+//! The records of the others do not change: they go on naming what they gave away, until nothing in them is live and they become
+//! garbage. What is in force is told by the level ([`super::load::in_force`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thalweg_record::{PartitionId, ShardId};
+use thalweg_shards::meta::{CommitRange, CompactedRange, Compaction, CompactionOutcome, ObjectCommit, ObjectId};
+
+#[cfg(feature = "planted-bugs")]
+use thalweg_wal::{Bug, planted};
+
+use super::{
+    catalog::{Catalog, Garbage, Object},
+    keys,
+    ledger::{Fault, Ledger},
+    schema::{self, GarbageRecord, ObjectRecord},
+    store::{Compare, Write},
+};
+
+/// The most objects that [`Ledger::mostly_dead`] names at once.
+const MOSTLY_DEAD: usize = 16;
+
+impl Ledger {
+    /// Does a compaction, or nothing of it. Durable after the next sync.
+    pub(super) fn compact(&mut self, shard: ShardId, what: &Compaction) -> Result<CompactionOutcome, Fault> {
+        let known = self.compacted_before(what);
+        #[cfg(feature = "planted-bugs")]
+        let known = known.filter(|_| !planted(Bug::OutputTwice));
+        if let Some(outcome) = known {
+            return Ok(outcome);
+        }
+        let Some((first, block)) = self.catalog.block_of(what.object) else { return Ok(CompactionOutcome::Unreserved) };
+        let block = Compare::Value(keys::block(first), schema::encode(block));
+        let holds = self.catalog.still_holds(what);
+        #[cfg(feature = "planted-bugs")]
+        let holds = holds || planted(Bug::InputChanged);
+        if !holds {
+            self.drop_reserved(shard, what.object, block)?;
+            return Ok(CompactionOutcome::Changed);
+        }
+        let inputs: BTreeSet<ObjectId> = what.ranges.iter().flat_map(|r| r.parts.iter().map(|part| part.0)).collect();
+        let mut compares = vec![block, Compare::Absent(keys::object(what.object))];
+        compares
+            .extend(inputs.iter().map(|id| Compare::Revision(keys::object(*id), self.catalog.objects[id].revision)));
+        #[cfg(feature = "planted-bugs")]
+        compares.retain(|c| !(planted(Bug::OutputTwice) && matches!(c, Compare::Absent(_))));
+        let level = 1 + inputs.iter().map(|id| self.catalog.objects[id].level).max().unwrap_or(0);
+        let commit = self.catalog.with_epochs(what);
+        let record = ObjectRecord::new(&commit, shard.0, self.epoch()).at_level(level);
+        let emptied = self.catalog.emptied(what);
+        let mut writes = vec![Write::Put(keys::object(what.object), schema::encode(&record))];
+        for (id, record) in &emptied {
+            writes.push(Write::Delete(keys::object(*id)));
+            writes.push(Write::Put(keys::garbage(*id), schema::encode(record)));
+        }
+        let revision = match self.try_write(compares, &writes) {
+            Ok(Some(revision)) => revision,
+            // Nobody else writes here, so that the catalog knows what is compared; but if so, nothing is done.
+            Ok(None) => return Ok(CompactionOutcome::Unreserved),
+            Err(Fault::Fenced(_)) => return Ok(CompactionOutcome::Fenced),
+            Err(fault) => return Err(fault),
+        };
+        let object = Object::new(&commit, (shard.0, self.epoch(), level), revision);
+        self.catalog.replace(what, &commit.ranges, object);
+        self.catalog.garbage.extend(emptied.into_iter().map(|(id, record)| (id, Garbage { record, handed: false })));
+        Ok(CompactionOutcome::Committed(level))
+    }
+
+    /// The outcome of a compaction whose object is known already.
+    fn compacted_before(&self, what: &Compaction) -> Option<CompactionOutcome> {
+        if self.catalog.garbage.contains_key(&what.object) {
+            return Some(CompactionOutcome::Unreserved);
+        }
+        let known = self.catalog.objects.get(&what.object)?;
+        let has = |r: &CompactedRange| {
+            let whole = [(what.object, r.range.base, r.range.last)];
+            self.catalog.partition(r.range.partition).is_some_and(|p| p.holds(r.range.base, r.range.last, &whole))
+        };
+        let same = known.key == what.key && what.ranges.iter().all(has);
+        Some(if same { CompactionOutcome::Committed(known.level) } else { CompactionOutcome::Unreserved })
+    }
+
+    /// Objects that compaction made and of which less than half is live, by id.
+    pub(super) fn mostly_dead(&self) -> Vec<ObjectId> {
+        let dying = |object: &&Object| object.level > 0 && object.live_bytes < object.range_bytes / 2;
+        let dying = self.catalog.objects.iter().filter(|(_, object)| dying(object));
+        dying.map(|(id, _)| *id).take(MOSTLY_DEAD).collect()
+    }
+}
+
+impl Catalog {
+    /// Whether every part that a compaction replaces is live, and as it was.
+    fn still_holds(&self, what: &Compaction) -> bool {
+        let once: BTreeSet<PartitionId> = what.ranges.iter().map(|r| r.range.partition).collect();
+        let holds = |CompactedRange { range, parts }: &CompactedRange| {
+            self.partition(range.partition).is_some_and(|p| p.holds(range.base, range.last, parts))
+        };
+        !what.ranges.is_empty() && once.len() == what.ranges.len() && what.ranges.iter().all(holds)
+    }
+
+    /// What is recorded of the new object: its ranges with the leader epochs that are in force in them.
+    fn with_epochs(&self, what: &Compaction) -> ObjectCommit {
+        let range = |CompactedRange { range, .. }: &CompactedRange| {
+            let epochs =
+                self.partition(range.partition).map(|p| p.epochs_in(range.base, range.last)).unwrap_or_default();
+            CommitRange { epochs, ..range.clone() }
+        };
+        let ranges = what.ranges.iter().map(range).collect();
+        ObjectCommit { object: what.object, key: what.key.clone(), object_bytes: what.object_bytes, ranges }
+    }
+
+    /// Objects of which nothing is live when a compaction has taken its parts.
+    fn emptied(&self, what: &Compaction) -> BTreeMap<ObjectId, GarbageRecord> {
+        let mut taken: BTreeMap<ObjectId, usize> = BTreeMap::new();
+        let parts = what.ranges.iter().flat_map(|r| &r.parts);
+        parts.for_each(|(id, ..)| *taken.entry(*id).or_default() += 1);
+        let emptied = taken.iter().filter_map(|(id, parts)| {
+            let object = self.objects.get(id).filter(|object| object.live == *parts)?;
+            Some((*id, GarbageRecord::dead(object)))
+        });
+        emptied.collect()
+    }
+
+    /// Puts `object` in the place of the parts; those objects of which nothing is live any more are taken out.
+    fn replace(&mut self, what: &Compaction, ranges: &[CommitRange], mut object: Object) {
+        let mut released = Vec::new();
+        for (CompactedRange { parts, .. }, range) in what.ranges.iter().zip(ranges) {
+            let partition = self.partition_mut(range.partition).expect("it was checked");
+            for (_, base, _) in parts {
+                let part = partition.parts.remove(base).expect("it was checked");
+                released.push((part.object, part.size_bytes));
+            }
+            if partition.locate(what.object, range) {
+                object.live(range.size_bytes);
+            }
+        }
+        self.release(released);
+        self.objects.insert(what.object, object);
+    }
+}
+
+#[cfg(test)]
+pub(in crate::cluster) mod tests;
