@@ -108,14 +108,18 @@ async fn survey(job: &Job) -> Result<Field, CompactionFailure> {
 }
 
 async fn compact(job: &Job, plan: &Plan) -> Result<(), CompactionFailure> {
-    let object = reserve(job).await?;
-    failpoint::pass("compaction-reserved");
     let mut described: BTreeMap<PartitionId, Described> = BTreeMap::new();
     let partitions: Vec<PartitionId> = plan.stretches.iter().map(|stretch| stretch.partition).collect();
     for some in partitions.chunks(DESCRIBED_AT_ONCE) {
         let some = some.to_vec();
         described.extend(inquire(job, |reply| Inquiry::Describe { partitions: some, reply }).await?);
     }
+    if described.len() < plan.stretches.len() {
+        // A topic was deleted since.
+        return Err(dropped(job));
+    }
+    let object = reserve(job).await?;
+    failpoint::pass("compaction-reserved");
     let inputs = read(job, plan).await?;
     failpoint::pass("compaction-read");
     let config = &job.ports.config;
@@ -161,13 +165,15 @@ async fn commit(job: &Job, plan: &Plan, what: Compaction) -> Result<(), Compacti
                 objects.map(|(r, stretch)| (r.range.partition, committed(&made, r, &stretch.parts[0], level)));
             job.events.try_send(Event::Compacted { objects: objects.collect() }).map_err(stopping)
         }
-        CompactionOutcome::Changed => {
-            job.meters.compaction_dropped.increment(1);
-            Err(CompactionFailure::Dropped)
-        }
+        CompactionOutcome::Changed => Err(dropped(job)),
         CompactionOutcome::Unreserved => Err(retry("the object's reservation was taken away".into())),
         CompactionOutcome::Fenced => Err(CompactionFailure::Fatal("another broker has fenced this one's epoch".into())),
     }
+}
+
+fn dropped(job: &Job) -> CompactionFailure {
+    job.meters.compaction_dropped.increment(1);
+    CompactionFailure::Dropped
 }
 
 fn count(job: &Job, plan: &Plan, made: &Compaction) {

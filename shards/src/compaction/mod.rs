@@ -19,3 +19,6 @@ mod room;
 pub use config::{CompactionConfig, CompactionPorts};
 pub(crate) use pipeline::{Compactor, Inquiry};
 pub use room::CompactionRoom;
+
+#[cfg(test)]
+mod tests;

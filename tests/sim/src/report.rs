@@ -31,6 +31,8 @@ pub struct Report {
     pub look_ups: u64,
     /// Figures of the broker's memory that were compared with their bounds.
     pub figures: u64,
+    /// Objects that compaction made, by kind, and those that it threw away (`dropped`).
+    pub compacted: std::collections::BTreeMap<String, u64>,
     /// Starts that were refused because acknowledged data was damaged, rightly.
     pub refusals: u64,
     /// Whether the metadata was made anew from the bucket at the end.

@@ -70,6 +70,21 @@ fn the_ring_used_again_below_one_superblock() {
 }
 
 #[test]
+fn compacted_without_comparing_what_is_replaced() {
+    whole(Plant::InputChanged, 10);
+}
+
+#[test]
+fn two_compacted_objects_of_one_name() {
+    whole(Plant::OutputTwice, 5);
+}
+
+#[test]
+fn a_split_that_leaves_a_block_behind() {
+    whole(Plant::SplitLostBlock, 10);
+}
+
+#[test]
 fn a_parked_fetch_that_nobody_wakes() {
     whole(Plant::LostWake, 40);
 }

@@ -47,6 +47,9 @@ fn fifty_seeds_of_the_whole_broker_keep_every_invariant() {
     assert!(refusals > 2 && rebuilt > 10 && removed > 300, "{refusals} {rebuilt} {removed}");
     let (alterations, sessions, look_ups) = (sum(|r| r.alterations), sum(|r| r.session_fetches), sum(|r| r.look_ups));
     assert!(alterations > 60 && sessions > 500 && look_ups > 60, "{alterations} {sessions} {look_ups}");
+    let [minor, major, split, dropped] = ["minor", "major", "split", "dropped"]
+        .map(|kind| reports.iter().filter_map(|r| r.compacted.get(kind)).sum::<u64>());
+    assert!(minor > 100 && split > 10 && dropped > 5, "{minor} {major} {split} {dropped}");
     assert!(sum(|r| r.figures) > 10_000, "{}", sum(|r| r.figures));
 }
 

@@ -1,8 +1,11 @@
 //! What the broker says of its memory in its own metrics must stay below what it was given.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
-use metrics::{Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use super::site::{READ_CACHE_BYTES, TAIL_CACHE_BYTES};
 
@@ -18,6 +21,21 @@ pub(crate) struct Gauges(Arc<Mutex<Seen>>);
 struct Seen {
     broken: Option<String>,
     figures: u64,
+    compacted: BTreeMap<String, u64>,
+}
+
+/// Objects that compaction made of one kind, or threw away.
+struct Compacted {
+    kind: String,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl CounterFn for Compacted {
+    fn increment(&self, by: u64) {
+        *self.seen.lock().expect("nothing panics with the lock").compacted.entry(self.kind.clone()).or_default() += by;
+    }
+
+    fn absolute(&self, _to: u64) {}
 }
 
 struct Bounded {
@@ -31,6 +49,11 @@ impl Gauges {
     pub(crate) fn outcome(&self) -> (Option<String>, u64) {
         let seen = self.0.lock().expect("nothing panics with the lock");
         (seen.broken.clone(), seen.figures)
+    }
+
+    /// Objects that compaction made by kind (`minor`, `major`, `split`), and those that it threw away (`dropped`).
+    pub(crate) fn compacted(&self) -> BTreeMap<String, u64> {
+        self.0.lock().expect("nothing panics with the lock").compacted.clone()
     }
 }
 
@@ -56,8 +79,14 @@ impl Recorder for Gauges {
 
     fn describe_histogram(&self, _key: KeyName, _unit: Option<Unit>, _text: SharedString) {}
 
-    fn register_counter(&self, _key: &Key, _metadata: &Metadata<'_>) -> Counter {
-        Counter::noop()
+    fn register_counter(&self, key: &Key, _metadata: &Metadata<'_>) -> Counter {
+        let kind = match key.name() {
+            "thalweg_compaction_objects_total" => key.labels().find(|label| label.key() == "kind").map(|l| l.value()),
+            "thalweg_compaction_dropped_total" => Some("dropped"),
+            _ => None,
+        };
+        let counter = |kind: &str| Counter::from_arc(Arc::new(Compacted { kind: kind.into(), seen: self.0.clone() }));
+        kind.map_or(Counter::noop(), counter)
     }
 
     fn register_gauge(&self, key: &Key, _metadata: &Metadata<'_>) -> Gauge {

@@ -68,7 +68,7 @@ pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
     let report = metrics::with_local_recorder(&gauges, || caught(|| History::new(seed, plant, trace).run()))?;
     match gauges.outcome() {
         (Some(broken), _) => Err(Violation(broken)),
-        (None, figures) => Ok(Report { figures, ..report }),
+        (None, figures) => Ok(Report { figures, compacted: gauges.compacted(), ..report }),
     }
 }
 
@@ -436,6 +436,7 @@ impl History {
             session_fetches: self.scene.sessions.get(),
             look_ups: self.scene.look_ups.get(),
             figures: 0,
+            compacted: Default::default(),
             refusals: self.site.refusals,
             rebuilt: self.rebuilt,
             store_deletes: self.bucket.deletes.get(),

@@ -1,0 +1,258 @@
+//! A shard that compacts, over real objects: what it makes holds the same batches, and a reader that was sent to what is gone by then
+//! does not notice.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use thalweg_objectstore::{
+    Call, Fate, FaultHook, MemoryStore, ObjectStore, Operation, PutCondition, data_key,
+    format::{ObjectEncoder, PartitionProperties, Properties},
+};
+use thalweg_record::{Batch, BatchHead, HEAD_LEN, LeaderEpoch, NodeId, Offset, PartitionId, ShardId, TopicId};
+use thalweg_wal::{LogConfig, SliceIdentity, create, device::MemoryDevice, open};
+
+use super::*;
+use crate::{
+    cold,
+    mailbox::{ReplyTo, shard_lanes},
+    meta::{CommittedObject, Compaction, CompactionOutcome, MetaRequest, ObjectId},
+    meters::{ShardMeters, StoreMeters},
+    msg::{ConnId, FetchFrom, Isolation, PartitionSettings, PartitionSpec, Records, Reply, Request, TakeRequest},
+    pace::DevicePace,
+    runtime::{
+        Queue,
+        seeded::{Ended, Node, World},
+    },
+    shard::{Shard, ShardConfig, ShardPorts},
+    store,
+    upload::{UploadConfig, WriterIdentity},
+};
+
+const SHARD: ShardId = ShardId(0);
+const IDENTITY: SliceIdentity = SliceIdentity { cluster: [1; 16], node: NodeId(1), shard: SHARD, slice: [2; 16] };
+const RING_BYTES: u64 = 1 << 20;
+const UPLOADS: u64 = 3;
+const OUTPUT: ObjectId = ObjectId(70);
+
+fn partition(index: i32) -> PartitionId {
+    PartitionId { topic: TopicId([7; 16]), index }
+}
+
+/// Holds the first read back until it is released.
+struct Gate {
+    gets: AtomicU64,
+    opened: flume::Receiver<()>,
+}
+
+impl FaultHook for Gate {
+    fn fate(&self, call: &Call<'_>) -> Pin<Box<dyn Future<Output = Fate> + Send>> {
+        let first = call.operation == Operation::GetRange && self.gets.fetch_add(1, Ordering::Relaxed) == 0;
+        let opened = self.opened.clone();
+        Box::pin(async move {
+            if first {
+                let _open = opened.recv_async().await;
+            }
+            Fate::Pass
+        })
+    }
+}
+
+fn batch(base: i64) -> Batch {
+    let body = Bytes::from(vec![base as u8; 100]);
+    let mut head = BatchHead([0; HEAD_LEN]);
+    head.0[16] = 2;
+    head.set_batch_length((HEAD_LEN - 12 + body.len()) as i32);
+    head.set_last_offset_delta(4);
+    head.set_record_count(5);
+    head.set_producer_id(-1);
+    head.set_crc(head.compute_crc(&body));
+    head.stamp(Offset(base), LeaderEpoch(1));
+    Batch { head, body }
+}
+
+/// Uploads of two partitions; answers what the metadata has of each, and the bytes of all batches of one.
+fn uploads(store: &MemoryStore) -> (Vec<Vec<CommittedObject>>, Vec<u8>) {
+    let (mut committed, mut appended) = (vec![Vec::new(), Vec::new()], Vec::new());
+    for id in 1..=UPLOADS {
+        let mut encoder = ObjectEncoder::new(id, 256);
+        let mut properties = Properties::default();
+        for index in [0, 1] {
+            for n in 0..4 {
+                let one = batch((id as i64 - 1) * 20 + n * 5);
+                if index == 0 {
+                    appended.extend_from_slice(&[&one.head.0[..], &one.body].concat());
+                }
+                encoder.push(partition(index), &one);
+            }
+            let about = PartitionProperties { partition: partition(index), ..PartitionProperties::default() };
+            properties.partitions.push(about);
+        }
+        let made = encoder.finish(&properties);
+        let key = data_key(id, NodeId(1), 1);
+        for (range, committed) in made.ranges.iter().zip(&mut committed) {
+            committed.push(CommittedObject {
+                object: ObjectId(id),
+                key: key.clone(),
+                object_bytes: made.size_bytes,
+                base: range.base,
+                last: range.last,
+                size_bytes: range.size_bytes,
+                max_timestamp: range.max_timestamp,
+                epoch: range.leader_epoch,
+                level: 0,
+            });
+        }
+        block_on(store.put(&key, made.parts, PutCondition::IfAbsent)).expect("memory");
+    }
+    (committed, appended)
+}
+
+fn spec(index: i32, committed: Vec<CommittedObject>) -> PartitionSpec {
+    PartitionSpec {
+        partition: partition(index),
+        topic_name: "t".into(),
+        leader_epoch: LeaderEpoch(2),
+        settings: PartitionSettings::KAFKA_DEFAULTS,
+        log_start: Offset(0),
+        committed_end: committed.last().expect("uploads").last.next(),
+        committed,
+        epochs: vec![(LeaderEpoch(1), Offset(0))],
+        producers: Vec::new(),
+        internal: false,
+    }
+}
+
+fn config() -> ShardConfig {
+    let never = Duration::from_secs(1 << 30);
+    ShardConfig {
+        id: SHARD,
+        identity: WriterIdentity { cluster_id: "c".into(), node: NodeId(1), node_epoch: 2 },
+        tail_cache_bytes: 1 << 20,
+        groups_in_flight: 2,
+        overlap_bytes: 64 << 10,
+        wal_bytes_in_flight: 1 << 20,
+        ring_read_bytes: 1 << 20,
+        upload: UploadConfig {
+            object_bytes: 1 << 20,
+            interval: never,
+            split_bytes: 1 << 20,
+            block_bytes: 4096,
+            jobs: 1,
+            batches: 1000,
+        },
+        retention_check_interval: never,
+        producer_expiration: never,
+    }
+}
+
+/// Plays the metadata: takes one compaction, then has the uploads deleted.
+async fn metadata(requests: flume::Receiver<MetaRequest>, store: MemoryStore, seen: Rc<RefCell<Vec<Compaction>>>) {
+    while let Ok(request) = requests.recv_async().await {
+        match request {
+            MetaRequest::ReserveObjects { reply, .. } => drop(reply.try_send(OUTPUT)),
+            MetaRequest::MostlyDead { reply } => drop(reply.try_send(Vec::new())),
+            MetaRequest::TakeStaleReservations { reply, .. } => drop(reply.try_send(Vec::new())),
+            MetaRequest::Compact { compaction, reply, .. } => {
+                let _gone = reply.try_send(CompactionOutcome::Committed(1));
+                for id in 1..=UPLOADS {
+                    store.delete(&data_key(id, NodeId(1), 1)).await.expect("memory");
+                }
+                seen.borrow_mut().push(*compaction);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
+    let world = World::new(5);
+    let runtime = world.runtime(Node(1));
+    let (store, (open_gate, opened)) = (MemoryStore::new(), flume::bounded(1));
+    let (committed, appended) = uploads(&store);
+    store.set_hook(Some(Arc::new(Gate { gets: AtomicU64::new(0), opened })));
+    let device = Rc::new(MemoryDevice::new(RING_BYTES + 8192));
+    let limits = LogConfig { max_group_bytes: 64 << 10, max_in_flight_bytes: 1 << 20, ..LogConfig::default() };
+    let log = block_on(async {
+        create(device.clone(), IDENTITY, limits, 1).await.expect("created");
+        open(device.clone(), IDENTITY, limits, 2, false).await.expect("opened").log
+    });
+    let (lane, inbox) = shard_lanes(SHARD);
+    let (meta, requests) = flume::unbounded();
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    runtime.spawn(Queue::Hot, "metadata", Box::pin(metadata(requests, store.clone(), seen.clone())));
+    let serve = |queue| store::serve(&runtime, queue, Arc::new(store.clone()), 4, Rc::new(StoreMeters::new()));
+    let compaction = CompactionPorts {
+        config: CompactionConfig {
+            interval: Duration::from_millis(50),
+            objects: UPLOADS as usize,
+            output_bytes: 1 << 20,
+            split_bytes: 1 << 20,
+            block_bytes: 4096,
+        },
+        store: serve(Queue::Janitor),
+        room: CompactionRoom::new(1 << 20),
+    };
+    let reads = cold::ColdConfig::with_cache(1 << 20);
+    let (ownership, failed) = (flume::unbounded(), flume::unbounded());
+    let ports = ShardPorts {
+        runtime: runtime.clone(),
+        device,
+        inbox,
+        meta,
+        store: serve(Queue::Upload),
+        compaction: Some(compaction),
+        cold: cold::start(runtime.clone(), serve(Queue::Cold), reads, ShardMeters::new(SHARD)),
+        ownership: ownership.0,
+        pace: Arc::new(DevicePace::new(0, 0)),
+        failed: failed.0,
+        meters: Rc::new(ShardMeters::new(SHARD)),
+    };
+    let mut shard = Shard::new(config(), ports, log);
+    let specs = committed.into_iter().enumerate().map(|(index, list)| spec(index as i32, list)).collect();
+    shard.adopt(1, specs, &[]).expect("whole");
+    runtime.spawn(Queue::Hot, "shard", Box::pin(shard.run()));
+
+    let (answers, answered) = flume::unbounded();
+    let from = FetchFrom { partition: partition(0), offset: Offset(0), max_bytes: 1 << 20, current_leader_epoch: None };
+    lane.send(Request::Take(Box::new(TakeRequest {
+        conn: ConnId(1),
+        parts: vec![from],
+        isolation: Isolation::Uncommitted,
+        at_least_one: true,
+        reply: ReplyTo::new(answers, 1),
+    })));
+    // The read holds on to an upload; meanwhile all of them are compacted and deleted.
+    assert_eq!(world.run_until(1_000_000, || !seen.borrow().is_empty()), Ended::Done);
+    let made = &seen.borrow()[0];
+    let ranges: Vec<_> =
+        made.ranges.iter().map(|r| (r.range.partition.index, r.range.base.0, r.range.last.0)).collect();
+    assert_eq!(ranges, [(0, 0, 59), (1, 0, 59)]);
+    assert_eq!(made.ranges[1].parts.len(), UPLOADS as usize);
+    open_gate.send(()).expect("the read waits");
+    let found: Rc<Cell<Option<Vec<u8>>>> = Rc::default();
+    let late = || {
+        for answer in answered.try_iter() {
+            if let Reply::Late(_, late) = answer.reply {
+                let Records::Ready(pieces) = late.expect("no error").records else { panic!("it has to wait") };
+                found.set(Some(pieces.concat()));
+            }
+        }
+        let got = found.take();
+        let is_there = got.is_some();
+        found.set(got);
+        is_there
+    };
+    assert_eq!(world.run_until(1_000_000, late), Ended::Done);
+    assert_eq!(found.take(), Some(appended), "every batch, as it was");
+}
