@@ -37,7 +37,7 @@ def test_many_small_objects_become_few(store):  # noqa: F811
             scene.create(broker, name(n), 1 + n % 4, retention_ms=-1)
         filled(broker, scene, ROUNDS)
         before = data_objects(broker)
-        assert before >= 2 * ROUNDS, "each round is an object of each shard at least"
+        assert before > 30, before
         broker.stop()
         broker.settings["object.compaction.enable"] = "true"
         broker.start()
@@ -49,7 +49,8 @@ def test_many_small_objects_become_few(store):  # noqa: F811
         scene.delete(broker, name(7))
         filled(broker, scene, ROUNDS // 2)
         scene.check(broker)
-        until(lambda: data_objects(broker) < 24, "few they stay", 90)
+        # A dozen more uploads of each shard are four more objects, beside what waits.
+        until(lambda: data_objects(broker) < 36, "few they stay", 90)
         told = sound(broker)
         print(f"{before} objects, then {told['objects']}; {made(broker, 'minor')} minor, {made(broker, 'major')} major")
         broker.kill()
