@@ -2,7 +2,6 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
-use serde::de::DeserializeOwned;
 use thalweg_record::{NodeId, Offset, PartitionId};
 use thalweg_shards::meta::{CommitRange, ObjectId};
 
@@ -87,7 +86,7 @@ pub(super) fn altered(store: &dyn MetadataStore, broker: NodeId) -> Result<Alter
 }
 
 /// Reads one record.
-pub(super) fn record<T: DeserializeOwned>(
+pub(super) fn record<T: schema::Stored>(
     store: &dyn MetadataStore,
     key: &[u8],
 ) -> Result<Option<(T, Versioned)>, ClusterError> {
@@ -97,7 +96,7 @@ pub(super) fn record<T: DeserializeOwned>(
 }
 
 /// Calls `take` for every key that begins with `prefix`.
-pub(super) fn scan<T: DeserializeOwned>(
+pub(super) fn scan<T: schema::Stored>(
     store: &dyn MetadataStore,
     prefix: &[u8],
     mut take: impl FnMut(&[u8], Revision, T) -> Result<(), String>,

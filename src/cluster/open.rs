@@ -308,7 +308,7 @@ fn next_epoch(store: &dyn MetadataStore, node: NodeId) -> Result<(i32, Vec<u8>),
     Ok((epoch, schema::encode(&record)))
 }
 
-fn put<T: serde::Serialize>(
+fn put<T: schema::Stored>(
     store: &dyn MetadataStore,
     compares: Vec<Compare>,
     key: &[u8],

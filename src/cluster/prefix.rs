@@ -12,7 +12,7 @@ use super::schema;
 const MAX_BYTES: u64 = 4096;
 
 #[derive(Serialize, Deserialize)]
-struct Owner {
+pub(super) struct Owner {
     cluster_id: String,
 }
 
