@@ -28,7 +28,7 @@ BUSY |= {"object.compaction.enable": "true", "object.compaction.interval.ms": 10
 UNDER_LOAD = {
     "append": {"append-reserved": 500, "append-sealed": 50, "append-durable": 50, "append-exposed": 50, "append-acknowledged": 50},
     "upload": {"upload-reserved": 2, "upload-put": 2, "upload-before-commit": 2, "upload-committed": 2, "upload-synced": 2},
-    "compaction": {"compaction-reserved": 2, "compaction-read": 2, "compaction-put": 2, "compaction-committed": 2},
+    "compaction": {"compaction-read": 2, "compaction-reserved": 2, "compaction-put": 2, "compaction-committed": 2},
     "trim": {"trim-begun": 2, "trim-between-superblocks": 2, "trim-done": 2},
 }
 AT_A_STOP = {"stop-drained": 2, "stop-marked": 2, "stop-synced": 1, "stop-recorded": 1}

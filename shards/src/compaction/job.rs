@@ -118,10 +118,10 @@ async fn compact(job: &Job, plan: &Plan) -> Result<(), CompactionFailure> {
         // A topic was deleted since.
         return Err(dropped(job));
     }
-    let object = reserve(job).await?;
-    failpoint::pass("compaction-reserved");
     let inputs = read(job, plan).await?;
     failpoint::pass("compaction-read");
+    let object = reserve(job).await?;
+    failpoint::pass("compaction-reserved");
     let config = &job.ports.config;
     let head = Head { object, shard: job.shard, identity: &job.identity, block_bytes: config.block_bytes };
     let (encoded, ranges) = output::encode(&head, plan, &described, inputs, &job.runtime).await.map_err(retry)?;

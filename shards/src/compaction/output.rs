@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use thalweg_objectstore::format::{
-    BlockEntry, BlockIndex, EncodedObject, ObjectEncoder, PartitionProperties, ProducerState, Properties,
+    BlockEntry, BlockIndex, EncodedObject, Footer, ObjectEncoder, PartitionProperties, ProducerState, Properties,
 };
 use thalweg_record::{Batch, LeaderEpoch, Offset, PartitionId, ShardId};
 
@@ -88,6 +88,9 @@ pub(super) async fn encode(
         properties.partitions.push(about(stretch, described, &inputs));
     }
     let encoded = encoder.finish(&properties);
+    // What no reader would take, for an index too large above all, must not replace what is read now.
+    let tail = encoded.parts.last().map_or(&[][..], |part| &part[..]);
+    Footer::parse(tail, encoded.size_bytes).map_err(|e| format!("the object could not be read: {e}"))?;
     let ranges = ranges(plan, &encoded, &properties)?;
     Ok((encoded, ranges))
 }
@@ -173,9 +176,9 @@ fn about(stretch: &Stretch, described: &Described, inputs: &BTreeMap<ObjectId, I
 /// What is committed: exactly the stretches, or it is not.
 fn ranges(plan: &Plan, encoded: &EncodedObject, properties: &Properties) -> Result<Vec<CompactedRange>, String> {
     let mut ranges = Vec::with_capacity(plan.stretches.len());
+    let made: BTreeMap<PartitionId, _> = encoded.ranges.iter().map(|range| (range.partition, range)).collect();
     for (stretch, about) in plan.stretches.iter().zip(&properties.partitions) {
-        let made = encoded.ranges.iter().find(|range| range.partition == stretch.partition);
-        let whole = made.map(|range| (range.base, range.last, range.size_bytes));
+        let whole = made.get(&stretch.partition).map(|range| (range.base, range.last, range.size_bytes));
         let exact = whole == Some((stretch.base(), stretch.last(), stretch.bytes()));
         #[cfg(feature = "planted-bugs")]
         let exact = exact || thalweg_wal::planted(thalweg_wal::Bug::SplitLostBlock);

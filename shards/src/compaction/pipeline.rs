@@ -42,6 +42,13 @@ impl Compactor {
             used: Rc::default(),
         }
     }
+
+    /// Intervals until the next try, twice as many after each that failed.
+    fn longer_pause(&mut self) -> u32 {
+        let pause = (1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        self.failures += 1;
+        pause
+    }
 }
 
 /// What compaction asks its shard.
@@ -114,14 +121,14 @@ impl Shard {
         match result {
             Ok(()) => self.compactor.failures = 0,
             Err(CompactionFailure::Dropped) => {
-                self.compactor.failures = 0;
+                // Where something changes all the time, the same copy would be made in vain again and again.
+                pause = self.compactor.longer_pause();
                 tracing::debug!(shard = self.config.id.0, "compaction dropped: what it copied has changed meanwhile");
             }
             Err(CompactionFailure::Retry(why)) => {
                 tracing::warn!(shard = self.config.id.0, why, "compaction failed; it is tried again");
                 self.ports.meters.compaction_errors.increment(1);
-                pause = (1 << self.compactor.failures.min(16)).min(LONGEST_PAUSE);
-                self.compactor.failures += 1;
+                pause = self.compactor.longer_pause();
             }
             Err(CompactionFailure::Fatal(why)) => {
                 let _gone = self.ports.failed.try_send(format!("shard {}: {why}", self.config.id));

@@ -13,6 +13,7 @@ use object_store::{
 use thalweg_objectstore::{ObjectKey, PutCondition, StoreError};
 use thalweg_objectstore_s3::{Connection, Extras, Markers, Page, Part, Reading, Requests, S3Url, Uploads, checksum};
 use tokio::sync::OnceCell;
+use url::Url;
 
 use crate::{
     listings,
@@ -59,7 +60,9 @@ impl Arrow {
     async fn ready(&self) -> Result<&Ready, StoreError> {
         let make = || async {
             let place = self.connection.place().await?;
-            let bucket_url = place.bucket_url(&self.url().bucket);
+            // Normal form, for the library signs that host; and what is no address is refused here.
+            let bucket_url: String = Url::parse(&place.bucket_url(&self.url().bucket)).map_err(|e| refused(&e))?.into();
+            let bucket_url = bucket_url.trim_end_matches('/').to_owned();
             let service = Service::new(self.connection.clone(), place.region.clone());
             let builder = AmazonS3Builder::new()
                 .with_bucket_name(&self.url().bucket)
@@ -102,7 +105,7 @@ impl Requests for Arrow {
 
     async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<Reading, StoreError> {
         let (ready, path) = (self.ready().await?, self.path(key)?);
-        let call = Call::new(key, Extras::default());
+        let call = Call::reading(key);
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let outcome = call.scope(ready.library.get_opts(&path, options)).await;
         let seen = call.seen().answered.take();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http_body_util::{BodyExt, Either};
+use http_body_util::{BodyExt, Either, Limited};
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
 use object_store::{
     ClientOptions,
@@ -19,16 +19,22 @@ use object_store::{
 };
 use thalweg_objectstore::{ObjectKey, StoreError};
 use thalweg_objectstore_s3::{Connection, Extras, Keys, refusal, secret_header};
+use url::Url;
 
 tokio::task_local! {
     /// The call that the requests of this task belong to: the library has no place for it.
     static CALL: Arc<Call>;
 }
 
+/// Far more than a page of a listing has, or what is said of an upload.
+const LARGEST_ANSWER: usize = 16 << 20;
+
 /// One call of the library's.
 pub(crate) struct Call {
     key: ObjectKey,
     extras: Extras,
+    /// The answer is a part of an object: its reader takes it piece by piece.
+    streamed: bool,
     seen: Mutex<Seen>,
 }
 
@@ -43,7 +49,12 @@ pub(crate) struct Seen {
 
 impl Call {
     pub(crate) fn new(key: &ObjectKey, extras: Extras) -> Arc<Call> {
-        Arc::new(Call { key: key.clone(), extras, seen: Mutex::default() })
+        Arc::new(Call { key: key.clone(), extras, streamed: false, seen: Mutex::default() })
+    }
+
+    /// One that reads an object.
+    pub(crate) fn reading(key: &ObjectKey) -> Arc<Call> {
+        Arc::new(Call { key: key.clone(), extras: Extras::default(), streamed: true, seen: Mutex::default() })
     }
 
     /// Runs a call of the library's, in whose requests the extras are.
@@ -93,6 +104,11 @@ impl Service {
         }
         let keys = self.connection.keys().await?;
         let Keys { id, secret, token, .. } = keys.clone();
+        // The library takes for granted that these can be headers, and the address a URL.
+        for text in [Some(&id), token.as_ref()].into_iter().flatten() {
+            secret_header(text.as_bytes()).map_err(|e| broken(&e))?;
+        }
+        Url::parse(&request.uri().to_string()).map_err(|e| broken(&e))?;
         let credential = AwsCredential { key_id: id, secret_key: secret, token };
         // The signature leaves the body out: a checksum, TLS on the way, and a CRC for each block of an object guard it.
         let signer = AwsAuthorizer::new(&credential, "s3", &self.region).with_sign_payload(false);
@@ -108,8 +124,14 @@ impl Service {
             Either::Left(body) => {
                 let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
                 call.seen().answered = Some((head.headers.contains_key(CONTENT_RANGE), length));
-                let cut = |e| HttpError::new(HttpErrorKind::Interrupted, e);
-                Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body.map_err(cut))))
+                if call.streamed {
+                    let cut = |e| HttpError::new(HttpErrorKind::Interrupted, e);
+                    return Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body.map_err(cut))));
+                }
+                // Else the library would reserve what the server says.
+                let body = Limited::new(body, LARGEST_ANSWER).collect().await;
+                let body = body.map_err(|e| StoreError::Retry(format!("an answer that cannot be read: {e}")))?;
+                Ok(HttpResponse::from_parts(head, HttpResponseBody::from(body.to_bytes())))
             }
             Either::Right(body) => {
                 let body = body.collect().await.unwrap_or_else(|never| match never {}).to_bytes();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::Trouble;
@@ -51,7 +51,7 @@ impl Keys {
             return Err(Trouble::passing(format!("{whose} answered credentials without a key")));
         }
         let token = text("Token")?.or(text("SessionToken")?);
-        let end = text("Expiration")?.map(|text| DateTime::parse_from_rfc3339(&text).map_err(|_| other()));
+        let end = text("Expiration")?.map(|text| text.parse::<DateTime<Utc>>().map_err(|_| other()));
         Ok(Keys { id, secret, token, ends_at_s: end.transpose()?.map(|at| at.timestamp()) })
     }
 }

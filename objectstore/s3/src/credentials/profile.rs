@@ -97,9 +97,13 @@ fn section_of(text: &str, wanted: &str) -> Option<Section> {
             continue;
         }
         if let Some((name, value)) = bare.split_once('=') {
-            let value = value.split(" #").next().unwrap_or_default().split(" ;").next().unwrap_or_default().trim();
+            let (name, mut value) = (name.trim().to_ascii_lowercase(), value.trim());
+            // A command may have such characters within quotes.
+            if name != "credential_process" {
+                value = value.split(" #").next().unwrap_or_default().split(" ;").next().unwrap_or_default().trim();
+            }
             if !value.is_empty() {
-                found.get_or_insert_default().insert(name.trim().to_ascii_lowercase(), value.to_owned());
+                found.get_or_insert_default().insert(name, value.to_owned());
             }
         }
     }
@@ -119,6 +123,9 @@ mod tests {
         assert_eq!(region("other").as_deref(), Some("b"));
         assert_eq!(region("profiles").as_deref(), Some("c"));
         assert_eq!(section_of(text, "nobody"), None);
+        let command = "[default]\ncredential_process = tool --role 'a #1' ; x\n";
+        let section = section_of(command, "default").expect("there");
+        assert_eq!(section.get("credential_process").map(String::as_str), Some("tool --role 'a #1' ; x"));
         assert_eq!(section_of("[default]\n", "default"), Some(Section::new()));
     }
 }

@@ -70,7 +70,7 @@ pub struct Report {
 /// The first invariant that did not hold; a panic of the code under test is one.
 pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
     plant.put_in();
-    caught(|| History::new(seed, plant, trace).run())
+    caught(|| History::new(seed, plant, trace).run_to_the_end())
 }
 
 struct History {
@@ -131,6 +131,14 @@ impl History {
             plant,
             hasty: seed % 2 == 0,
         }
+    }
+
+    /// [`History::run`]; then nobody of it is left, for tasks and world hold each other.
+    fn run_to_the_end(self) -> Result<Report, Violation> {
+        let world = self.world.clone();
+        let report = self.run();
+        world.crash_all(Node(0)..Node(u32::MAX));
+        report
     }
 
     fn run(mut self) -> Result<Report, Violation> {

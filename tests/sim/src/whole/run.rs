@@ -65,7 +65,8 @@ const COORDINATORS: usize = 40;
 pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
     plant.put_in();
     let gauges = Gauges::default();
-    let report = metrics::with_local_recorder(&gauges, || caught(|| History::new(seed, plant, trace).run()))?;
+    let report =
+        metrics::with_local_recorder(&gauges, || caught(|| History::new(seed, plant, trace).run_to_the_end()))?;
     match gauges.outcome() {
         (Some(broken), _) => Err(Violation(broken)),
         (None, figures) => Ok(Report { figures, compacted: gauges.compacted(), ..report }),
@@ -163,6 +164,14 @@ impl History {
             rebuilt: false,
             seed,
         }
+    }
+
+    /// [`History::run`]; then nobody of it is left, for tasks and world hold each other.
+    fn run_to_the_end(self) -> Result<Report, Violation> {
+        let world = self.world.clone();
+        let report = self.run();
+        world.crash_all(Node(0)..Node(u32::MAX));
+        report
     }
 
     fn run(mut self) -> Result<Report, Violation> {
