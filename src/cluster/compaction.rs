@@ -142,4 +142,4 @@ impl Catalog {
 }
 
 #[cfg(test)]
-pub(in crate::cluster) mod tests;
+pub(crate) mod tests;
