@@ -311,7 +311,11 @@ fn a_process_prints_credentials() {
     let found = around(&format!("echo '{keys}'")).expect("credentials");
     assert_eq!(parts(&found), ("AKIP", "SECRET-p", Some("SECRET-s")));
     for (command, says) in [
-        (format!("echo '{keys}'; exit 3"), "exit status: 3"),
+        ("sh -c 'echo SECRET-noise; exit 3'".to_owned(), "exit status: 3"),
+        // No shell: what follows is a word of the command's.
+        (format!("echo '{keys}'; exit 3"), "did not print credentials of version 1"),
+        ("echo 'SECRET-unclosed".to_owned(), "is no command"),
+        ("yes SECRET-noise".to_owned(), "ended with signal"),
         ("echo SECRET-noise".to_owned(), "did not print credentials of version 1"),
         ("echo '{\"Version\":1,\"AccessKeyId\":\"SECRET-id\"}'".to_owned(), "something other than credentials"),
     ] {
