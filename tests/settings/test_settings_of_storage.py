@@ -11,6 +11,7 @@ import metrics
 import pytest
 from changed import bare, now_ms, stored
 from test_librdkafka import create
+from waiting import until
 from wire import PRODUCE, Connection, Part, batch, crc32c
 
 NEVER_MS = 3_600_000
@@ -298,7 +299,7 @@ def test_the_library_that_speaks_to_s3(engine, library, s3):
         broker.settings["object.store.s3.engine"] = "object_store" if library == b"rusoto_s3" else "rusoto"
         broker.start()
         with Connection(broker.bootstrap) as wire:
-            assert b"x" * 1000 in wire.fetch([Part("t", 0, 0)]).parts["t", 0].records
+            until(lambda: b"x" * 1000 in (wire.fetch([Part("t", 0, 0)]).parts["t", 0].records or b""), "what the other library stored is read")
         assert len(s3.faults.agents) == 2, s3.faults.agents
         broker.stop()
 
