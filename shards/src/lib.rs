@@ -21,6 +21,7 @@ pub mod pace;
 mod partition;
 mod partitions;
 mod pressure;
+mod producer_form;
 mod read;
 pub mod records;
 mod ring_read;

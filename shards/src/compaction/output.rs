@@ -12,7 +12,7 @@ use thalweg_record::{Batch, LeaderEpoch, Offset, PartitionId, ShardId};
 use super::plan::{Kind, Plan, Stretch};
 use crate::{
     meta::{CommitRange, CommittedObject, CompactedRange, ObjectId},
-    msg::{ProducerBatch, ProducerEntry},
+    msg::ProducerEntry,
     runtime::Runtime,
     upload::WriterIdentity,
 };
@@ -192,25 +192,10 @@ fn ranges(plan: &Plan, encoded: &EncodedObject, properties: &Properties) -> Resu
             size_bytes: stretch.bytes(),
             max_timestamp: stretch.max_timestamp(),
             epochs: Vec::new(),
-            producers: about.producers.iter().map(producer_entry).collect(),
+            producers: about.producers.iter().map(ProducerEntry::from).collect(),
         };
         let parts = stretch.parts.iter().map(|part| (part.object, part.base, part.last)).collect();
         ranges.push(CompactedRange { range, parts });
     }
     Ok(ranges)
-}
-
-fn producer_entry(state: &ProducerState) -> ProducerEntry {
-    let batch = |b: &thalweg_objectstore::format::ProducerBatch| ProducerBatch {
-        first_sequence: b.first_sequence,
-        last_sequence: b.last_sequence,
-        base_offset: b.base_offset,
-        last_offset: b.last_offset,
-    };
-    ProducerEntry {
-        producer_id: state.producer_id,
-        epoch: state.epoch,
-        window: state.window.iter().map(batch).collect(),
-        last_timestamp: state.last_timestamp,
-    }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use flume::{Receiver, Sender};
 use thalweg_objectstore::{
     ObjectKey, PutCondition, StoreError, data_key,
-    format::{EncodedObject, ObjectEncoder, PartitionProperties, ProducerBatch, ProducerState, Properties},
+    format::{EncodedObject, ObjectEncoder, PartitionProperties, ProducerState, Properties},
 };
 use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId, failpoint};
 use thalweg_wal::{Device, Ring};
@@ -169,7 +169,7 @@ fn properties(job: &Job, object: &JobObject) -> Properties {
         leader_epoch: part.leader_epoch,
         log_start: part.log_start,
         epochs: part.epochs.clone(),
-        producers: part.range.producers.iter().map(producer_state).collect(),
+        producers: part.range.producers.iter().map(ProducerState::from).collect(),
         aborted: Vec::new(),
     });
     Properties {
@@ -179,21 +179,6 @@ fn properties(job: &Job, object: &JobObject) -> Properties {
         shard: job.shard,
         upload_sequence: object.sequence,
         partitions: partitions.collect(),
-    }
-}
-
-fn producer_state(entry: &crate::msg::ProducerEntry) -> ProducerState {
-    let window = entry.window.iter().map(|b| ProducerBatch {
-        first_sequence: b.first_sequence,
-        last_sequence: b.last_sequence,
-        base_offset: b.base_offset,
-        last_offset: b.last_offset,
-    });
-    ProducerState {
-        producer_id: entry.producer_id,
-        epoch: entry.epoch,
-        last_timestamp: entry.last_timestamp,
-        window: window.collect(),
     }
 }
 

@@ -13,7 +13,7 @@ use thalweg_objectstore::{
 use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
 use thalweg_shards::{
     meta::{CommitRange, ObjectId},
-    msg::{ProducerBatch, ProducerEntry},
+    msg::ProducerEntry,
 };
 
 /// An upload sequence that no shard counts to: objects that compaction wrote. With a snapshot they count only when it names them.
@@ -60,7 +60,7 @@ impl TailObject {
             settings_version: part.settings_version,
             log_start: part.log_start,
             epochs: part.epochs,
-            producers: part.producers.iter().map(producer).collect(),
+            producers: part.producers.iter().map(ProducerEntry::from).collect(),
         });
         Some(TailObject {
             id: ObjectId(found.footer.object),
@@ -70,21 +70,6 @@ impl TailObject {
             shard: about.shard.0,
             parts: parts.filter(|part| !part.blocks.is_empty()).collect(),
         })
-    }
-}
-
-fn producer(state: &thalweg_objectstore::format::ProducerState) -> ProducerEntry {
-    let batch = |b: &thalweg_objectstore::format::ProducerBatch| ProducerBatch {
-        first_sequence: b.first_sequence,
-        last_sequence: b.last_sequence,
-        base_offset: b.base_offset,
-        last_offset: b.last_offset,
-    };
-    ProducerEntry {
-        producer_id: state.producer_id,
-        epoch: state.epoch,
-        window: state.window.iter().map(batch).collect(),
-        last_timestamp: state.last_timestamp,
     }
 }
 
@@ -259,6 +244,8 @@ fn furthest(begin: &Begin, log_start: Offset, ranges: Vec<(ObjectId, CommitRange
 
 #[cfg(test)]
 mod tests {
+    use thalweg_shards::msg::ProducerBatch;
+
     use super::*;
 
     fn block(base: i64, last: i64, epoch: i32) -> BlockEntry {
