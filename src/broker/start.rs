@@ -273,14 +273,10 @@ async fn prepare_slices(
         rehome(set, recorded.clone(), &new, specs).await?;
         failpoint::pass("rehome-copied");
     }
-    for slice in &new {
-        cluster.record_slice(&SliceRecord { closed_empty: recorded.is_empty(), ..slice.clone() })?;
-    }
+    let of_today: Vec<SliceRecord> =
+        new.iter().map(|slice| SliceRecord { closed_empty: recorded.is_empty(), ..slice.clone() }).collect();
+    cluster.replace_slices(&recorded, &of_today)?;
     failpoint::pass("rehome-recorded");
-    for old in recorded {
-        cluster.forget_slice(old.id)?;
-    }
-    failpoint::pass("rehome-forgotten");
     set.remove_unrecorded(&new)?;
     Ok(new)
 }

@@ -17,6 +17,7 @@ use super::{
     bucket::{Copy, Entry},
     catalog::{Catalog, Garbage, Object},
     keys,
+    partition::Partition,
     schema::{self, BlockRecord, GarbageKind, GarbageRecord, ObjectRecord},
     store::{Compare, MetadataError, MetadataStore, Revision, Transacted, Write},
 };
@@ -210,15 +211,15 @@ impl Ledger {
         if !commit.ranges.iter().any(|range| self.catalog.is_live(range)) {
             return self.commit_dead(shard, commit, vec![block, absent], now);
         }
-        let put = Write::Put(keys::object(commit.object), schema::encode(&record));
-        let revision = match self.try_write(vec![block, absent], &[put]) {
+        let mut writes = vec![Write::Put(keys::object(commit.object), schema::encode(&record))];
+        writes.extend(self.heads_of_dead_ranges(commit, now));
+        let revision = match self.try_write(vec![block, absent], &writes) {
             Ok(Some(revision)) => revision,
             Ok(None) => return Ok(CommitOutcome::Unreserved),
             Err(Fault::Fenced(_)) => return Ok(CommitOutcome::Fenced),
             Err(fault) => return Err(fault),
         };
         self.append(shard, commit, now, revision);
-        self.keep_dead_ranges(commit)?;
         Ok(CommitOutcome::Committed)
     }
 
@@ -231,17 +232,30 @@ impl Ledger {
             return Ok(());
         }
         let record = ObjectRecord::new(commit, shard, epoch);
-        let revision = self.write(vec![], &[Write::Put(keys::object(commit.object), schema::encode(&record))])?;
+        let mut writes = vec![Write::Put(keys::object(commit.object), schema::encode(&record))];
+        writes.extend(self.heads_of_dead_ranges(commit, now));
+        let revision = self.write(vec![], &writes)?;
         self.catalog.append(commit, shard, epoch, revision);
-        self.keep_dead_ranges(commit)
+        Ok(())
     }
 
-    /// Of partitions whose range here lies below the log start, the heads keep what it says of ends, epochs and producers: the object
-    /// goes when its other ranges are dead, and nobody thinks of these then.
-    fn keep_dead_ranges(&mut self, commit: &ObjectCommit) -> Result<(), Fault> {
-        let dead = commit.ranges.iter().filter(|range| !self.catalog.is_live(range));
-        let partitions: BTreeSet<PartitionId> = dead.map(|range| range.partition).collect();
-        if partitions.is_empty() { Ok(()) } else { self.bury(vec![], vec![], &partitions) }
+    /// Of partitions whose range here lies below the log start, the heads after the commit. They keep what it says of ends, epochs and
+    /// producers: the object goes when its other ranges are dead, and nobody thinks of these then. They are written with the object, or a
+    /// death in between would leave them out for ever.
+    fn heads_of_dead_ranges(&self, commit: &ObjectCommit, now: Wall) -> Vec<Write> {
+        let mut after: BTreeMap<PartitionId, Partition> = BTreeMap::new();
+        for range in commit.ranges.iter().filter(|range| !self.catalog.is_live(range)) {
+            let before = || self.catalog.partition(range.partition).expect("ranges are checked before").head();
+            let partition = after.entry(range.partition).or_insert_with(|| Partition::from_head(&before()));
+            partition.append(commit.object, range);
+            partition.expire_producers(self.expired_before(now), range);
+        }
+        after.iter().map(|(id, partition)| Write::Put(keys::head(*id), schema::encode(&partition.head()))).collect()
+    }
+
+    /// Producers that were idle since then are forgotten.
+    fn expired_before(&self, now: Wall) -> Wall {
+        Wall(now.0.saturating_sub(self.producer_expiration_ms))
     }
 
     /// All topics of an object were deleted before its commit: its reservation ends here, and it is garbage.
@@ -271,7 +285,7 @@ impl Ledger {
 
     fn append(&mut self, shard: ShardId, commit: &ObjectCommit, now: Wall, revision: Revision) {
         self.catalog.append(commit, shard.0, self.epoch, revision);
-        let expired = Wall(now.0.saturating_sub(self.producer_expiration_ms));
+        let expired = self.expired_before(now);
         for range in &commit.ranges {
             let partition = self.catalog.partition_mut(range.partition).expect("ranges are checked before");
             partition.expire_producers(expired, range);

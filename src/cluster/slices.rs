@@ -52,28 +52,35 @@ impl Cluster {
     /// # Errors
     /// The store fails, the path is not UTF-8, or this broker's epoch is fenced.
     pub fn record_slice(&self, slice: &SliceRecord) -> Result<(), ClusterError> {
+        self.write_slices(&[self.recorded(slice)?])
+    }
+
+    /// Records the slices `new` in the place of `old`, in one transaction: some of both could be taken for the whole of another set, and
+    /// what the others hold for gone. As [`Cluster::record_slice`].
+    ///
+    /// # Errors
+    /// As [`Cluster::record_slice`].
+    pub fn replace_slices(&self, old: &[SliceRecord], new: &[SliceRecord]) -> Result<(), ClusterError> {
+        let forgotten = old.iter().map(|slice| Ok(Write::Delete(keys::slice(self.settings.broker.node, slice.id))));
+        let writes: Result<Vec<Write>, ClusterError> = forgotten.chain(new.iter().map(|s| self.recorded(s))).collect();
+        self.write_slices(&writes?)
+    }
+
+    fn recorded(&self, slice: &SliceRecord) -> Result<Write, ClusterError> {
         let path = slice.path.to_str().ok_or_else(|| ClusterError::Io {
             what: format!("\"wal.path\" {}", slice.path.display()),
             source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8"),
         })?;
         let row = SliceRow { shard: slice.shard.0, path: path.to_owned(), closed_empty: slice.closed_empty };
-        self.write_slice(Write::Put(keys::slice(self.settings.broker.node, slice.id), schema::encode(&row)))
+        Ok(Write::Put(keys::slice(self.settings.broker.node, slice.id), schema::encode(&row)))
     }
 
-    /// Forgets a slice: it was drained and removed, or the operator accepted its loss. As [`Cluster::record_slice`].
-    ///
-    /// # Errors
-    /// As [`Cluster::record_slice`].
-    pub fn forget_slice(&self, id: [u8; 16]) -> Result<(), ClusterError> {
-        self.write_slice(Write::Delete(keys::slice(self.settings.broker.node, id)))
-    }
-
-    fn write_slice(&self, write: Write) -> Result<(), ClusterError> {
+    fn write_slices(&self, writes: &[Write]) -> Result<(), ClusterError> {
         let failed = |fault| match fault {
             Fault::Store(error) => ClusterError::Store(error),
             fenced @ (Fault::Fenced(_) | Fault::Replaced { .. }) => ClusterError::damaged(fenced.to_string()),
         };
-        self.ledger.write(vec![], &[write]).map_err(failed)?;
+        self.ledger.write(vec![], writes).map_err(failed)?;
         Ok(self.ledger.store().sync()?)
     }
 }

@@ -497,7 +497,7 @@ fn slices_are_remembered() {
     cluster.record_slice(&record(1, false)).expect("records");
     cluster.record_slice(&record(1, true)).expect("records");
     cluster.record_slice(&record(2, false)).expect("records");
-    cluster.forget_slice([2; 16]).expect("forgets");
+    cluster.replace_slices(&[record(2, false)], &[]).expect("forgets");
     world.store.crash();
     assert_eq!(world.open().slices().expect("listed"), [record(0, false), record(1, true)]);
 }
@@ -566,6 +566,9 @@ fn what_a_dead_range_of_a_shared_object_says_outlives_the_object() {
     let committed =
         |n, ranges: &[_]| assert_eq!(running.commit(commit(ObjectId(first.0 + n), ranges)), CommitOutcome::Committed);
     committed(0, &[(cut, 0, 12), (gone_0, 0, 9)]);
+    // In one transaction, so that no death can come in between.
+    let written_at = |key: &[u8]| world.store.get(key).expect("read").expect("written").revision;
+    assert_eq!(written_at(&keys::head(cut)), written_at(&keys::object(first)));
     committed(1, &[(cut, 13, 20)]);
     running.delete(gone).expect("deleted");
     running.stop();

@@ -32,7 +32,7 @@ UNDER_LOAD = {
     "trim": {"trim-begun": 2, "trim-between-superblocks": 2, "trim-done": 2},
 }
 AT_A_STOP = {"stop-drained": 2, "stop-marked": 2, "stop-synced": 1, "stop-recorded": 1}
-AT_A_START = {"start-opened": 1, "rehome-copied": 1, "rehome-recorded": 1, "rehome-forgotten": 1}
+AT_A_START = {"start-opened": 1, "rehome-copied": 1, "rehome-recorded": 1}
 AFTER_A_CUT_UPLOAD = {"orphans-taken": 1, "orphans-deleted": 1}
 # Topics are created, and every other one is deleted: of passes 1, 2, 3, ... every third is a deletion.
 OF_TOPICS = {"control-applied": (11, 12), "control-durable": (12, 13), "control-in-force": (12,)}
