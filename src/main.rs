@@ -11,6 +11,11 @@ use thalweg::{
     cli::{self, Args, Command, EXIT_REFUSED, MetadataCommand, ObjectCommand, SettingsArgs, WalCommand},
     config::Config,
 };
+use tikv_jemallocator::Jemalloc;
+
+/// Buffers of many sizes that live for seconds, as thousands of partitions make them, leave glibc's heap in pieces (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();
