@@ -54,7 +54,7 @@ pub struct Options {
     kafka_set: Vec<String>,
 }
 
-fn rival(name: &str) -> Result<Rival, String> {
+pub(crate) fn rival(name: &str) -> Result<Rival, String> {
     let found = Rival::ALL.into_iter().find(|rival| rival.name() == name);
     found.ok_or_else(|| {
         let names: Vec<&str> = Rival::ALL.iter().map(|rival| rival.name()).collect();
@@ -86,7 +86,7 @@ pub fn run(options: &Options) -> Result<(), String> {
 /// When the report cannot be read, or the pictures not be written.
 pub fn redraw(report: &Path, out: &Path) -> Result<(), String> {
     fs::create_dir_all(out).map_err(|e| format!("cannot create {}: {e}", out.display()))?;
-    let report = json::read(report)?;
+    let report: Report = json::read(report)?;
     println!("{}", table::render(&report));
     report::draw(&report, out).map(|_| ())
 }
@@ -103,7 +103,7 @@ fn write(report: &Report, out: &Path) -> Result<(), String> {
 }
 
 /// A directory below the target directory that this program was built into.
-fn target(name: &str) -> PathBuf {
+pub(crate) fn target(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.ancestors().nth(2).unwrap_or(Path::new(".")).join("perf").join(name)
 }
@@ -226,7 +226,7 @@ fn rivals(options: &Options) -> Vec<Rival> {
 }
 
 /// All of them, beginning with another one each turn.
-fn rotated(rivals: &[Rival], turn: usize) -> Vec<Rival> {
+pub(crate) fn rotated(rivals: &[Rival], turn: usize) -> Vec<Rival> {
     let from = turn % rivals.len().max(1);
     rivals[from..].iter().chain(&rivals[..from]).copied().collect()
 }

@@ -1,5 +1,6 @@
 //! Measuring Thalweg: beside Apache Kafka (`compare`), its write-ahead log beside fio (`wal`), any broker under one load
-//! (`produce`, `consume`, `latency`). docs/performance.md says what each figure means and how it is kept fair.
+//! (`produce`, `consume`, `latency`), cold reads beside writes (`flood`). docs/performance.md says what each figure means and
+//! how it is kept fair.
 //!
 //! Everything lives on plain threads, but for the log under measurement, which runs on a shard's executor as it does in
 //! the broker.
@@ -9,8 +10,10 @@ pub mod broker;
 pub mod client;
 pub mod compare;
 pub mod figures;
+pub mod flood;
 pub mod load;
 pub mod machine;
 pub mod report;
 pub mod scenario;
+pub mod store;
 pub mod wal;

@@ -1,9 +1,12 @@
 //! `thalweg-perf`: the command line.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use thalweg_perf::{compare, load, wal};
+use thalweg_perf::{compare, flood, load, wal};
 
 /// Measures Thalweg beside Apache Kafka, its write-ahead log beside fio, and any broker under one load.
 #[derive(Parser, Debug)]
@@ -17,9 +20,11 @@ struct Cli {
 enum Command {
     /// Starts Thalweg and Apache Kafka, with fsync and without, and measures them side by side.
     Compare(compare::Options),
+    /// Floods Thalweg and Apache Kafka with readers of gigabytes that are cold, and measures what writes feel of it.
+    Flood(Box<flood::Options>),
     /// Draws the pictures of a report again, and prints its table.
     Draw {
-        /// The report.json of a comparison.
+        /// The report.json of a comparison or a flood.
         report: PathBuf,
         /// Where the pictures go.
         #[arg(long, default_value = ".")]
@@ -35,10 +40,18 @@ enum Command {
     Wal(wal::Options),
 }
 
+fn redraw(report: &Path, out: &Path) -> Result<(), String> {
+    match flood::redraw(report, out)? {
+        Some(()) => Ok(()),
+        None => compare::redraw(report, out),
+    }
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compare(options) => compare::run(&options),
-        Command::Draw { report, out } => compare::redraw(&report, &out),
+        Command::Flood(options) => flood::run(&options),
+        Command::Draw { report, out } => redraw(&report, &out),
         Command::Produce(options) => load::produce(&options),
         Command::Consume(options) => load::consume(&options),
         Command::Latency(options) => load::latency(&options),

@@ -40,6 +40,15 @@ pub fn librdkafka_client() -> (PathBuf, PathBuf) {
     (install_cache().join("venv/bin/python"), repository().join("perf/librdkafka"))
 }
 
+/// What one start of Thalweg is told beside what all are.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// Settings, KEY=VALUE; those of the command line come later and win.
+    pub settings: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
+}
+
 /// Makes brokers.
 #[derive(Debug)]
 pub struct Brokers {
@@ -79,19 +88,32 @@ impl Brokers {
     /// # Errors
     /// When it ends, or does not answer within three minutes; with the end of its log.
     pub fn start(&mut self, rival: Rival) -> Result<Broker, String> {
+        self.start_with(rival, &Beside::default())
+    }
+
+    /// Where what belongs to this process's brokers may lie; removed at the end.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// [`Brokers::start`], with more for Thalweg.
+    ///
+    /// # Errors
+    /// As [`Brokers::start`].
+    pub fn start_with(&mut self, rival: Rival, beside: &Beside) -> Result<Broker, String> {
         self.started += 1;
         let directory = self.directory.join(format!("{}-{}", rival.name(), self.started));
         fs::create_dir_all(&directory).map_err(|e| format!("cannot create {}: {e}", directory.display()))?;
         let ports = running::free_ports()?;
         let command = match (rival, &self.kafka) {
-            (Rival::Thalweg, _) => self.thalweg.command(&directory, ports),
+            (Rival::Thalweg, _) => self.thalweg.command(&directory, ports, beside),
             (Rival::ThalwegBefore, _) => {
-                self.before.as_ref().ok_or("there is no earlier build: --before")?.command(&directory, ports)
+                self.before.as_ref().ok_or("there is no earlier build: --before")?.command(&directory, ports, beside)
             }
             (_, Some(kafka)) => kafka.command(&directory, ports, rival, &self.kafka_settings)?,
             (_, None) => return Err("Kafka was not prepared".to_owned()),
         };
-        Broker::start(rival, command, directory, ports[0])
+        Broker::start(rival, command, directory, ports)
     }
 
     /// What the figures are of: name and version.

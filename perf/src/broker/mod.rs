@@ -2,10 +2,13 @@
 
 mod brokers;
 mod kafka;
+pub mod metrics;
+mod page_cache;
 pub mod process;
 mod running;
 mod thalweg;
 
 use brokers::repository;
-pub use brokers::{Brokers, install, install_cache, librdkafka_client};
+pub use brokers::{Beside, Brokers, install, install_cache, librdkafka_client};
 pub use running::Broker;
+pub(crate) use running::{free_ports, prepare_child};

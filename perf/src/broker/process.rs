@@ -11,6 +11,8 @@ pub struct Usage {
     pub cpu_s: f64,
     /// Bytes it wrote to block devices or dirtied in the page cache.
     pub written_bytes: u64,
+    /// Bytes it had fetched from block devices.
+    pub read_bytes: u64,
     /// Resident memory.
     pub resident_bytes: u64,
     /// The largest resident memory.
@@ -28,9 +30,11 @@ pub fn usage(pid: u32) -> Result<Usage, String> {
     let status = read("status")?;
     let kilobytes = |name| field(&status, name).map_or(0, |value| kibibytes(&value));
     let io = read("io").unwrap_or_default();
+    let counter = |name| field(&io, name).and_then(|n| n.parse().ok()).unwrap_or(0);
     Ok(Usage {
         cpu_s: cpu_ticks(&read("stat")?)? as f64 / ticks_per_second(),
-        written_bytes: field(&io, "write_bytes").and_then(|n| n.parse().ok()).unwrap_or(0),
+        written_bytes: counter("write_bytes"),
+        read_bytes: counter("read_bytes"),
         resident_bytes: kilobytes("VmRSS"),
         peak_resident_bytes: kilobytes("VmHWM"),
     })

@@ -11,7 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::process::{self, Usage};
+use super::{
+    metrics::Metrics,
+    page_cache,
+    process::{self, Usage},
+};
 use crate::{client::wire::API_VERSIONS, figures::Rival};
 
 /// Generous: on a busy machine a JVM takes its time, and how long it took is a figure of its own.
@@ -32,12 +36,14 @@ pub struct Broker {
     pub bootstrap: String,
     /// From the start of the process to its first answer.
     pub ready: Duration,
+    /// Where Thalweg tells its metrics.
+    http: Option<String>,
     process: Child,
     directory: PathBuf,
 }
 
 /// Two loopback ports that nobody listens on.
-pub(super) fn free_ports() -> Result<[u16; 2], String> {
+pub(crate) fn free_ports() -> Result<[u16; 2], String> {
     let bind = || TcpListener::bind("127.0.0.1:0").map_err(|e| format!("no free port: {e}"));
     let port = |socket: &TcpListener| socket.local_addr().map(|a| a.port()).map_err(|e| e.to_string());
     let (one, two) = (bind()?, bind()?);
@@ -45,15 +51,21 @@ pub(super) fn free_ports() -> Result<[u16; 2], String> {
 }
 
 impl Broker {
-    pub(super) fn start(rival: Rival, mut command: Command, directory: PathBuf, port: u16) -> Result<Broker, String> {
+    pub(super) fn start(
+        rival: Rival,
+        mut command: Command,
+        directory: PathBuf,
+        ports: [u16; 2],
+    ) -> Result<Broker, String> {
         let failed = |e: std::io::Error| format!("{} cannot be started: {e}", rival.name());
         let log = File::create(log_path(&directory)).map_err(failed)?;
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log).current_dir(&directory);
         prepare_child(&mut command);
         let began = Instant::now();
         let process = command.spawn().map_err(failed)?;
-        let bootstrap = format!("127.0.0.1:{port}");
-        let mut broker = Broker { rival, bootstrap, ready: Duration::ZERO, process, directory };
+        let [bootstrap, http] = ports.map(|port| format!("127.0.0.1:{port}"));
+        let http = rival.is_thalweg().then_some(http);
+        let mut broker = Broker { rival, bootstrap, ready: Duration::ZERO, http, process, directory };
         while !answers(&broker.bootstrap) {
             if let Ok(Some(status)) = broker.process.try_wait() {
                 return Err(broker.failure(&format!("ended with {status} instead of starting")));
@@ -96,6 +108,27 @@ impl Broker {
         Ok(before)
     }
 
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What the broker tells of itself; none of a broker that is not Thalweg.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self) -> Result<Option<Metrics>, String> {
+        self.http.as_deref().map(Metrics::read).transpose()
+    }
+
+    /// Takes the files of the broker's data out of the page cache, after what is dirty was written; the bytes of the files.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub fn drop_page_cache(&self) -> Result<u64, String> {
+        page_cache::drop_below(&self.directory.join("data"))
+    }
+
     fn failure(&self, why: &str) -> String {
         let log = fs::read(log_path(&self.directory)).unwrap_or_default();
         let end = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_END_BYTES)..]).into_owned();
@@ -128,7 +161,7 @@ fn answers(bootstrap: &str) -> bool {
 }
 
 /// The child may lock memory for io_uring as far as this process may, and does not outlive it.
-fn prepare_child(command: &mut Command) {
+pub(crate) fn prepare_child(command: &mut Command) {
     // SAFETY: the closure runs in the forked child and makes system calls only; it allocates nothing and takes no lock.
     unsafe {
         command.pre_exec(|| {

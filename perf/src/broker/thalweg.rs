@@ -6,6 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use super::Beside;
+
 /// The broker's binary and its settings.
 #[derive(Debug)]
 pub(super) struct Binary {
@@ -48,7 +50,7 @@ impl Binary {
         String::from_utf8_lossy(&said.unwrap_or_default()).trim().to_owned()
     }
 
-    pub(super) fn command(&self, directory: &Path, [kafka, http]: [u16; 2]) -> Command {
+    pub(super) fn command(&self, directory: &Path, [kafka, http]: [u16; 2], beside: &Beside) -> Command {
         let mut command = Command::new(&self.path);
         command.arg("serve");
         let own = [
@@ -57,7 +59,8 @@ impl Binary {
             format!("data.dir={}", directory.join("data").display()),
             "log.level=warn".to_owned(),
         ];
-        for setting in own.iter().chain(&self.settings) {
+        command.envs(beside.environment.iter().map(|(name, value)| (name, value)));
+        for setting in own.iter().chain(&beside.settings).chain(&self.settings) {
             command.args(["--set", setting]);
         }
         command

@@ -1,13 +1,14 @@
 //! The load client: plain threads, batches encoded once, answers decoded only as far as needed.
 //!
 //! It is the same for every broker, and it is light, so that on a small machine the broker and not the load is measured.
-//! [`closed`] sends as fast as it is acknowledged, [`open`] sends on a schedule, [`reader`] fetches.
+//! [`closed`] sends as fast as it is acknowledged, [`open`] sends on a schedule, [`reader`] fetches, [`follow`] fetches as it comes.
 
 pub mod batch;
 pub mod clock;
 pub mod closed;
 pub mod connection;
 pub mod fetched;
+pub mod follow;
 pub mod open;
 pub mod reader;
 pub mod schedule;

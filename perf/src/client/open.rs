@@ -77,9 +77,9 @@ pub struct Paced {
 /// Where a batch went, and when its records were due.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// The partition.
+    /// The partition; -1 when the records were never sent.
     pub partition: i32,
-    /// Offset of its first record.
+    /// Offset of its first record; -1 when the records were never sent.
     pub base_offset: i64,
     /// Number of its records.
     pub records: u32,
@@ -87,11 +87,16 @@ pub struct Place {
     pub schedule: Schedule,
     /// Which record of the schedule is its first.
     pub first: u64,
+    /// When its request was sent, in nanoseconds since the load began.
+    pub sent_ns: u64,
+    /// When it was acknowledged, or given up.
+    pub acked_ns: u64,
 }
 
 /// A request on its way.
 struct InFlight {
     correlation: i32,
+    sent_ns: u64,
     first: u64,
     parts: Vec<Part>,
 }
@@ -193,8 +198,18 @@ impl Producer<'_> {
             for n in sent..self.schedule.records {
                 paced.latency_us.saturating_record(self.since_due_us(n, now));
             }
+            if self.places && paced.unsent > 0 {
+                paced.places.push(self.never_sent(sent, now));
+            }
             Ok(paced)
         })
+    }
+
+    /// What stands for the records from `first` on, which were given up.
+    fn never_sent(&self, first: u64, now_ns: u64) -> Place {
+        let records = u32::try_from(self.schedule.records - first).unwrap_or(u32::MAX);
+        let (partition, base_offset, schedule) = (-1, -1, self.schedule);
+        Place { partition, base_offset, records, schedule, first, sent_ns: now_ns, acked_ns: now_ns }
     }
 
     /// Sends until all is sent or the limit is reached; says how many records that were, and how late it was itself.
@@ -227,7 +242,7 @@ impl Producer<'_> {
             requests.send(&mut request, correlation)?;
             let first = next;
             next += parts.iter().map(|(_, records)| u64::from(*records)).sum::<u64>();
-            if under_way.send(InFlight { correlation, first, parts }).is_err() {
+            if under_way.send(InFlight { correlation, sent_ns: now, first, parts }).is_err() {
                 break;
             }
         }
@@ -242,7 +257,7 @@ impl Producer<'_> {
 
     fn read(&self, mut answers: Answers, to_read: &Receiver<InFlight>, free: &Sender<()>) -> Result<Paced, String> {
         let mut paced = empty(self.clock);
-        while let Ok(InFlight { correlation, mut first, parts }) = to_read.recv() {
+        while let Ok(InFlight { correlation, sent_ns, mut first, parts }) = to_read.recv() {
             let acked = wire::acked(answers.next(correlation)?)?;
             let now = self.clock.now_ns();
             // A sender that has ended needs no permit.
@@ -253,8 +268,9 @@ impl Producer<'_> {
                     Some(acked) if acked.error == 0 => {
                         paced.records += u64::from(records);
                         if self.places {
-                            let (base_offset, schedule) = (acked.base_offset, self.schedule);
-                            paced.places.push(Place { partition, base_offset, records, schedule, first });
+                            let (base_offset, schedule, acked_ns) = (acked.base_offset, self.schedule, now);
+                            let place = Place { partition, base_offset, records, schedule, first, sent_ns, acked_ns };
+                            paced.places.push(place);
                         }
                         for n in first..first + u64::from(records) {
                             paced.latency_us.saturating_record(self.since_due_us(n, now));

@@ -40,6 +40,11 @@ impl Reader {
         self.records
     }
 
+    /// Partition and next offset, by partition.
+    pub fn positions(&self) -> &[(i32, i64)] {
+        &self.positions
+    }
+
     /// Whether all has been read that was there at the last answer.
     pub fn caught_up(&self) -> bool {
         self.positions.iter().zip(&self.ends).all(|((_, next), end)| end.is_some_and(|end| *next >= end))
@@ -104,13 +109,9 @@ pub struct Read {
 pub fn catch_up(topic: &Topic, connections: u16) -> Result<Read, String> {
     let began = Instant::now();
     let read: Result<Vec<u64>, String> = thread::scope(|threads| {
-        let share = |n: u16| {
-            let mine = |(partition, _): &(i32, i64)| partition % i32::from(connections) == i32::from(n);
-            topic.from_start().into_iter().filter(mine).collect::<Vec<_>>()
-        };
-        let started: Vec<_> = (0..connections)
-            .map(share)
-            .filter(|share| !share.is_empty())
+        let started: Vec<_> = topic
+            .shares(connections)
+            .into_iter()
             .map(|share| {
                 threads.spawn(move || {
                     let mut reader = Reader::new(topic, share)?;

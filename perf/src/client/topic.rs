@@ -67,6 +67,15 @@ impl Topic {
         Topic { bootstrap: bootstrap.to_owned(), name: wire::topic_name(name), partitions, starts }
     }
 
+    /// [`Topic::from_start`] among so many readers, as evenly as it goes; nobody's share is empty.
+    pub fn shares(&self, readers: u16) -> Vec<Vec<(i32, i64)>> {
+        let of = |n: u16| {
+            let mine = |(partition, _): &(i32, i64)| partition % i32::from(readers) == i32::from(n);
+            self.from_start().into_iter().filter(mine).collect::<Vec<_>>()
+        };
+        (0..readers).map(of).filter(|share| !share.is_empty()).collect()
+    }
+
     /// Where each partition begins for a reader of what the load sends: (partition, offset).
     pub fn from_start(&self) -> Vec<(i32, i64)> {
         (0..self.partitions).zip(self.starts.iter().copied()).collect()

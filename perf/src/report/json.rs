@@ -2,16 +2,16 @@
 
 use std::{fs, path::Path};
 
-use super::Report;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// Writes the report.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write(report: &Report, path: &Path) -> Result<(), String> {
+pub fn write(report: &impl Serialize, path: &Path) -> Result<(), String> {
     let text = serde_json::to_string(report).map_err(|e| e.to_string())?;
     // One run a line: the whole is large, and a diff should show which run differs.
-    let text = text.replace("{\"scenario\":", "\n{\"scenario\":");
+    let text = text.replace("{\"scenario\":", "\n{\"scenario\":").replace("{\"rival\":", "\n{\"rival\":");
     fs::write(path, text + "\n").map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
@@ -19,7 +19,7 @@ pub fn write(report: &Report, path: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// When the file cannot be read, or is not a report of this layout.
-pub fn read(path: &Path) -> Result<Report, String> {
+pub fn read<R: DeserializeOwned>(path: &Path) -> Result<R, String> {
     let text = fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     serde_json::from_str(&text).map_err(|e| format!("{} is not a report: {e}", path.display()))
 }

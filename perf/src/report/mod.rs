@@ -2,6 +2,7 @@
 
 pub mod json;
 pub mod metrics;
+mod over_time;
 mod plot;
 mod series;
 pub mod table;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     figures::{Rival, Run, Start},
+    flood::FloodReport,
     machine::Machine,
 };
 
@@ -67,6 +69,14 @@ pub fn progress(run: &Run) -> String {
 /// When one cannot be drawn or written.
 pub fn draw(report: &Report, directory: &Path) -> Result<Vec<String>, String> {
     plot::draw(report, directory)
+}
+
+/// Draws the picture of a flood into a directory, as PNG and as SVG; returns its name, or none when nothing was measured.
+///
+/// # Errors
+/// When it cannot be drawn or written.
+pub fn draw_flood(report: &FloodReport, directory: &Path) -> Result<Vec<String>, String> {
+    over_time::draw(report, directory)
 }
 
 #[cfg(test)]

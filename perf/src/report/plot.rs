@@ -6,7 +6,7 @@ use std::{ops::Range, path::Path};
 
 use plotters::{
     coord::{
-        Shift,
+        CoordTranslate, Shift,
         ranged1d::{AsRangedCoord, Ranged, ValueFormatter},
     },
     prelude::*,
@@ -23,13 +23,13 @@ use super::{
 use crate::{figures::Rival, report::table::number};
 
 const SIZE: (u32, u32) = (1100, 700);
-const FONT: &str = "sans-serif";
-const TITLE_PX: i32 = 24;
-const TEXT_PX: i32 = 16;
+pub(super) const FONT: &str = "sans-serif";
+pub(super) const TITLE_PX: i32 = 24;
+pub(super) const TEXT_PX: i32 = 16;
 /// Room for the names of bars.
 const NAMES_PX: i32 = 330;
 
-type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+pub(super) type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// One picture, before it is known into what it is drawn.
 enum Picture {
@@ -45,19 +45,50 @@ struct Lines {
 }
 
 pub(super) fn draw(report: &Report, directory: &Path) -> Result<Vec<String>, String> {
-    register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
-        .map_err(|_| "the font cannot be read".to_owned())?;
+    register()?;
     let mut names = Vec::new();
     for (name, picture) in pictures(report) {
-        let failed = |why: String| format!("{name} cannot be drawn: {why}");
-        let (png, svg) = (directory.join(format!("{name}.png")), directory.join(format!("{name}.svg")));
-        let root = BitMapBackend::new(&png, SIZE).into_drawing_area();
-        paint(&root, &picture).and_then(|()| root.present()).map_err(|e| failed(e.to_string()))?;
-        let root = SVGBackend::new(&svg, SIZE).into_drawing_area();
-        paint(&root, &picture).and_then(|()| root.present()).map_err(|e| failed(e.to_string()))?;
+        save(&picture, &name, SIZE, directory)?;
         names.push(name);
     }
     Ok(names)
+}
+
+/// What can be drawn into a file of either kind.
+pub(super) trait Paint {
+    fn paint<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Drawn<B>;
+}
+
+/// Draws a picture of `size` pixels as NAME.png and NAME.svg.
+pub(super) fn save(picture: &impl Paint, name: &str, size: (u32, u32), directory: &Path) -> Result<(), String> {
+    let failed = |why: String| format!("{name} cannot be drawn: {why}");
+    let (png, svg) = (directory.join(format!("{name}.png")), directory.join(format!("{name}.svg")));
+    let root = BitMapBackend::new(&png, size).into_drawing_area();
+    picture.paint(&root).and_then(|()| root.present()).map_err(|e| failed(e.to_string()))?;
+    let root = SVGBackend::new(&svg, size).into_drawing_area();
+    picture.paint(&root).and_then(|()| root.present()).map_err(|e| failed(e.to_string()))
+}
+
+/// Draws the legend of what a chart holds.
+pub(super) fn legend<'a, B: DrawingBackend + 'a, C: CoordTranslate>(
+    context: &mut ChartContext<'a, B, C>,
+    position: SeriesLabelPosition,
+    margin_px: u32,
+) -> Drawn<B> {
+    context
+        .configure_series_labels()
+        .position(position)
+        .margin(margin_px)
+        .legend_area_size(34)
+        .label_font((FONT, TEXT_PX))
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.4))
+        .draw()
+}
+
+/// Makes the font known under [`FONT`].
+pub(super) fn register() -> Result<(), String> {
+    register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).map_err(|_| "the font cannot be read".to_owned())
 }
 
 /// Those for which there are figures, by the names of their files.
@@ -93,7 +124,7 @@ fn file_name(cell: &str) -> String {
     parts.join("-").to_lowercase()
 }
 
-fn colour(rival: Rival) -> RGBColor {
+pub(super) fn colour(rival: Rival) -> RGBColor {
     // Told apart by the colour-blind too (Okabe and Ito).
     match rival {
         Rival::Thalweg => RGBColor(0, 114, 178),
@@ -103,21 +134,23 @@ fn colour(rival: Rival) -> RGBColor {
     }
 }
 
-fn paint<B: DrawingBackend>(root: &DrawingArea<B, Shift>, picture: &Picture) -> Drawn<B> {
-    root.fill(&WHITE)?;
-    match picture {
-        Picture::OverLoad(chart) => {
-            let loads = chart.curves.iter().flat_map(|curve| curve.points.iter().map(|(x, _)| *x));
-            let x = decades(loads);
-            lines(root, chart, x.log_scale(), &|mb: &f64| number(*mb), true)
+impl Paint for Picture {
+    fn paint<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Drawn<B> {
+        root.fill(&WHITE)?;
+        match self {
+            Picture::OverLoad(chart) => {
+                let loads = chart.curves.iter().flat_map(|curve| curve.points.iter().map(|(x, _)| *x));
+                let x = decades(loads);
+                lines(root, chart, x.log_scale(), &|mb: &f64| number(*mb), true)
+            }
+            Picture::Percentiles(chart) => lines(root, chart, 0.0..NINES, &|nines: &f64| percentile(*nines), false),
+            Picture::Bars(title, groups) => bars(root, title, groups),
         }
-        Picture::Percentiles(chart) => lines(root, chart, 0.0..NINES, &|nines: &f64| percentile(*nines), false),
-        Picture::Bars(title, groups) => bars(root, title, groups),
     }
 }
 
 /// The whole decades that hold all values.
-fn decades(values: impl Iterator<Item = f64>) -> Range<f64> {
+pub(super) fn decades(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
     let (low, high) = (low.max(1e-3).log10().floor(), high.max(1e-3).log10().ceil());
     10_f64.powf(low)..10_f64.powf(high.max(low + 1.0))
@@ -170,16 +203,7 @@ where
             context.draw_series(points.map(|point| Circle::new(point, 4, colour.filled())))?;
         }
     }
-    context
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .margin(14)
-        .legend_area_size(34)
-        .label_font((FONT, TEXT_PX))
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.4))
-        .draw()?;
-    Ok(())
+    legend(&mut context, SeriesLabelPosition::UpperLeft, 14)
 }
 
 fn bars<B: DrawingBackend>(root: &DrawingArea<B, Shift>, title: &str, groups: &[Bars]) -> Drawn<B> {
@@ -221,15 +245,7 @@ fn bars<B: DrawingBackend>(root: &DrawingArea<B, Shift>, title: &str, groups: &[
         let (x, y) = context.backend_coord(&(0.0, groups.len() as f64 - n as f64 - 0.5));
         root.draw(&Text::new(group.label.clone(), (x - 10, y), text(HPos::Right)))?;
     }
-    context
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .legend_area_size(34)
-        .label_font((FONT, TEXT_PX))
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.4))
-        .draw()?;
-    Ok(())
+    legend(&mut context, SeriesLabelPosition::UpperRight, 10)
 }
 
 #[cfg(test)]

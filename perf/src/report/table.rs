@@ -7,7 +7,7 @@ use super::{
 use crate::figures::{Figures, Rival, Run, median};
 
 /// Behind a value whose load the broker could not take.
-const SATURATED: &str = "!";
+pub(crate) const SATURATED: &str = "!";
 /// Widths of the columns: names, values, ratios.
 const NAME: usize = 40;
 const VALUE: usize = 12;
@@ -36,7 +36,8 @@ pub fn render(report: &Report) -> String {
     lines.join("\n")
 }
 
-fn header(rivals: &[Rival]) -> String {
+/// The names of the columns.
+pub(crate) fn header(rivals: &[Rival]) -> String {
     let mut line = " ".repeat(4 + NAME);
     rivals.iter().for_each(|rival| line.push_str(&format!("{:>VALUE$}", rival.name())));
     for rival in others(rivals) {
@@ -76,9 +77,10 @@ fn start_rows(report: &Report, rivals: &[Rival]) -> Vec<String> {
 }
 
 /// What stands in one column.
-struct Cell {
-    value: Option<f64>,
-    mark: &'static str,
+pub(crate) struct Cell {
+    pub(crate) value: Option<f64>,
+    /// Behind the value.
+    pub(crate) mark: &'static str,
 }
 
 fn cell_rows(runs: &[&Run], rivals: &[Rival]) -> Vec<String> {
@@ -107,7 +109,8 @@ fn cell_rows(runs: &[&Run], rivals: &[Rival]) -> Vec<String> {
     rows
 }
 
-fn row(name: &str, rivals: &[Rival], cells: &[Cell]) -> String {
+/// One figure of all, and the ratios.
+pub(crate) fn row(name: &str, rivals: &[Rival], cells: &[Cell]) -> String {
     let mut line = format!("    {name:NAME$}");
     for cell in cells {
         let text = cell.value.map_or("-".to_owned(), |value| number(value) + cell.mark);

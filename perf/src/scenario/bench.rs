@@ -65,9 +65,9 @@ impl Plan {
 }
 
 /// The usual topic.
-pub(super) const PARTITIONS: i32 = 16;
+pub(crate) const PARTITIONS: i32 = 16;
 /// The usual record, in bytes.
-pub(super) const RECORD_BYTES: u32 = 1024;
+pub(crate) const RECORD_BYTES: u32 = 1024;
 /// The usual batch, in bytes.
 pub(super) const BATCH_BYTES: u32 = 64 << 10;
 /// The usual linger of open loads.
@@ -89,13 +89,13 @@ pub struct Bench<'a> {
 
 impl Bench<'_> {
     /// A fresh topic.
-    pub(super) fn topic(&mut self, partitions: i32) -> Result<Topic, String> {
+    pub(crate) fn topic(&mut self, partitions: i32) -> Result<Topic, String> {
         self.topics += 1;
         Topic::ready(&self.broker.bootstrap, &format!("perf-{}", self.topics), partitions)
     }
 
     /// The closed load of the plan.
-    pub(super) fn closed(&self) -> Closed {
+    pub(crate) fn closed(&self) -> Closed {
         Closed {
             connections: self.plan.connections,
             in_flight: self.plan.in_flight,
@@ -108,7 +108,7 @@ impl Bench<'_> {
     }
 
     /// An open load of so many bytes of values per second.
-    pub(super) fn open(&self, bytes_per_s: f64) -> Open {
+    pub(crate) fn open(&self, bytes_per_s: f64) -> Open {
         Open {
             records_per_s: bytes_per_s / f64::from(RECORD_BYTES),
             record_bytes: RECORD_BYTES,

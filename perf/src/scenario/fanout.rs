@@ -43,7 +43,7 @@ fn measure(bench: &mut Bench<'_>, readers: u16) -> Result<Figures, String> {
 }
 
 /// Ends when every reader has read every record.
-fn produce_and_follow(topic: &Topic, load: Closed, readers: u16) -> Result<Sent, String> {
+pub(crate) fn produce_and_follow(topic: &Topic, load: Closed, readers: u16) -> Result<Sent, String> {
     let wanted = AtomicU64::new(u64::MAX);
     thread::scope(|threads| {
         let following: Vec<_> = (0..readers)

@@ -10,6 +10,8 @@ mod small;
 mod tail;
 
 pub use bench::{Bench, Plan};
+pub(crate) use bench::{PARTITIONS, RECORD_BYTES};
+pub(crate) use fanout::produce_and_follow;
 
 /// A scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use flume::Sender;
 use thalweg_objectstore::{
     Call, Fate, FaultHook, MemoryStore, ObjectStore, Operation, PutCondition, StoreError, data_key,
-    format::{ObjectEncoder, Properties},
+    format::{BlockIndex, FOOTER_BYTES, Footer, ObjectEncoder, Properties},
 };
 use thalweg_record::{Batch, BatchHead, HEAD_LEN, LeaderEpoch, NodeId, Offset, PartitionId, ShardId, TopicId, Wall};
 
@@ -185,6 +185,20 @@ impl Scene {
         self.weather.gets.load(Ordering::Relaxed)
     }
 
+    /// Blocks that hold records of the partition.
+    fn blocks(&self, partition: PartitionId) -> u64 {
+        let count = |object: &CommittedObject| {
+            let whole = self.store.objects()[&object.key].clone();
+            let footer = Footer::parse(&whole[whole.len() - FOOTER_BYTES..], object.object_bytes).expect("a footer");
+            let (from, to) = (footer.index_range().start as usize, footer.index_range().end as usize);
+            BlockIndex::parse(&footer, &whole.slice(from..to))
+                .expect("an index")
+                .from_offset(partition, Offset(0))
+                .len()
+        };
+        self.objects_from(partition, 0).iter().map(|object| count(object) as u64).sum()
+    }
+
     fn fail(&self, times: u64, with: StoreError) {
         *self.weather.fail_with.lock().expect("a lock") = Some(with);
         self.weather.fail_next.store(times, Ordering::Relaxed);
@@ -285,6 +299,27 @@ fn one_fetch_serves_all_who_wait() {
     let first = answers[0].borrow()[0].clone().expect("an answer");
     assert!(answers.iter().all(|a| a.borrow()[0] == Ok(first.clone())));
     assert!(answers.iter().all(|a| a.borrow()[0].as_ref().expect("one")[0].as_ptr() == first[0].as_ptr()), "no copy");
+}
+
+#[test]
+fn a_hundred_replays_cost_one_read_a_block() {
+    let scene = scene(12, 4, roomy());
+    let last = scene.objects_from(A, 0).last().map_or(-1, |o| o.last.0);
+    let mut offset = 0;
+    while offset <= last {
+        let answers: Vec<_> = (0..100).map(|conn| scene.ask(conn, A, offset, scene.end, 10_000)).collect();
+        answers.iter().for_each(|answer| scene.wait(answer, 1));
+        let first = answers[0].borrow()[0].clone().expect("an answer");
+        assert!(answers.iter().all(|answer| answer.borrow()[0] == Ok(first.clone())));
+        offset = batches(&first).last().expect("never empty before the end").head.last_offset().0 + 1;
+    }
+    scene.settle();
+    let (blocks, indexes) = (scene.blocks(A), 4);
+    assert!(blocks > 20, "{blocks} blocks prove little");
+    assert!(scene.gets() <= blocks + indexes, "{} reads of {blocks} blocks", scene.gets());
+    let before = scene.gets();
+    replay(&scene, 100, A, 3000);
+    assert_eq!(scene.gets(), before, "who comes later finds everything in memory");
 }
 
 #[test]
