@@ -51,7 +51,8 @@ impl Default for Stash {
 impl Stash {
     /// Takes in what came since the last fetch, and forgets what this one does not want.
     pub(super) fn keep(&mut self, wanted: &BTreeSet<Key>) {
-        self.take_in_all();
+        // Wakes of an earlier fetch concern nobody any more.
+        drop(self.take_in_all());
         self.due.retain(|_, key| wanted.contains(key));
         self.due_keys.retain(|key, _| wanted.contains(key));
         self.read.retain(|key, _| wanted.contains(key));
@@ -90,11 +91,13 @@ impl Stash {
         self.take_in(answer)
     }
 
-    /// Takes in what came already, but for what is no late part.
-    pub(super) fn take_in_all(&mut self) {
+    /// Takes in what came already; gives what is no late part.
+    pub(super) fn take_in_all(&mut self) -> Vec<Answer> {
+        let mut others = Vec::new();
         while let Ok(answer) = self.lane.1.try_recv() {
-            self.take_in(answer);
+            others.extend(self.take_in(answer));
         }
+        others
     }
 
     /// Whether nothing is kept or awaited.
@@ -143,7 +146,7 @@ mod tests {
         let (log_start, high_watermark, last_stable) = (Offset(0), Offset(9), Offset(9));
         let taken = Taken { log_start, high_watermark, last_stable, aborted: Vec::new(), records: Records::Pending };
         reply.send_more(Reply::Late(0, Ok(taken)));
-        stash.take_in_all();
+        assert!(stash.take_in_all().is_empty());
         assert!(!stash.is_due(&key) && stash.peek(&key).is_none(), "or the next fetch would be given nothing for ever");
     }
 }

@@ -360,6 +360,52 @@ fn hot_records_do_not_wait_for_cold_ones_which_the_next_fetch_gets() {
 }
 
 #[test]
+fn a_hot_record_that_comes_while_cold_ones_are_read_is_given_at_once() {
+    let c = cluster();
+    let asked = c.fetch(12, &request(&[0, 1]));
+    let (_, _, _e) = c.probed(0, vec![slow(400)]);
+    let (_, _, odd) = c.probed(1, vec![found(0)]);
+    let cold = c.take(0);
+    cold.reply.send_more(Reply::Take(vec![taken(Records::Pending)]));
+    c.take(1).reply.send(Reply::Take(vec![ready(0)]));
+    assert!(!c.0.settled(&asked), "nothing is there yet");
+    let before = c.0.world.mono();
+    odd.send(Reply::Wake);
+    let (_, watch, _again) = c.probed(1, vec![found(60)]);
+    assert!(watch);
+    let still = c.take(0);
+    assert_eq!(still.parts[0].max_bytes, 0, "it is being read");
+    still.reply.send(Reply::Take(vec![taken(Records::Pending)]));
+    c.take(1).reply.send(Reply::Take(vec![ready(60)]));
+    assert_eq!(sizes(&c.partitions(asked)), [0, 60]);
+    assert_eq!(c.0.world.mono(), before, "at once, not when the cold ones are read");
+
+    cold.reply.send(Reply::Late(0, ready(400)));
+    let asked = c.fetch(12, &request(&[0, 1]));
+    let (_, _, _e) = c.probed(0, vec![slow(400)]);
+    let (_, _, _o) = c.probed(1, vec![found(0)]);
+    c.take(0).reply.send(Reply::Take(vec![taken(Records::Pending)]));
+    c.take(1).reply.send(Reply::Take(vec![ready(0)]));
+    assert_eq!(sizes(&c.partitions(asked)), [400, 0], "read once");
+}
+
+#[test]
+fn appends_to_a_partition_that_is_being_read_do_not_end_the_wait_for_it() {
+    let c = cluster();
+    let asked = c.fetch(12, &request(&[0, 2]));
+    let (_, _, even) = c.probed(0, vec![slow(400), found(0)]);
+    let cold = c.take(0);
+    cold.reply.send_more(Reply::Take(vec![taken(Records::Pending), ready(0)]));
+    assert!(!c.0.settled(&asked));
+    even.send(Reply::Wake);
+    let (parts, _, _again) = c.probed(0, vec![found(0)]);
+    assert_eq!(parts.iter().map(|part| part.partition.index).collect::<Vec<_>>(), [2], "what is being read is not watched");
+    assert!(!c.0.settled(&asked));
+    cold.reply.send(Reply::Late(0, ready(400)));
+    assert_eq!(sizes(&c.partitions(asked)), [400, 0]);
+}
+
+#[test]
 fn a_store_slower_than_max_wait_makes_progress() {
     let c = cluster();
     let asked = c.fetch(12, &request(&[0]));

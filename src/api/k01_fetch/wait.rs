@@ -57,6 +57,14 @@ pub(super) struct Fetched {
     pub stash: Stash,
 }
 
+/// How the wait for cold records ended.
+enum Delivery {
+    /// The answer is what there is.
+    Done,
+    /// Hot records came: what is hot is taken anew, and what is being read stays in the stash.
+    Overtaken,
+}
+
 /// A fetch under way.
 pub(super) struct Fetch<'a> {
     edge: &'a Edge,
@@ -91,19 +99,22 @@ impl<'a> Fetch<'a> {
     /// Runs it to its end.
     pub async fn run(mut self) -> Fetched {
         self.probe((0..self.parts.len()).collect()).await;
-        while !self.is_enough() {
-            match self.park().await {
-                Some(places) => self.probe(places).await,
-                None => break,
+        loop {
+            while !self.is_enough() {
+                match self.park().await {
+                    Some(places) => self.probe(places).await,
+                    None => break,
+                }
             }
+            let (allotment, permit) = self.admit().await;
+            let mut taken = self.take(&allotment).await;
+            self.stash.starved = allotment.starved.map(|place| self.parts[place].partition);
+            if let Delivery::Overtaken = self.deliver(&allotment, &mut taken).await {
+                continue;
+            }
+            let parts = taken.into_iter().map(|part| part.map(without_pending)).collect();
+            return Fetched { parts, permit, stash: self.stash };
         }
-        self.watching.clear();
-        let (allotment, permit) = self.admit().await;
-        let mut taken = self.take(&allotment).await;
-        self.stash.starved = allotment.starved.map(|place| self.parts[place].partition);
-        self.deliver(&allotment, &mut taken).await;
-        let parts = taken.into_iter().map(|part| part.map(without_pending)).collect();
-        Fetched { parts, permit, stash: self.stash }
     }
 
     /// Asks what there is, again (a bounded number of times) when a partition is not where the snapshot says.
@@ -182,7 +193,7 @@ impl<'a> Fetch<'a> {
     }
 
     fn is_enough(&self) -> bool {
-        let readable = self.states.iter().flatten().map(|state| state.bytes).sum::<u64>();
+        let readable: u64 = self.states.iter().flatten().map(|state| state.bytes).sum();
         !self.terms.may_park || readable >= self.terms.min_bytes || self.states.iter().any(Result::is_err)
     }
 
@@ -245,7 +256,10 @@ impl<'a> Fetch<'a> {
         }
         while !awaited.is_empty() {
             let Some(Answer { slot, reply }) = self.stash.receive().await else { continue };
-            let Some(places) = awaited.remove(&slot) else { continue };
+            let Some(places) = awaited.remove(&slot) else {
+                self.note(slot, &reply);
+                continue;
+            };
             let Reply::Take(answers) = reply else { continue };
             assert_eq!(answers.len(), places.len(), "a take answers for each of its parts");
             for (at, (place, answer)) in places.into_iter().zip(answers).enumerate() {
@@ -266,24 +280,34 @@ impl<'a> Fetch<'a> {
 
     /// Puts in what was read for an earlier fetch, then waits for what is being read, as long as there is not enough
     /// and the deadline is not reached. What comes later stays in the stash.
-    async fn deliver(&mut self, allotment: &Allotment, taken: &mut [Result<Taken, PartitionError>]) {
+    async fn deliver(&mut self, allotment: &Allotment, taken: &mut [Result<Taken, PartitionError>]) -> Delivery {
         let mut ready: u64 = taken.iter().flatten().map(|taken| records_bytes(&taken.records)).sum();
+        let mut from_stash = false;
         for (place, part) in taken.iter_mut().enumerate() {
             let given = part.is_ok()
                 && (allotment.bytes[place] > 0 || self.stash.peek(&self.keys[place]).is_some_and(Result::is_err));
             if let Some(read) = given.then(|| self.stash.remove(&self.keys[place])).flatten() {
                 ready += read.as_ref().map_or(0, |taken| records_bytes(&taken.records));
                 renew(part, read);
+                from_stash = true;
             }
         }
         let mut due: Vec<usize> = (0..taken.len()).filter(|place| self.stash.is_due(&self.keys[*place])).collect();
         while !due.is_empty() && ready < self.terms.min_bytes.max(1) {
+            // What was put in is not asked for once more.
+            if !from_stash && self.is_overtaken().await {
+                return Delivery::Overtaken;
+            }
             let edge = self.edge;
-            if until(edge, self.terms.deadline, self.stash.receive()).await.is_none() {
-                return;
+            match until(edge, self.terms.deadline, self.stash.receive()).await {
+                None => break,
+                Some(None) => {}
+                Some(Some(Answer { slot, reply })) => self.note(slot, &reply),
             }
             // Late parts come one by one, but often together.
-            self.stash.take_in_all();
+            for Answer { slot, reply } in self.stash.take_in_all() {
+                self.note(slot, &reply);
+            }
             due.retain(|place| {
                 let key = &self.keys[*place];
                 let Some(read) = self.stash.peek(key) else { return self.stash.is_due(key) };
@@ -292,10 +316,30 @@ impl<'a> Fetch<'a> {
                     return false;
                 }
                 ready += bytes;
+                from_stash = true;
                 renew(&mut taken[*place], self.stash.remove(key).expect("seen a moment ago"));
                 false
             });
         }
+        Delivery::Done
+    }
+
+    /// Whether there is more by now in partitions of which nothing is being read: hot records never wait for cold ones.
+    async fn is_overtaken(&mut self) -> bool {
+        let woken = std::mem::take(&mut self.woken);
+        let places: Vec<usize> = woken.iter().filter_map(|slot| self.watching.remove(slot)).flatten().collect();
+        // Those that are being read are not watched again, or each append to them would end the wait.
+        let places: Vec<usize> = places.into_iter().filter(|place| !self.stash.is_due(&self.keys[*place])).collect();
+        if places.is_empty() {
+            return false;
+        }
+        let bytes_before = self.readable(&places);
+        self.probe(places.clone()).await;
+        places.iter().any(|place| self.states[*place].is_err()) || self.readable(&places) > bytes_before
+    }
+
+    fn readable(&self, places: &[usize]) -> u64 {
+        places.iter().filter_map(|place| self.states[*place].as_ref().ok()).map(|state| state.bytes).sum()
     }
 
     /// Whether a partition that a shard does not have is in the snapshot all the same.
