@@ -147,7 +147,7 @@ impl Shard {
             Source::Objects(objects) => Found::Objects(objects),
             Source::Memory => {
                 let batches = self.within(partition, part, owed, true);
-                let pieces: Vec<Bytes> = runs(&batches).filter_map(|(lsn, len)| self.cache.get(lsn, len)).collect();
+                let pieces = self.from_memory(&batches);
                 let meters = &self.ports.meters;
                 count_read(&meters.reads.tail, &meters.read_bytes.tail, &pieces);
                 Found::Ready(pieces)
@@ -170,6 +170,11 @@ impl Shard {
             batches.push(*entry);
         }
         batches
+    }
+
+    /// What memory has of `batches`, never past one that is not here: a reader takes what it is given for all there is.
+    fn from_memory(&self, batches: &[RingEntry]) -> Vec<Bytes> {
+        runs(batches).map_while(|(lsn, len)| self.cache.get(lsn, len)).collect()
     }
 
     fn take_late(&mut self, read: ReadAgain, source: Found) {

@@ -409,6 +409,7 @@ impl Shard {
                     let _gone = self.ports.ownership.try_send(sealed);
                 }
                 self.watches.wake(id);
+                self.uploader.deleted();
             }
         }
         self.ports.meters.partitions.set(self.partitions.len() as f64);
@@ -418,6 +419,7 @@ impl Shard {
         self.time_out_appends();
         self.zero_in_rest();
         self.confirm_last_group();
+        self.resolve_deleted();
         self.run_janitor();
         self.run_compaction();
         self.show_figures();

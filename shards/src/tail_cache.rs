@@ -1,7 +1,8 @@
 //! The tail cache: the newest WAL groups of a shard, still in the buffers they were written from.
 //!
 //! Owned by one shard. It is the in-memory suffix of the ring: a batch is found by its LSN, and costs no copy. Bounded by
-//! the buffers it pins, not by the records in them; the oldest group goes first.
+//! the buffers it pins, not by the records in them; the oldest group goes first. Readers rely on the suffix: what lies behind
+//! a batch that is here, and is durable, is here too.
 
 use std::{collections::VecDeque, ops::Range};
 
@@ -14,22 +15,29 @@ pub struct TailCache {
     groups: VecDeque<(Lsn, Bytes)>,
     bytes: u64,
     limit_bytes: u64,
+    /// What begins below was let go, and does not come back.
+    let_go: Lsn,
 }
 
 impl TailCache {
     /// An empty cache that pins at most `limit_bytes` (`cache.tail.bytes` divided by the shards).
     pub fn new(limit_bytes: u64) -> TailCache {
-        TailCache { groups: VecDeque::new(), bytes: 0, limit_bytes }
+        TailCache { groups: VecDeque::new(), bytes: 0, limit_bytes, let_go: Lsn(0) }
     }
 
-    /// Keeps a group that begins at `start`. Groups may become durable out of order.
+    /// Keeps a group that begins at `start`. Groups may become durable out of order; one that comes when a later one was let go
+    /// already is not kept, for the later one would be missing behind it.
     pub fn insert(&mut self, start: Lsn, group: Bytes) {
+        if start < self.let_go {
+            return;
+        }
         self.bytes += group.len() as u64;
         let at = self.groups.partition_point(|(lsn, _)| *lsn < start);
         self.groups.insert(at, (start, group));
         while self.bytes > self.limit_bytes {
-            let Some((_, oldest)) = self.groups.pop_front() else { break };
+            let Some((lsn, oldest)) = self.groups.pop_front() else { break };
             self.bytes -= oldest.len() as u64;
+            self.let_go = self.let_go.max(lsn);
         }
     }
 
@@ -57,7 +65,7 @@ impl TailCache {
         let end = self.groups.partition_point(|(start, _)| *start < to);
         let groups: VecDeque<_> = self.groups.range(first.min(end)..end).cloned().collect();
         let bytes = groups.iter().map(|(_, group)| group.len() as u64).sum();
-        TailCache { groups, bytes, limit_bytes: u64::MAX }
+        TailCache { groups, bytes, limit_bytes: u64::MAX, let_go: self.let_go }
     }
 
     /// The oldest LSN in memory; `None` when the cache is empty.
@@ -108,5 +116,16 @@ mod tests {
         let mut cache = TailCache::new(100);
         cache.insert(Lsn(0), Bytes::from(vec![0; 4096]));
         assert_eq!((cache.bytes(), cache.floor()), (0, None));
+    }
+
+    #[test]
+    fn no_group_is_kept_before_one_that_was_let_go() {
+        let mut cache = TailCache::new(10_000);
+        // Durable first, and too large.
+        cache.insert(Lsn(4096), Bytes::from(vec![1; 12_288]));
+        cache.insert(Lsn(0), Bytes::from(vec![0; 4096]));
+        assert_eq!((cache.bytes(), cache.floor()), (0, None), "or the one between would be missing");
+        cache.insert(Lsn(16_384), Bytes::from(vec![2; 4096]));
+        assert_eq!((cache.bytes(), cache.floor()), (4096, Some(Lsn(16_384))));
     }
 }

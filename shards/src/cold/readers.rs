@@ -12,6 +12,10 @@ const FIRST_WINDOW_BYTES: u64 = 512 * 1024;
 const LAST_WINDOW_BYTES: u64 = 32 * 1024 * 1024;
 /// A reader that has been quiet for so long is forgotten: its readahead is cold by then.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
+/// One that has been quiet for so long has no share of the budget until it reads again.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
+/// How often the busy ones are counted.
+const COUNT_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct Reader {
@@ -27,6 +31,9 @@ pub(super) struct Readers {
     budget_bytes: u64,
     readers: BTreeMap<(ConnId, PartitionId), Reader>,
     swept: Mono,
+    /// How many are not idle, as of `counted`, and those that began since.
+    busy: u64,
+    counted: Mono,
 }
 
 /// What a new read is.
@@ -41,7 +48,7 @@ pub(super) enum Pace {
 impl Readers {
     /// `budget_bytes`: what all readahead together may take of the cache.
     pub(super) fn new(budget_bytes: u64) -> Readers {
-        Readers { budget_bytes, readers: BTreeMap::new(), swept: Mono(0) }
+        Readers { budget_bytes, readers: BTreeMap::new(), swept: Mono(0), busy: 0, counted: Mono(0) }
     }
 
     /// A read begins.
@@ -50,7 +57,11 @@ impl Readers {
             self.swept = now;
             self.readers.retain(|_, reader| now.since(reader.used) <= FORGET_AFTER);
         }
-        let share = self.budget_bytes / (self.readers.len() as u64).max(1);
+        if now.since(self.counted) > COUNT_EVERY {
+            self.counted = now;
+            self.busy = self.readers.values().filter(|reader| now.since(reader.used) <= IDLE_AFTER).count() as u64;
+        }
+        let share = self.budget_bytes / self.busy.max(1);
         match self.readers.get_mut(&(conn, partition)) {
             Some(reader) if reader.next == offset => {
                 let grown = (reader.window_bytes * 2).clamp(FIRST_WINDOW_BYTES, LAST_WINDOW_BYTES);
@@ -60,7 +71,7 @@ impl Readers {
             }
             _ => {
                 let reader = Reader { next: offset, window_bytes: 0, wanted_to: offset, used: now };
-                self.readers.insert((conn, partition), reader);
+                self.busy += u64::from(self.readers.insert((conn, partition), reader).is_none());
                 Pace::Seek
             }
         }
@@ -120,6 +131,12 @@ mod tests {
             readers.ended(ConnId(conn), partition, Offset(1));
         }
         assert_eq!(readers.begin(ConnId(0), partition, Offset(1), Mono(0)), Pace::Sequence(256 * 1024));
+        let alone = Mono(0).plus(IDLE_AFTER * 2);
+        assert_eq!(
+            readers.begin(ConnId(0), partition, Offset(1), alone),
+            Pace::Sequence(512 * 1024),
+            "the idle have no share"
+        );
         readers.gone(ConnId(1));
         assert_eq!(readers.readers.len(), 3);
         let later = Mono(0).plus(FORGET_AFTER * 2);

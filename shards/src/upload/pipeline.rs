@@ -31,6 +31,8 @@ pub(crate) struct Uploader {
     newest: Option<flume::Receiver<bool>>,
     /// A failed upload's batches must be taken up again, as soon as no other runs.
     rewind: bool,
+    /// Something may be resolved without a commit that tells: partitions were deleted, or an upload held nothing but theirs.
+    resolve_due: bool,
     sequence: u64,
 }
 
@@ -46,6 +48,7 @@ impl Uploader {
             retry_at: now,
             newest: None,
             rewind: false,
+            resolve_due: false,
             sequence: 0,
         }
     }
@@ -53,6 +56,11 @@ impl Uploader {
     /// Uploads everything from now on, without waiting for more.
     pub(crate) fn drain(&mut self) {
         self.draining = true;
+    }
+
+    /// A partition is deleted: what the log holds of it is resolved.
+    pub(crate) fn deleted(&mut self) {
+        self.resolve_due = true;
     }
 }
 
@@ -166,7 +174,10 @@ impl Shard {
     pub(crate) fn upload_ended(&mut self, job: u64, result: Result<(), UploadFailure>) {
         self.uploader.running -= 1;
         match result {
-            Ok(()) => self.uploader.failures = 0,
+            Ok(()) => {
+                self.uploader.failures = 0;
+                self.uploader.resolve_due = true;
+            }
             Err(UploadFailure::Retry(why)) => {
                 tracing::warn!(shard = self.config.id.0, job, why, "upload failed; it is tried again");
                 self.ports.meters.upload_errors.increment(1);
@@ -208,6 +219,13 @@ impl Shard {
     fn resolve(&mut self) {
         self.trim_target = self.trim_target.max(self.resolved());
         self.advance_trim();
+    }
+
+    /// Lets the trim point follow deletions, of however many partitions at once.
+    pub(crate) fn resolve_deleted(&mut self) {
+        if std::mem::take(&mut self.uploader.resolve_due) {
+            self.resolve();
+        }
     }
 
     /// Ring bytes that would have to be read again after a stop.

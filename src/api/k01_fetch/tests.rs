@@ -399,7 +399,11 @@ fn appends_to_a_partition_that_is_being_read_do_not_end_the_wait_for_it() {
     assert!(!c.0.settled(&asked));
     even.send(Reply::Wake);
     let (parts, _, _again) = c.probed(0, vec![found(0)]);
-    assert_eq!(parts.iter().map(|part| part.partition.index).collect::<Vec<_>>(), [2], "what is being read is not watched");
+    assert_eq!(
+        parts.iter().map(|part| part.partition.index).collect::<Vec<_>>(),
+        [2],
+        "what is being read is not watched"
+    );
     assert!(!c.0.settled(&asked));
     cold.reply.send(Reply::Late(0, ready(400)));
     assert_eq!(sizes(&c.partitions(asked)), [400, 0]);

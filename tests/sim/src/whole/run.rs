@@ -139,6 +139,11 @@ impl History {
             doorstep: bucket.doorstep(),
             fuse: fuse.clone(),
             config: site::config(),
+            tail_cache_bytes: if [3, 5, 7].contains(&(seed % 8)) {
+                site::SMALL_TAIL_CACHE_BYTES
+            } else {
+                site::TAIL_CACHE_BYTES
+            },
             starts: 0,
             harm: Harm::Hidden,
             refusals: 0,

@@ -30,8 +30,10 @@ use crate::{
 pub(crate) const RINGS_BYTES: [u64; 3] = [64 << 10, 128 << 10, 256 << 10];
 /// The largest group of the log.
 const GROUP_BYTES: u32 = 16 << 10;
-/// Memory of one shard for the newest records, and for what it read from objects.
+/// Memory of one shard for the newest records, and for what it read from objects; three of eight histories have less of the former than
+/// their largest groups.
 pub(crate) const TAIL_CACHE_BYTES: u64 = 24 << 10;
+pub(crate) const SMALL_TAIL_CACHE_BYTES: u64 = 8 << 10;
 pub(crate) const READ_CACHE_BYTES: u64 = 32 << 10;
 /// The most shards that a broker has.
 pub(crate) const MOST_SHARDS: u16 = 4;
@@ -75,6 +77,7 @@ pub(crate) struct Site {
     pub(crate) doorstep: Doorstep,
     pub(crate) fuse: Rc<Fuse>,
     pub(crate) config: Config,
+    pub(crate) tail_cache_bytes: u64,
     pub(crate) starts: u32,
     /// What a start may find on the disks.
     pub(crate) harm: Harm,
@@ -134,7 +137,7 @@ impl Site {
         let mut config = self.config.clone();
         config.shards = shape.shards;
         config.wal_capacity_bytes = shards * shape.ring_bytes;
-        config.cache_tail_bytes = shards * TAIL_CACHE_BYTES;
+        config.cache_tail_bytes = shards * self.tail_cache_bytes;
         config.cache_read_bytes = shards * READ_CACHE_BYTES;
         let network = SimulatedNetwork::new();
         let (failures, failed) = flume::unbounded();
