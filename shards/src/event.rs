@@ -9,7 +9,11 @@ use thalweg_record::{Offset, PartitionId};
 use thalweg_wal::{GroupId, Lsn};
 
 use crate::{
-    compaction::Inquiry, meta::CommittedObject, msg::PartitionError, offsets::LookUp, read::ReadAgain,
+    compaction::Inquiry,
+    meta::{CommittedObject, ObjectId},
+    msg::PartitionError,
+    offsets::LookUp,
+    read::ReadAgain,
     ring_read::RingRead,
 };
 
@@ -79,7 +83,9 @@ pub enum Event {
 pub enum CompactionFailure {
     /// What it copied has changed meanwhile; nothing happened.
     Dropped,
-    /// Something did not answer, or did not read right; try again after a pause.
+    /// These objects did not read right; go on without them for a while.
+    Unreadable(Vec<ObjectId>, String),
+    /// Something did not answer; try again after a pause.
     Retry(String),
     /// This node's epoch is fenced: stop the broker.
     Fatal(String),

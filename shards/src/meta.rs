@@ -90,13 +90,13 @@ pub struct Compaction {
 }
 
 /// What came of a compaction. The same again is `Committed`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CompactionOutcome {
     /// Done, and durable: readers may be sent to the new object, which has this level.
     Committed(u32),
-    /// Nothing was replaced: a part is not there any more, or not as it was. The object's reservation is taken away, and the
-    /// object is deleted.
-    Changed,
+    /// Nothing was replaced: of these partitions a part is not there any more, or not as it was. Try again without them; when none
+    /// is left, the object's reservation is taken away already, and the object is deleted.
+    Changed(Vec<PartitionId>),
     /// Nothing was replaced: the object's reservation is gone.
     Unreserved,
     /// This node's epoch is fenced: stop.

@@ -241,6 +241,16 @@ pub enum Records {
     Pending,
 }
 
+impl Records {
+    /// Bytes of what is here already.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Records::Ready(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+            Records::Pending => 0,
+        }
+    }
+}
+
 /// An offset look-up.
 #[derive(Debug)]
 pub struct OffsetsRequest {

@@ -33,12 +33,14 @@ impl Ledger {
         }
         let Some((first, block)) = self.catalog.block_of(what.object) else { return Ok(CompactionOutcome::Unreserved) };
         let block = Compare::Value(keys::block(first), schema::encode(block));
-        let holds = self.catalog.still_holds(what);
+        let changed = self.catalog.changed(what);
         #[cfg(feature = "planted-bugs")]
-        let holds = holds || planted(Bug::InputChanged);
-        if !holds {
-            self.drop_reserved(shard, what.object, block)?;
-            return Ok(CompactionOutcome::Changed);
+        let changed = if planted(Bug::InputChanged) { BTreeSet::new() } else { changed };
+        if !changed.is_empty() || what.ranges.is_empty() {
+            if what.ranges.iter().all(|r| changed.contains(&r.range.partition)) {
+                self.drop_reserved(shard, what.object, block)?;
+            }
+            return Ok(CompactionOutcome::Changed(changed.into_iter().collect()));
         }
         let inputs: BTreeSet<ObjectId> = what.ranges.iter().flat_map(|r| r.parts.iter().map(|part| part.0)).collect();
         let mut compares = vec![block, Compare::Absent(keys::object(what.object))];
@@ -91,13 +93,14 @@ impl Ledger {
 }
 
 impl Catalog {
-    /// Whether every part that a compaction replaces is live, and as it was.
-    fn still_holds(&self, what: &Compaction) -> bool {
-        let once: BTreeSet<PartitionId> = what.ranges.iter().map(|r| r.range.partition).collect();
+    /// Partitions of which a part that a compaction replaces is not live, or not as it was, or that it names twice.
+    fn changed(&self, what: &Compaction) -> BTreeSet<PartitionId> {
         let holds = |CompactedRange { range, parts }: &CompactedRange| {
             self.partition(range.partition).is_some_and(|p| p.holds(range.base, range.last, parts))
         };
-        !what.ranges.is_empty() && once.len() == what.ranges.len() && what.ranges.iter().all(holds)
+        let mut once = BTreeSet::new();
+        let changed = what.ranges.iter().filter(|r| !once.insert(r.range.partition) || !holds(r));
+        changed.map(|r| r.range.partition).collect()
     }
 
     /// What is recorded of the new object: its ranges with the leader epochs that are in force in them.

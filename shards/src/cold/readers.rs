@@ -61,8 +61,13 @@ impl Readers {
             self.counted = now;
             self.busy = self.readers.values().filter(|reader| now.since(reader.used) <= IDLE_AFTER).count() as u64;
         }
+        let known = self.readers.get_mut(&(conn, partition));
+        // New since the busy were counted, or idle then.
+        if known.as_ref().is_none_or(|reader| self.counted.since(reader.used) > IDLE_AFTER) {
+            self.busy += 1;
+        }
         let share = self.budget_bytes / self.busy.max(1);
-        match self.readers.get_mut(&(conn, partition)) {
+        match known {
             Some(reader) if reader.next == offset => {
                 let grown = (reader.window_bytes * 2).clamp(FIRST_WINDOW_BYTES, LAST_WINDOW_BYTES);
                 reader.window_bytes = grown.min(share);
@@ -71,7 +76,7 @@ impl Readers {
             }
             _ => {
                 let reader = Reader { next: offset, window_bytes: 0, wanted_to: offset, used: now };
-                self.busy += u64::from(self.readers.insert((conn, partition), reader).is_none());
+                self.readers.insert((conn, partition), reader);
                 Pace::Seek
             }
         }

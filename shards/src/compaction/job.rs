@@ -33,8 +33,8 @@ use crate::{
 const RUN_BYTES: u64 = 4 << 20;
 /// How long a read is tried again.
 const RETRY_FOR: Duration = Duration::from_secs(20);
-/// Partitions described at once.
-const DESCRIBED_AT_ONCE: usize = 256;
+/// Partitions described, or given their new object, in one turn of the shard.
+const PARTITIONS_AT_ONCE: usize = 256;
 
 /// All that the work needs.
 pub(super) struct Job {
@@ -45,6 +45,8 @@ pub(super) struct Job {
     pub events: Sender<Event>,
     pub meters: Rc<ShardMeters>,
     pub runtime: Rc<dyn Runtime>,
+    /// Objects that did not read right not long ago.
+    pub avoid: Rc<BTreeSet<ObjectId>>,
     /// The id that was reserved last.
     #[cfg(feature = "planted-bugs")]
     pub used: Rc<std::cell::Cell<Option<ObjectId>>>,
@@ -95,7 +97,7 @@ async fn inquire<T>(job: &Job, inquiry: impl FnOnce(Sender<T>) -> Inquiry) -> Re
 async fn survey(job: &Job) -> Result<Field, CompactionFailure> {
     let dying: BTreeSet<ObjectId> = ask(job, |reply| MetaRequest::MostlyDead { reply }).await?.into_iter().collect();
     let dying = Rc::new(dying);
-    let mut field = Field::default();
+    let mut field = Field { avoid: job.avoid.clone(), ..Field::default() };
     let mut slot = Some(0);
     while let Some(from) = slot {
         let dying = dying.clone();
@@ -110,7 +112,7 @@ async fn survey(job: &Job) -> Result<Field, CompactionFailure> {
 async fn compact(job: &Job, plan: &Plan) -> Result<(), CompactionFailure> {
     let mut described: BTreeMap<PartitionId, Described> = BTreeMap::new();
     let partitions: Vec<PartitionId> = plan.stretches.iter().map(|stretch| stretch.partition).collect();
-    for some in partitions.chunks(DESCRIBED_AT_ONCE) {
+    for some in partitions.chunks(PARTITIONS_AT_ONCE) {
         let some = some.to_vec();
         described.extend(inquire(job, |reply| Inquiry::Describe { partitions: some, reply }).await?);
     }
@@ -124,7 +126,9 @@ async fn compact(job: &Job, plan: &Plan) -> Result<(), CompactionFailure> {
     failpoint::pass("compaction-reserved");
     let config = &job.ports.config;
     let head = Head { object, shard: job.shard, identity: &job.identity, block_bytes: config.block_bytes };
-    let (encoded, ranges) = output::encode(&head, plan, &described, inputs, &job.runtime).await.map_err(retry)?;
+    let encoded = output::encode(&head, plan, &described, inputs, &job.runtime).await;
+    let unreadable = |why| CompactionFailure::Unreadable(plan.inputs().into_keys().collect(), why);
+    let (encoded, ranges) = encoded.map_err(unreadable)?;
     let key = data_key(object.0, job.identity.node, job.identity.node_epoch);
     let object_bytes = encoded.size_bytes;
     let put = job.ports.store.put(key.clone(), encoded.parts, PutCondition::IfAbsent).await;
@@ -153,22 +157,41 @@ fn twice() -> bool {
     thalweg_wal::planted(thalweg_wal::Bug::OutputTwice)
 }
 
-async fn commit(job: &Job, plan: &Plan, what: Compaction) -> Result<(), CompactionFailure> {
-    let (shard, made) = (job.shard, what.clone());
-    let ask = ask(job, |reply| MetaRequest::Compact { shard, compaction: Box::new(what), reply });
-    match ask.await? {
-        CompactionOutcome::Committed(level) => {
-            failpoint::pass("compaction-committed");
-            count(job, plan, &made);
-            let objects = made.ranges.iter().zip(&plan.stretches);
-            let objects =
-                objects.map(|(r, stretch)| (r.range.partition, committed(&made, r, &stretch.parts[0], level)));
-            job.events.try_send(Event::Compacted { objects: objects.collect() }).map_err(stopping)
+/// Commits what has not changed meanwhile. What has stays in the object, where nothing names it.
+async fn commit(job: &Job, plan: &Plan, mut what: Compaction) -> Result<(), CompactionFailure> {
+    loop {
+        let (shard, compaction) = (job.shard, Box::new(what.clone()));
+        match ask(job, |reply| MetaRequest::Compact { shard, compaction, reply }).await? {
+            CompactionOutcome::Committed(level) => {
+                failpoint::pass("compaction-committed");
+                count(job, plan, &what);
+                return tell(job, plan, &what, level);
+            }
+            CompactionOutcome::Changed(partitions) => {
+                let changed: BTreeSet<PartitionId> = partitions.into_iter().collect();
+                let before = what.ranges.len();
+                what.ranges.retain(|r| !changed.contains(&r.range.partition));
+                if what.ranges.is_empty() || what.ranges.len() == before {
+                    return Err(dropped(job));
+                }
+            }
+            CompactionOutcome::Unreserved => return Err(retry("the object's reservation was taken away".into())),
+            CompactionOutcome::Fenced => {
+                return Err(CompactionFailure::Fatal("another broker has fenced this one's epoch".into()));
+            }
         }
-        CompactionOutcome::Changed => Err(dropped(job)),
-        CompactionOutcome::Unreserved => Err(retry("the object's reservation was taken away".into())),
-        CompactionOutcome::Fenced => Err(CompactionFailure::Fatal("another broker has fenced this one's epoch".into())),
     }
+}
+
+/// Sends readers to the new object, some partitions in each turn of the shard.
+fn tell(job: &Job, plan: &Plan, made: &Compaction, level: u32) -> Result<(), CompactionFailure> {
+    let first: BTreeMap<PartitionId, &CommittedObject> =
+        plan.stretches.iter().map(|stretch| (stretch.partition, &*stretch.parts[0])).collect();
+    for some in made.ranges.chunks(PARTITIONS_AT_ONCE) {
+        let objects = some.iter().map(|r| (r.range.partition, committed(made, r, first[&r.range.partition], level)));
+        job.events.try_send(Event::Compacted { objects: objects.collect() }).map_err(stopping)?;
+    }
+    Ok(())
 }
 
 fn dropped(job: &Job) -> CompactionFailure {
@@ -231,16 +254,22 @@ async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, Compa
         job.runtime.spawn(Queue::Janitor, "compaction input", Box::pin(task));
     }
     let mut inputs = BTreeMap::new();
-    let mut failed = None;
+    let mut failed: BTreeMap<ObjectId, String> = BTreeMap::new();
     // All of them end before the room is given back.
     for _ in 0..asked {
         let (id, input) = told.recv_async().await.map_err(stopping)?;
         match input {
             Ok(input) => drop(inputs.insert(id, input)),
-            Err(why) => failed = Some(why),
+            Err(why) => drop(failed.insert(id, why)),
         }
     }
-    failed.map_or(Ok(inputs), |why| Err(retry(why)))
+    match failed.first_key_value() {
+        None => Ok(inputs),
+        Some((_, why)) => {
+            let why = why.clone();
+            Err(CompactionFailure::Unreadable(failed.into_keys().collect(), why))
+        }
+    }
 }
 
 /// Reads `parts`, by partition, of one object.

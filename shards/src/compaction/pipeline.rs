@@ -1,11 +1,15 @@
 //! The shard's side of compaction: when it looks for work, what it says of its partitions, and what becomes of it.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use flume::Sender;
 use thalweg_record::{Mono, PartitionId};
 
 use super::{
+    CompactionConfig,
     job::{self, Job},
     output::Described,
     plan::{Field, Stretch},
@@ -20,7 +24,9 @@ use crate::{
 
 /// Partitions that are asked about their objects in one turn.
 const PARTITIONS_PER_TURN: usize = 64;
-/// Intervals between two tries double up to this factor while they fail.
+/// Parts of a partition that are looked at, the oldest: some plans' worth, so that a store which grew for months before costs no more.
+const PARTS_SHOWN: usize = 4 * CompactionConfig::MAX_INPUTS;
+/// Intervals between two tries double up to this factor while they fail; for so long an object is left alone that did not read right.
 const LONGEST_PAUSE: u32 = 32;
 
 /// What a shard knows of its compaction.
@@ -28,6 +34,8 @@ pub(crate) struct Compactor {
     running: bool,
     due_at: Mono,
     failures: u32,
+    /// Objects that did not read right, each until when it is left alone.
+    avoid: BTreeMap<ObjectId, Mono>,
     #[cfg(feature = "planted-bugs")]
     used: Rc<std::cell::Cell<Option<ObjectId>>>,
 }
@@ -38,6 +46,7 @@ impl Compactor {
             running: false,
             due_at: now,
             failures: 0,
+            avoid: BTreeMap::new(),
             #[cfg(feature = "planted-bugs")]
             used: Rc::default(),
         }
@@ -74,7 +83,9 @@ impl Shard {
             return;
         }
         self.compactor.running = true;
+        self.compactor.avoid.retain(|_, until| *until > self.now);
         let job = Job {
+            avoid: Rc::new(self.compactor.avoid.keys().copied().collect()),
             shard: self.config.id,
             identity: self.config.identity.clone(),
             ports,
@@ -125,6 +136,17 @@ impl Shard {
                 pause = self.compactor.longer_pause();
                 tracing::debug!(shard = self.config.id.0, "compaction dropped: what it copied has changed meanwhile");
             }
+            Err(CompactionFailure::Unreadable(objects, why)) => {
+                tracing::warn!(
+                    shard = self.config.id.0,
+                    ?objects,
+                    why,
+                    "objects could not be read for a compaction; it goes on without them for a while"
+                );
+                self.ports.meters.compaction_errors.increment(1);
+                let until = self.now.plus(interval * LONGEST_PAUSE);
+                self.compactor.avoid.extend(objects.into_iter().map(|object| (object, until)));
+            }
             Err(CompactionFailure::Retry(why)) => {
                 tracing::warn!(shard = self.config.id.0, why, "compaction failed; it is tried again");
                 self.ports.meters.compaction_errors.increment(1);
@@ -141,7 +163,7 @@ impl Shard {
 /// What matters of a partition's objects.
 fn show(partition: &Partition, dying: &BTreeSet<ObjectId>, field: &mut Field) {
     let stretch = |parts| Stretch { partition: partition.id, parts };
-    let fresh = partition.objects.uploads();
+    let fresh = partition.objects.uploads(PARTS_SHOWN);
     if !fresh.is_empty() {
         field.fresh.push(stretch(fresh));
     }

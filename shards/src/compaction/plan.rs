@@ -54,10 +54,6 @@ impl Stretch {
         self.parts.iter().map(|part| part.max_timestamp).max().unwrap_or(Wall(-1))
     }
 
-    fn objects(&self) -> impl Iterator<Item = ObjectId> {
-        self.parts.iter().map(|part| part.object)
-    }
-
     /// The first of its parts, as many as `keep` says, and no more than a plan may read.
     fn cut(&self, keep: usize) -> Option<Stretch> {
         let parts = self.parts[..keep.min(CompactionConfig::MAX_INPUTS)].to_vec();
@@ -72,6 +68,8 @@ pub(super) struct Field {
     pub fresh: Vec<Stretch>,
     /// Parts that lie in objects of which less than half is live, each alone.
     pub dying: Vec<Stretch>,
+    /// Objects that did not read right not long ago: they are left alone.
+    pub avoid: Rc<BTreeSet<ObjectId>>,
 }
 
 /// One object to make: of each partition one stretch, by partition.
@@ -92,22 +90,30 @@ impl Plan {
     }
 }
 
-/// The next thing to do; `None` when there is nothing.
-pub(super) fn plan(config: &CompactionConfig, mut field: Field) -> Option<Plan> {
-    field.fresh.sort_by_key(|stretch| (stretch.partition, stretch.base()));
-    field.dying.sort_by_key(|stretch| (stretch.parts[0].object, stretch.partition));
-    split(config, &field.dying).or_else(|| {
-        let fresh: Vec<Stretch> = field.fresh.iter().filter_map(|stretch| worth_moving(config, stretch)).collect();
+/// The next thing to do; `None` when there is nothing. It looks at each part once and copies none that it does not take, for nothing else
+/// runs on the core meanwhile.
+pub(super) fn plan(config: &CompactionConfig, field: Field) -> Option<Plan> {
+    let Field { fresh, mut dying, avoid } = field;
+    dying.retain(|stretch| !avoid.contains(&stretch.parts[0].object));
+    dying.sort_by_key(|stretch| (stretch.parts[0].object, stretch.partition));
+    split(config, &dying).or_else(|| {
+        let worth_moving = |stretch| worth_moving(config, &avoid, stretch);
+        let mut fresh: Vec<Stretch> = fresh.into_iter().filter_map(worth_moving).collect();
+        fresh.sort_by_key(|stretch| (stretch.partition, stretch.base()));
         major(config, &fresh).or_else(|| minor(config, &fresh))
     })
 }
 
-/// The first run of a stretch's parts that are not as large alone already as compaction would make them.
-fn worth_moving(config: &CompactionConfig, stretch: &Stretch) -> Option<Stretch> {
+/// The first run of a stretch's parts that can be read, and are not as large alone already as compaction would make them.
+fn worth_moving(config: &CompactionConfig, avoid: &BTreeSet<ObjectId>, mut stretch: Stretch) -> Option<Stretch> {
     let large =
         |part: &CommittedObject| part.size_bytes >= config.output_bytes && part.size_bytes >= part.object_bytes / 2;
-    let run = stretch.parts.split(|part| large(part)).find(|run| !run.is_empty())?;
-    Some(Stretch { partition: stretch.partition, parts: run.to_vec() })
+    let stays = |part: &CommittedObject| large(part) || avoid.contains(&part.object);
+    let from = stretch.parts.iter().position(|part| !stays(part))?;
+    stretch.parts.drain(..from);
+    let until = stretch.parts.iter().position(|part| stays(part));
+    stretch.parts.truncate(until.unwrap_or(stretch.parts.len()));
+    Some(stretch)
 }
 
 /// What is live of the first object that is mostly dead, as far as one object holds it.
@@ -140,48 +146,49 @@ fn major(config: &CompactionConfig, fresh: &[Stretch]) -> Option<Plan> {
 
 /// What lies in the oldest uploads, when there are enough of them.
 fn minor(config: &CompactionConfig, fresh: &[Stretch]) -> Option<Plan> {
-    let mut waiting: BTreeSet<ObjectId> = fresh.iter().flat_map(Stretch::objects).collect();
-    let window = config.objects.clamp(2, CompactionConfig::MAX_INPUTS);
-    if waiting.len() < window {
-        return None;
-    }
-    if let Some(first_beyond) = waiting.iter().nth(window).copied() {
-        waiting.split_off(&first_beyond);
-    }
-    let mut found: Vec<Stretch> = Vec::new();
+    let newest = newest_of_oldest(fresh, config.objects.clamp(2, CompactionConfig::MAX_INPUTS))?;
+    // Each with how many of its parts go.
+    let mut shared: Vec<(&Stretch, usize)> = Vec::new();
     for stretch in fresh {
         // Two uploads may have taken their ids the other way round: what lies between goes along.
-        let last = stretch.objects().rposition(&waiting);
-        found.extend(last.and_then(|last| stretch.cut(last + 1)));
-    }
-    let (own, shared): (Vec<Stretch>, Vec<Stretch>) =
-        found.into_iter().partition(|stretch| stretch.bytes() >= config.split_bytes.min(config.output_bytes));
-    if let Some(stretch) = own.into_iter().next() {
-        return Some(Plan { kind: Kind::Minor, stretches: vec![stretch] });
+        let Some(last) = stretch.parts.iter().rposition(|part| part.object <= newest) else { continue };
+        let keep = (last + 1).min(CompactionConfig::MAX_INPUTS);
+        let bytes: u64 = stretch.parts[..keep].iter().map(|part| part.size_bytes).sum();
+        if bytes >= config.split_bytes.min(config.output_bytes) {
+            return Some(Plan { kind: Kind::Minor, stretches: vec![stretch.cut(keep)?] });
+        }
+        shared.push((stretch, keep));
     }
     let (mut bytes, mut inputs) = (0, BTreeSet::new());
     let mut stretches: Vec<Stretch> = Vec::new();
-    for stretch in shared {
-        let more: BTreeSet<ObjectId> = stretch.objects().filter(|object| !inputs.contains(object)).collect();
+    for (stretch, keep) in shared {
+        let parts = &stretch.parts[..keep];
+        let more: BTreeSet<ObjectId> =
+            parts.iter().map(|part| part.object).filter(|object| !inputs.contains(object)).collect();
         let full = bytes >= config.output_bytes || inputs.len() + more.len() > CompactionConfig::MAX_INPUTS;
         if full && !stretches.is_empty() {
             break;
         }
         inputs.extend(more);
-        bytes += stretch.bytes();
-        stretches.push(stretch);
+        bytes += parts.iter().map(|part| part.size_bytes).sum::<u64>();
+        stretches.extend(stretch.cut(keep));
     }
     (!stretches.is_empty()).then_some(Plan { kind: Kind::Minor, stretches })
 }
 
-trait LastAmong: Iterator<Item = ObjectId> + Sized {
-    /// Place of the last one that is in `set`.
-    fn rposition(self, set: &BTreeSet<ObjectId>) -> Option<usize> {
-        self.enumerate().filter(|(_, object)| set.contains(object)).last().map(|(place, _)| place)
+/// The newest of the `count` oldest uploads; `None` when fewer wait.
+fn newest_of_oldest(fresh: &[Stretch], count: usize) -> Option<ObjectId> {
+    let mut oldest: BTreeSet<ObjectId> = BTreeSet::new();
+    for part in fresh.iter().flat_map(|stretch| &stretch.parts) {
+        if oldest.len() < count || oldest.last().is_some_and(|newest| part.object < *newest) {
+            oldest.insert(part.object);
+            if oldest.len() > count {
+                oldest.pop_last();
+            }
+        }
     }
+    if oldest.len() == count { oldest.pop_last() } else { None }
 }
-
-impl<I: Iterator<Item = ObjectId>> LastAmong for I {}
 
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,8 @@ impl Key {
 pub struct Stash {
     lane: (Sender<Answer>, Receiver<Answer>),
     next_slot: u64,
-    due: BTreeMap<(u64, u32), Key>,
+    /// By slot and place: what was asked, and how many bytes at most.
+    due: BTreeMap<(u64, u32), (Key, u64)>,
     /// How often a key is in `due`: a request may name one partition many times.
     due_keys: BTreeMap<Key, usize>,
     read: BTreeMap<Key, Result<Taken, PartitionError>>,
@@ -53,7 +54,7 @@ impl Stash {
     pub(super) fn keep(&mut self, wanted: &BTreeSet<Key>) {
         // Wakes of an earlier fetch concern nobody any more.
         drop(self.take_in_all());
-        self.due.retain(|_, key| wanted.contains(key));
+        self.due.retain(|_, (key, _)| wanted.contains(key));
         self.due_keys.retain(|key, _| wanted.contains(key));
         self.read.retain(|key, _| wanted.contains(key));
     }
@@ -64,15 +65,21 @@ impl Stash {
         (self.next_slot, ReplyTo::new(self.lane.0.clone(), self.next_slot))
     }
 
-    /// Part `place` of the take in `slot` will come late.
-    pub(super) fn expect(&mut self, slot: u64, place: u32, key: Key) {
-        self.due.insert((slot, place), key);
+    /// Part `place` of the take in `slot` will come late, with `bytes` at most (or one batch).
+    pub(super) fn expect(&mut self, slot: u64, place: u32, key: Key, bytes: u64) {
+        self.due.insert((slot, place), (key, bytes));
         *self.due_keys.entry(key).or_insert(0) += 1;
     }
 
     /// Whether `key` is being read.
     pub(super) fn is_due(&self, key: &Key) -> bool {
         self.due_keys.contains_key(key)
+    }
+
+    /// Bytes that are kept, and those that may still come.
+    pub(super) fn bytes(&self) -> u64 {
+        let read = self.read.values().flatten().map(|taken| taken.records.bytes()).sum::<u64>();
+        read + self.due.values().map(|(_, bytes)| bytes).sum::<u64>()
     }
 
     /// What was read for `key`, left in place.
@@ -110,7 +117,7 @@ impl Stash {
         let Reply::Late(place, result) = answer.reply else {
             return Some(answer);
         };
-        let key = self.due.remove(&(answer.slot, place))?;
+        let (key, _) = self.due.remove(&(answer.slot, place))?;
         let left = self.due_keys.get_mut(&key).expect("a key that is due is counted");
         *left -= 1;
         if *left == 0 {
@@ -141,12 +148,15 @@ mod tests {
         let key = Key { partition, offset: Offset(3), committed: false };
         let mut stash = Stash::default();
         let (slot, reply) = stash.reply_to();
-        stash.expect(slot, 0, key);
-        assert!(stash.is_due(&key));
+        stash.expect(slot, 0, key, 100);
+        assert_eq!((stash.is_due(&key), stash.bytes()), (true, 100));
         let (log_start, high_watermark, last_stable) = (Offset(0), Offset(9), Offset(9));
         let taken = Taken { log_start, high_watermark, last_stable, aborted: Vec::new(), records: Records::Pending };
         reply.send_more(Reply::Late(0, Ok(taken)));
         assert!(stash.take_in_all().is_empty());
-        assert!(!stash.is_due(&key) && stash.peek(&key).is_none(), "or the next fetch would be given nothing for ever");
+        assert!(
+            !stash.is_due(&key) && stash.peek(&key).is_none() && stash.bytes() == 0,
+            "or the next fetch would be given nothing for ever"
+        );
     }
 }

@@ -107,8 +107,9 @@ impl<'a> Fetch<'a> {
                 }
             }
             let (allotment, permit) = self.admit().await;
-            let mut taken = self.take(&allotment).await;
+            // Before the take, which may hear of a cold part that it was allotted too little for its first batch.
             self.stash.starved = allotment.starved.map(|place| self.parts[place].partition);
+            let mut taken = self.take(&allotment).await;
             if let Delivery::Overtaken = self.deliver(&allotment, &mut taken).await {
                 continue;
             }
@@ -216,14 +217,14 @@ impl<'a> Fetch<'a> {
         let offers: Vec<Offer> = (0..self.parts.len()).map(|place| self.offer(place)).collect();
         let starved = self.stash.starved;
         let from = starved.and_then(|starved| self.parts.iter().position(|from| from.partition == starved));
-        allot(&offers, budget, SLOW_BYTES, from.unwrap_or(0))
+        allot(&offers, budget, SLOW_BYTES.saturating_sub(self.stash.bytes()), from.unwrap_or(0))
     }
 
     fn offer(&self, place: usize) -> Offer {
         let Ok(state) = &self.states[place] else { return Offer::default() };
         match self.stash.peek(&self.keys[place]) {
             Some(read) => {
-                let bytes = read.as_ref().map_or(0, |taken| records_bytes(&taken.records));
+                let bytes = read.as_ref().map_or(0, |taken| taken.records.bytes());
                 Offer { bytes, first_batch: bytes, limit: bytes, slow: false, whole: true }
             }
             None if self.stash.is_due(&self.keys[place]) => Offer::default(),
@@ -264,7 +265,7 @@ impl<'a> Fetch<'a> {
             assert_eq!(answers.len(), places.len(), "a take answers for each of its parts");
             for (at, (place, answer)) in places.into_iter().zip(answers).enumerate() {
                 if matches!(&answer, Ok(Taken { records: Records::Pending, .. })) && allotment.bytes[place] > 0 {
-                    self.stash.expect(slot, at as u32, self.keys[place]);
+                    self.stash.expect(slot, at as u32, self.keys[place], allotment.bytes[place]);
                 }
                 taken[place] = answer;
             }
@@ -278,31 +279,39 @@ impl<'a> Fetch<'a> {
         FetchFrom { max_bytes: u32::try_from(bytes).unwrap_or(u32::MAX), ..self.parts[place] }
     }
 
-    /// Puts in what was read for an earlier fetch, then waits for what is being read, as long as there is not enough
-    /// and the deadline is not reached. What comes later stays in the stash.
+    /// Puts in what was read for an earlier fetch, then waits for what is being read, as long as there is not enough, nothing
+    /// is in error, and the deadline is not reached. What comes later stays in the stash.
     async fn deliver(&mut self, allotment: &Allotment, taken: &mut [Result<Taken, PartitionError>]) -> Delivery {
-        let mut ready: u64 = taken.iter().flatten().map(|taken| records_bytes(&taken.records)).sum();
+        let mut ready: u64 = taken.iter().flatten().map(|taken| taken.records.bytes()).sum();
         let mut from_stash = false;
         for (place, part) in taken.iter_mut().enumerate() {
             let given = part.is_ok()
                 && (allotment.bytes[place] > 0 || self.stash.peek(&self.keys[place]).is_some_and(Result::is_err));
             if let Some(read) = given.then(|| self.stash.remove(&self.keys[place])).flatten() {
-                ready += read.as_ref().map_or(0, |taken| records_bytes(&taken.records));
+                ready += read.as_ref().map_or(0, |taken| taken.records.bytes());
                 renew(part, read);
                 from_stash = true;
             }
         }
         let mut due: Vec<usize> = (0..taken.len()).filter(|place| self.stash.is_due(&self.keys[*place])).collect();
-        while !due.is_empty() && ready < self.terms.min_bytes.max(1) {
+        while !due.is_empty() && ready < self.terms.min_bytes.max(1) && taken.iter().all(Result::is_ok) {
             // What was put in is not asked for once more.
-            if !from_stash && self.is_overtaken().await {
+            let may_be_overtaken = !from_stash && self.edge.runtime.mono() < self.terms.deadline;
+            if may_be_overtaken && self.is_overtaken().await {
                 return Delivery::Overtaken;
             }
-            let edge = self.edge;
-            match until(edge, self.terms.deadline, self.stash.receive()).await {
-                None => break,
-                Some(None) => {}
-                Some(Some(Answer { slot, reply })) => self.note(slot, &reply),
+            // Late parts and wakes may have come while it was probed.
+            let arrived = due.iter().any(|place| {
+                let key = &self.keys[*place];
+                !self.stash.is_due(key) || self.stash.peek(key).is_some()
+            });
+            if !arrived && (!may_be_overtaken || self.woken.is_empty()) {
+                let edge = self.edge;
+                match until(edge, self.terms.deadline, self.stash.receive()).await {
+                    None => break,
+                    Some(None) => {}
+                    Some(Some(Answer { slot, reply })) => self.note(slot, &reply),
+                }
             }
             // Late parts come one by one, but often together.
             for Answer { slot, reply } in self.stash.take_in_all() {
@@ -311,7 +320,7 @@ impl<'a> Fetch<'a> {
             due.retain(|place| {
                 let key = &self.keys[*place];
                 let Some(read) = self.stash.peek(key) else { return self.stash.is_due(key) };
-                let bytes = read.as_ref().map_or(0, |taken| records_bytes(&taken.records));
+                let bytes = read.as_ref().map_or(0, |taken| taken.records.bytes());
                 if ready > 0 && ready + bytes > self.terms.max_bytes {
                     return false;
                 }
@@ -324,7 +333,8 @@ impl<'a> Fetch<'a> {
         Delivery::Done
     }
 
-    /// Whether there is more by now in partitions of which nothing is being read: hot records never wait for cold ones.
+    /// Whether there is more by now, and enough, in partitions of which nothing is being read: hot records never wait for cold
+    /// ones. Or one of them is newly in error.
     async fn is_overtaken(&mut self) -> bool {
         let woken = std::mem::take(&mut self.woken);
         let places: Vec<usize> = woken.iter().filter_map(|slot| self.watching.remove(slot)).flatten().collect();
@@ -333,13 +343,21 @@ impl<'a> Fetch<'a> {
         if places.is_empty() {
             return false;
         }
-        let bytes_before = self.readable(&places);
+        let before: Vec<Option<u64>> = places.iter().map(|place| self.hot_bytes(*place)).collect();
         self.probe(places.clone()).await;
-        places.iter().any(|place| self.states[*place].is_err()) || self.readable(&places) > bytes_before
+        let news: Vec<(Option<u64>, Option<u64>)> =
+            places.iter().zip(before).map(|(place, before)| (before, self.hot_bytes(*place))).collect();
+        if news.iter().any(|(before, now)| before.is_some() && now.is_none()) {
+            return true;
+        }
+        let not_awaited = (0..self.parts.len()).filter(|place| !self.stash.is_due(&self.keys[*place]));
+        let hot: u64 = not_awaited.filter_map(|place| self.hot_bytes(place)).sum();
+        hot >= self.terms.min_bytes.max(1) && news.iter().any(|(before, now)| now > before)
     }
 
-    fn readable(&self, places: &[usize]) -> u64 {
-        places.iter().filter_map(|place| self.states[*place].as_ref().ok()).map(|state| state.bytes).sum()
+    /// What a partition has that need not be read; `None` when it is in error.
+    fn hot_bytes(&self, place: usize) -> Option<u64> {
+        self.states[place].as_ref().ok().map(|state| if state.slow { 0 } else { state.bytes })
     }
 
     /// Whether a partition that a shard does not have is in the snapshot all the same.
@@ -369,13 +387,6 @@ async fn until<T>(edge: &Edge, deadline: Mono, work: impl Future<Output = T>) ->
 
 fn error_of(state: &Result<ProbeState, PartitionError>) -> PartitionError {
     state.as_ref().err().cloned().unwrap_or(PartitionError::Unavailable)
-}
-
-fn records_bytes(records: &Records) -> u64 {
-    match records {
-        Records::Ready(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
-        Records::Pending => 0,
-    }
 }
 
 /// Puts records that were read for an earlier take into the answer of a later one, which knows better where the log starts and
@@ -421,7 +432,7 @@ mod tests {
         renew(&mut part, read());
         let part = part.expect("answered");
         assert_eq!((part.log_start, part.high_watermark, part.last_stable), (Offset(7), Offset(85), Offset(85)));
-        assert_eq!(records_bytes(&part.records), 7);
+        assert_eq!(part.records.bytes(), 7);
         let mut gone = Err(PartitionError::Moved(3));
         renew(&mut gone, read());
         assert!(matches!(gone, Err(PartitionError::Moved(3))), "a topic that is gone shows no record any more");

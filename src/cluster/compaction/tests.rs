@@ -152,7 +152,8 @@ fn what_has_changed_meanwhile_is_not_replaced() {
         compaction(id(5), &[(b, &all[..2]), (b, &all[2..])]),
     ];
     for what in changed {
-        assert_eq!(scene.running.compact(what.clone()), CompactionOutcome::Changed, "{what:?}");
+        let changed = CompactionOutcome::Changed(vec![what.ranges[0].range.partition]);
+        assert_eq!(scene.running.compact(what.clone()), changed, "{what:?}");
         assert_eq!(scene.running.compact(what), CompactionOutcome::Unreserved, "its reservation is gone");
     }
     // The part that holds the log start is live as a whole.
@@ -172,7 +173,27 @@ fn a_topic_that_is_deleted_and_made_anew_gets_nothing_of_the_old_one() {
     let object = scene.running.reserve(1);
     scene.running.delete(scene.topic).expect("deleted");
     scene.running.create_one("t", 2);
-    assert_eq!(scene.running.compact(compaction(object, &[(scene.a, &all[..])])), CompactionOutcome::Changed);
+    let outcome = scene.running.compact(compaction(object, &[(scene.a, &all[..])]));
+    assert_eq!(outcome, CompactionOutcome::Changed(vec![scene.a]));
+}
+
+#[test]
+fn what_has_not_changed_is_compacted_without_what_has() {
+    let scene = Scene::new();
+    let (a, b, all) = (scene.a, scene.b, scene.all_of());
+    let object = scene.running.reserve(1);
+    scene.running.raise(a, 12);
+    let both = compaction(object, &[(a, &all[..]), (b, &all[..])]);
+    assert_eq!(scene.running.compact(both.clone()), CompactionOutcome::Changed(vec![a]));
+    let left = Compaction { ranges: both.ranges[1..].to_vec(), ..both };
+    assert_eq!(scene.running.compact(left), CompactionOutcome::Committed(1), "its reservation was kept");
+    let (_, cluster) = scene.opened();
+    let of_a: Vec<(i64, i64, u32)> = places(&spec(&cluster, a).expect("there"))
+        .into_iter()
+        .map(|(_, base, last, level)| (base, last, level))
+        .collect();
+    assert_eq!(of_a, [(10, 19, 0), (20, 29, 0)]);
+    assert_eq!(places(&spec(&cluster, b).expect("there")), [(object, 0, 29, 1)]);
 }
 
 #[test]

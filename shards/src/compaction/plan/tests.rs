@@ -62,6 +62,7 @@ struct Model {
     partitions: BTreeMap<PartitionId, Vec<Rc<CommittedObject>>>,
     /// Bytes of records in each object when it was made.
     made: BTreeMap<ObjectId, u64>,
+    avoid: Rc<BTreeSet<ObjectId>>,
     next_object: u64,
     puts: u64,
     written: u64,
@@ -73,7 +74,8 @@ impl Model {
     fn new(config: CompactionConfig) -> Model {
         let overhead = Overhead::measured();
         let (partitions, made) = (BTreeMap::new(), BTreeMap::new());
-        Model { config, overhead, partitions, made, next_object: 1, puts: 0, written: 0, moved: 0, produced: 0 }
+        let avoid = Rc::default();
+        Model { config, overhead, partitions, made, avoid, next_object: 1, puts: 0, written: 0, moved: 0, produced: 0 }
     }
 
     fn put(
@@ -137,7 +139,8 @@ impl Model {
             (!parts.is_empty()).then_some(Stretch { partition: *id, parts })
         });
         let alone = |(partition, part): (PartitionId, Rc<CommittedObject>)| Stretch { partition, parts: vec![part] };
-        Field { fresh: fresh.collect(), dying: all().filter(|(_, part)| dying(part)).map(alone).collect() }
+        let dying = all().filter(|(_, part)| dying(part)).map(alone);
+        Field { fresh: fresh.collect(), dying: dying.collect(), avoid: self.avoid.clone() }
     }
 
     /// Does what a plan says, and checks that it says nothing wrong.
@@ -260,6 +263,21 @@ fn what_is_live_leaves_an_object_that_is_mostly_dead() {
     assert_eq!((kept.level, kept.size_bytes), (2, 4 * MIB));
 }
 
+#[test]
+fn objects_that_do_not_read_right_are_left_alone_and_hold_up_nothing() {
+    let mut model = Model::new(CompactionConfig { objects: 2, ..config() });
+    for _ in 0..5 {
+        model.upload(&[(partition(0), 1000), (partition(1), 10)]);
+    }
+    model.avoid = Rc::new(BTreeSet::from([ObjectId(1), ObjectId(4)]));
+    assert_eq!(model.compact(), [Kind::Minor]);
+    let objects = |model: &Model| model.partitions[&partition(0)].iter().map(|part| part.object.0).collect::<Vec<_>>();
+    assert_eq!(objects(&model), [1, 6, 4, 5], "2 and 3 became one");
+    model.avoid = Rc::default();
+    assert_eq!(model.compact(), [Kind::Minor]);
+    assert_eq!(objects(&model), [1, 6, 7], "what lies before what was compacted stays");
+}
+
 /// Bytes written to the store for each byte produced, and puts for each GiB, when all of `uploads` came together.
 fn figures(partitions: i32, uploads: u64) -> (f64, f64, Model) {
     let mut model = Model::new(config());
@@ -342,7 +360,7 @@ proptest! {
                 }
                 ends
             });
-            let waiting: BTreeSet<ObjectId> = model.field().fresh.iter().flat_map(|s| s.objects().collect::<Vec<_>>()).collect();
+            let waiting: BTreeSet<ObjectId> = model.field().fresh.iter().flat_map(|s| &s.parts).map(|p| p.object).collect();
             let large = model.field().fresh.iter().flat_map(|s| s.parts.clone()).filter(|p| p.size_bytes >= output).count();
             prop_assert!(waiting.len() < objects + large + 1, "what waits is bounded");
         }

@@ -138,7 +138,7 @@ impl History {
             store: Arc::new(store) as Arc<dyn ObjectStore>,
             doorstep: bucket.doorstep(),
             fuse: fuse.clone(),
-            config: site::config(),
+            config: site::config(seed),
             tail_cache_bytes: if [3, 5, 7].contains(&(seed % 8)) {
                 site::SMALL_TAIL_CACHE_BYTES
             } else {

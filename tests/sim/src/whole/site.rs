@@ -96,8 +96,8 @@ pub(crate) struct Life {
     broker: Rc<RefCell<Option<Broker>>>,
 }
 
-/// The settings that all lives share.
-pub(crate) fn config() -> Config {
+/// The settings that all lives of a history share.
+pub(crate) fn config(seed: u64) -> Config {
     let settings = [
         ("data.dir", "/simulated"),
         ("object.store.url", "file:///simulated/objects"),
@@ -121,7 +121,8 @@ pub(crate) fn config() -> Config {
     config.object_compaction_enable = true;
     config.object_compaction_interval_ms = 300;
     config.object_compaction_objects = 4;
-    config.object_compaction_bytes = 64 << 10;
+    // In every eighth history a partition fills an object of its own.
+    config.object_compaction_bytes = if seed % 8 == 5 { 8 << 10 } else { 64 << 10 };
     config.object_compaction_split_bytes = 16 << 10;
     assert_eq!(config.wal_max_group_bytes, GROUP_BYTES);
     config
