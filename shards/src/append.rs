@@ -289,6 +289,8 @@ impl Shard {
         meters.appended_batches.increment(group.tally.batches);
         meters.appended_records.increment(group.tally.records);
         meters.appended_bytes.increment(group.tally.bytes);
+        // Before anybody is answered: whoever was, and looks, sees that the log holds something.
+        self.show_trim_lag();
     }
 
     /// Step 6: a partition's batches become visible, and parked fetches learn of it.

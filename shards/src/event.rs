@@ -81,7 +81,7 @@ pub enum Event {
 /// Why compaction did not go on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CompactionFailure {
-    /// What it copied has changed meanwhile; nothing happened.
+    /// What it copied has changed meanwhile, so that nothing was committed.
     Dropped,
     /// These objects did not read right; go on without them for a while.
     Unreadable(Vec<ObjectId>, String),

@@ -425,11 +425,16 @@ impl Shard {
         self.show_figures();
     }
 
+    pub(crate) fn show_trim_lag(&self) {
+        let lag = self.log.durable().0 - self.log.trim_point().0;
+        self.ports.meters.wal_trim_lag_bytes.set(lag as f64);
+    }
+
     fn show_figures(&self) {
         let meters = &self.ports.meters;
         meters.wal_used_bytes.set(self.log.used_bytes() as f64);
         meters.wal_capacity_bytes.set(self.log.capacity_bytes() as f64);
-        meters.wal_trim_lag_bytes.set((self.log.durable().0 - self.log.trim_point().0) as f64);
+        self.show_trim_lag();
         meters.tail_cache_bytes.set(self.cache.bytes() as f64);
         meters.fetch_watches.set(self.watches.connections() as f64);
         meters.staged_bytes.set(self.bytes_in_flight() as f64);

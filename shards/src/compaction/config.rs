@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::CompactionRoom;
-use crate::store::StoreLane;
+use crate::{meta::CommittedObject, store::StoreLane};
 
 /// The settings `object.compaction.*`.
 #[derive(Clone, Debug)]
@@ -23,6 +23,11 @@ pub struct CompactionConfig {
 impl CompactionConfig {
     /// No work reads from more objects: its commit names each of them, and a transaction has room for 128 of such (etcd).
     pub const MAX_INPUTS: usize = 60;
+
+    /// Whether a part is as large alone already as compaction would make it.
+    pub(super) fn is_large(&self, part: &CommittedObject) -> bool {
+        part.size_bytes >= self.output_bytes && part.size_bytes >= part.object_bytes / 2
+    }
 }
 
 /// What a shard compacts with.

@@ -16,7 +16,7 @@ use thalweg_record::{Offset, PartitionId, ShardId, failpoint};
 
 use super::{
     CompactionPorts,
-    output::{self, Described, Head, Input},
+    output::{self, Described, Head, Input, Unfit},
     pipeline::Inquiry,
     plan::{self, Field, Kind, Plan},
 };
@@ -59,16 +59,35 @@ pub(super) async fn run(job: Job) {
 }
 
 async fn work(job: &Job) -> Result<(), CompactionFailure> {
+    // Those that change faster than they are copied are left to the next time, and stand in nobody's way meanwhile.
+    let mut changing: BTreeSet<PartitionId> = BTreeSet::new();
+    let mut committed = false;
     loop {
-        let field = survey(job).await?;
+        let field = survey(job, &changing).await?;
         job.meters.compaction_waiting_bytes.set(field.fresh.iter().map(plan::Stretch::bytes).sum::<u64>() as f64);
-        let Some(plan) = plan::plan(&job.ports.config, field) else { return Ok(()) };
+        let Some(plan) = plan::plan(&job.ports.config, field) else { break };
         // Other shards are at work: later.
-        let Some(_room) = job.ports.room.take(plan.bytes()) else { return Ok(()) };
+        let Some(_room) = job.ports.room.take(plan.bytes()) else { break };
         let began = job.runtime.mono();
-        compact(job, &plan).await?;
-        job.meters.compaction_seconds.record(job.runtime.mono().since(began).as_secs_f64());
+        match compact(job, &plan).await? {
+            Done::Committed(changed) => {
+                committed = true;
+                changing.extend(changed);
+                job.meters.compaction_seconds.record(job.runtime.mono().since(began).as_secs_f64());
+            }
+            Done::Dropped(changed) => {
+                job.meters.compaction_dropped.increment(1);
+                changing.extend(changed);
+            }
+        }
     }
+    if changing.is_empty() || committed { Ok(()) } else { Err(CompactionFailure::Dropped) }
+}
+
+/// What came of a plan; and the partitions that had changed meanwhile.
+enum Done {
+    Committed(BTreeSet<PartitionId>),
+    Dropped(BTreeSet<PartitionId>),
 }
 
 fn stopping<T>(_: T) -> CompactionFailure {
@@ -94,7 +113,7 @@ async fn inquire<T>(job: &Job, inquiry: impl FnOnce(Sender<T>) -> Inquiry) -> Re
 }
 
 /// What the shard's partitions have in objects, page by page, so that no turn gets long.
-async fn survey(job: &Job) -> Result<Field, CompactionFailure> {
+async fn survey(job: &Job, changing: &BTreeSet<PartitionId>) -> Result<Field, CompactionFailure> {
     let dying: BTreeSet<ObjectId> = ask(job, |reply| MetaRequest::MostlyDead { reply }).await?.into_iter().collect();
     let dying = Rc::new(dying);
     let mut field = Field { avoid: job.avoid.clone(), ..Field::default() };
@@ -102,14 +121,15 @@ async fn survey(job: &Job) -> Result<Field, CompactionFailure> {
     while let Some(from) = slot {
         let dying = dying.clone();
         let page = inquire(job, |reply| Inquiry::Survey { from, dying, reply }).await?;
-        field.fresh.extend(page.field.fresh);
-        field.dying.extend(page.field.dying);
+        let settled = |stretch: &plan::Stretch| !changing.contains(&stretch.partition);
+        field.fresh.extend(page.field.fresh.into_iter().filter(settled));
+        field.dying.extend(page.field.dying.into_iter().filter(settled));
         slot = page.next;
     }
     Ok(field)
 }
 
-async fn compact(job: &Job, plan: &Plan) -> Result<(), CompactionFailure> {
+async fn compact(job: &Job, plan: &Plan) -> Result<Done, CompactionFailure> {
     let mut described: BTreeMap<PartitionId, Described> = BTreeMap::new();
     let partitions: Vec<PartitionId> = plan.stretches.iter().map(|stretch| stretch.partition).collect();
     for some in partitions.chunks(PARTITIONS_AT_ONCE) {
@@ -118,7 +138,7 @@ async fn compact(job: &Job, plan: &Plan) -> Result<(), CompactionFailure> {
     }
     if described.len() < plan.stretches.len() {
         // A topic was deleted since.
-        return Err(dropped(job));
+        return Ok(Done::Dropped(partitions.into_iter().filter(|id| !described.contains_key(id)).collect()));
     }
     let inputs = read(job, plan).await?;
     failpoint::pass("compaction-read");
@@ -127,8 +147,10 @@ async fn compact(job: &Job, plan: &Plan) -> Result<(), CompactionFailure> {
     let config = &job.ports.config;
     let head = Head { object, shard: job.shard, identity: &job.identity, block_bytes: config.block_bytes };
     let encoded = output::encode(&head, plan, &described, inputs, &job.runtime).await;
-    let unreadable = |why| CompactionFailure::Unreadable(plan.inputs().into_keys().collect(), why);
-    let (encoded, ranges) = encoded.map_err(unreadable)?;
+    let (encoded, ranges) = encoded.map_err(|Unfit { input, why }| match input {
+        Some(input) => CompactionFailure::Unreadable(vec![input], why),
+        None => retry(why),
+    })?;
     let key = data_key(object.0, job.identity.node, job.identity.node_epoch);
     let object_bytes = encoded.size_bytes;
     let put = job.ports.store.put(key.clone(), encoded.parts, PutCondition::IfAbsent).await;
@@ -157,22 +179,34 @@ fn twice() -> bool {
     thalweg_wal::planted(thalweg_wal::Bug::OutputTwice)
 }
 
-/// Commits what has not changed meanwhile. What has stays in the object, where nothing names it.
-async fn commit(job: &Job, plan: &Plan, mut what: Compaction) -> Result<(), CompactionFailure> {
+/// Commits what has not changed meanwhile. What has stays in the object, where nothing names it; if that is most of it, the object is not
+/// worth its place.
+async fn commit(job: &Job, plan: &Plan, mut what: Compaction) -> Result<Done, CompactionFailure> {
+    let mut changed: BTreeSet<PartitionId> = BTreeSet::new();
     loop {
         let (shard, compaction) = (job.shard, Box::new(what.clone()));
         match ask(job, |reply| MetaRequest::Compact { shard, compaction, reply }).await? {
             CompactionOutcome::Committed(level) => {
                 failpoint::pass("compaction-committed");
                 count(job, plan, &what);
-                return tell(job, plan, &what, level);
+                tell(job, plan, &what, level)?;
+                return Ok(Done::Committed(changed));
             }
+            // The metadata has taken the reservation away.
+            CompactionOutcome::Changed(_) if what.ranges.is_empty() => return Ok(Done::Dropped(changed)),
             CompactionOutcome::Changed(partitions) => {
-                let changed: BTreeSet<PartitionId> = partitions.into_iter().collect();
                 let before = what.ranges.len();
+                changed.extend(partitions);
                 what.ranges.retain(|r| !changed.contains(&r.range.partition));
-                if what.ranges.is_empty() || what.ranges.len() == before {
-                    return Err(dropped(job));
+                if what.ranges.len() == before {
+                    return Err(retry("the metadata says of no partition that it has changed".into()));
+                }
+                if what.ranges.is_empty() {
+                    return Ok(Done::Dropped(changed));
+                }
+                let left: u64 = what.ranges.iter().map(|r| r.range.size_bytes).sum();
+                if left < plan.bytes() / 2 {
+                    what.ranges.clear();
                 }
             }
             CompactionOutcome::Unreserved => return Err(retry("the object's reservation was taken away".into())),
@@ -194,11 +228,6 @@ fn tell(job: &Job, plan: &Plan, made: &Compaction, level: u32) -> Result<(), Com
     Ok(())
 }
 
-fn dropped(job: &Job) -> CompactionFailure {
-    job.meters.compaction_dropped.increment(1);
-    CompactionFailure::Dropped
-}
-
 fn count(job: &Job, plan: &Plan, made: &Compaction) {
     let objects = &job.meters.compaction_objects;
     let kind = match plan.kind {
@@ -214,7 +243,7 @@ fn count(job: &Job, plan: &Plan, made: &Compaction) {
         object = made.object.0,
         bytes = made.object_bytes,
         inputs = plan.inputs().len(),
-        partitions = plan.stretches.len(),
+        partitions = made.ranges.len(),
         "objects compacted"
     );
 }
@@ -263,12 +292,11 @@ async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, Compa
             Err(why) => drop(failed.insert(id, why)),
         }
     }
-    match failed.first_key_value() {
+    match failed.first_key_value().map(|(_, why)| why.clone()) {
         None => Ok(inputs),
-        Some((_, why)) => {
-            let why = why.clone();
-            Err(CompactionFailure::Unreadable(failed.into_keys().collect(), why))
-        }
+        // Not the objects, but the store.
+        Some(why) if asked > 1 && inputs.is_empty() => Err(retry(why)),
+        Some(why) => Err(CompactionFailure::Unreadable(failed.into_keys().collect(), why)),
     }
 }
 

@@ -17,6 +17,20 @@ use crate::{
     upload::WriterIdentity,
 };
 
+/// Why no output was made.
+#[derive(Debug)]
+pub(super) struct Unfit {
+    /// The input that does not hold what was committed of it; `None` when it is the output itself that is not to be.
+    pub input: Option<ObjectId>,
+    pub why: String,
+}
+
+impl From<String> for Unfit {
+    fn from(why: String) -> Unfit {
+        Unfit { input: None, why }
+    }
+}
+
 /// The upload sequence of objects that no shard uploaded.
 const NO_UPLOAD: u64 = u64::MAX;
 
@@ -72,7 +86,7 @@ pub(super) async fn encode(
     described: &BTreeMap<PartitionId, Described>,
     mut inputs: BTreeMap<ObjectId, Input>,
     runtime: &Rc<dyn Runtime>,
-) -> Result<(EncodedObject, Vec<CompactedRange>), String> {
+) -> Result<(EncodedObject, Vec<CompactedRange>), Unfit> {
     let mut encoder = ObjectEncoder::new(head.object.0, head.block_bytes);
     let mut properties = Properties {
         cluster_id: head.identity.cluster_id.to_string(),
@@ -83,7 +97,7 @@ pub(super) async fn encode(
         partitions: Vec::with_capacity(plan.stretches.len()),
     };
     for stretch in &plan.stretches {
-        let described = described.get(&stretch.partition).ok_or("a partition is gone")?;
+        let described = described.get(&stretch.partition).ok_or_else(|| "a partition is gone".to_owned())?;
         copy(&mut encoder, plan.kind, stretch, &mut inputs, runtime).await?;
         properties.partitions.push(about(stretch, described, &inputs));
     }
@@ -102,14 +116,15 @@ async fn copy(
     stretch: &Stretch,
     inputs: &mut BTreeMap<ObjectId, Input>,
     runtime: &Rc<dyn Runtime>,
-) -> Result<(), String> {
+) -> Result<(), Unfit> {
     let mut next = stretch.base();
     for part in &stretch.parts {
-        let input = inputs.get_mut(&part.object).ok_or("an input is missing")?;
+        let unfit = |why: String| Unfit { input: Some(part.object), why: format!("object {}: {why}", part.key) };
+        let missing = |offset: Offset| unfit(format!("offset {offset} of {} is missing", stretch.partition));
+        let input = inputs.get_mut(&part.object).ok_or_else(|| unfit("it was not read".to_owned()))?;
         while next <= part.last {
             let block = input.blocks.remove(&(stretch.partition, next));
-            let (entry, mut rest) =
-                block.ok_or_else(|| format!("offset {next} of {} is missing", stretch.partition))?;
+            let (entry, mut rest) = block.ok_or_else(|| missing(next))?;
             #[cfg(feature = "planted-bugs")]
             if loses_block(kind, stretch, &entry) {
                 next = entry.last.next();
@@ -117,16 +132,16 @@ async fn copy(
             }
             while !rest.is_empty() {
                 let whole = rest.clone();
-                let batch = Batch::split_from(&mut rest).map_err(|e| format!("object {}: {e}", part.key))?;
+                let batch = Batch::split_from(&mut rest).map_err(|e| unfit(e.to_string()))?;
                 if batch.head.base_offset() != next {
-                    return Err(format!("object {}: offset {next} of {} is missing", part.key, stretch.partition));
+                    return Err(missing(next));
                 }
                 next = batch.head.last_offset().next();
                 let whole = whole.slice(..batch.size_bytes());
-                encoder.push_whole(stretch.partition, whole).map_err(|e| e.to_string())?;
+                encoder.push_whole(stretch.partition, whole).map_err(|e| unfit(e.to_string()))?;
             }
             if next != entry.last.next() {
-                return Err(format!("object {}: a block ends before offset {next}", part.key));
+                return Err(unfit(format!("a block ends before offset {next}")));
             }
             runtime.breathe().await;
         }

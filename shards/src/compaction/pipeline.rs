@@ -24,7 +24,8 @@ use crate::{
 
 /// Partitions that are asked about their objects in one turn.
 const PARTITIONS_PER_TURN: usize = 64;
-/// Parts of a partition that are looked at, the oldest: some plans' worth, so that a store which grew for months before costs no more.
+/// Parts of a partition that are looked at, the oldest that may move: some plans' worth, so that a store which grew for months before
+/// costs no more.
 const PARTS_SHOWN: usize = 4 * CompactionConfig::MAX_INPUTS;
 /// Intervals between two tries double up to this factor while they fail; for so long an object is left alone that did not read right.
 const LONGEST_PAUSE: u32 = 32;
@@ -103,9 +104,11 @@ impl Shard {
     pub(crate) fn inquiry(&self, inquiry: Inquiry) {
         match inquiry {
             Inquiry::Survey { from, dying, reply } => {
+                let Some(ports) = &self.ports.compaction else { return };
                 let mut field = Field::default();
-                let next =
-                    self.partitions.page(from, PARTITIONS_PER_TURN, |partition| show(partition, &dying, &mut field));
+                let next = self.partitions.page(from, PARTITIONS_PER_TURN, |partition| {
+                    show(&ports.config, partition, &dying, &mut field);
+                });
                 let _gone = reply.try_send(Page { field, next });
             }
             Inquiry::Describe { partitions, reply } => {
@@ -161,9 +164,10 @@ impl Shard {
 }
 
 /// What matters of a partition's objects.
-fn show(partition: &Partition, dying: &BTreeSet<ObjectId>, field: &mut Field) {
+fn show(config: &CompactionConfig, partition: &Partition, dying: &BTreeSet<ObjectId>, field: &mut Field) {
     let stretch = |parts| Stretch { partition: partition.id, parts };
-    let fresh = partition.objects.uploads(PARTS_SHOWN);
+    let fresh = partition.objects.uploads().skip_while(|part| config.is_large(part));
+    let fresh: Vec<Rc<CommittedObject>> = fresh.take(PARTS_SHOWN).cloned().collect();
     if !fresh.is_empty() {
         field.fresh.push(stretch(fresh));
     }

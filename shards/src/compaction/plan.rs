@@ -90,29 +90,44 @@ impl Plan {
     }
 }
 
-/// The next thing to do; `None` when there is nothing. It looks at each part once and copies none that it does not take, for nothing else
-/// runs on the core meanwhile.
+/// The next thing to do; `None` when there is nothing. It looks at each part a few times and copies none that it does not take, for
+/// nothing else runs on the core meanwhile.
 pub(super) fn plan(config: &CompactionConfig, field: Field) -> Option<Plan> {
     let Field { fresh, mut dying, avoid } = field;
     dying.retain(|stretch| !avoid.contains(&stretch.parts[0].object));
     dying.sort_by_key(|stretch| (stretch.parts[0].object, stretch.partition));
     split(config, &dying).or_else(|| {
+        let enough = config.objects.clamp(2, CompactionConfig::MAX_INPUTS);
+        // What an object cuts off that cannot be read is not to wait for more: before that object nothing more will come.
+        let cut_short = !avoid.is_empty() && newest_of_oldest(config, &fresh, enough).is_some();
         let worth_moving = |stretch| worth_moving(config, &avoid, stretch);
         let mut fresh: Vec<Stretch> = fresh.into_iter().filter_map(worth_moving).collect();
         fresh.sort_by_key(|stretch| (stretch.partition, stretch.base()));
-        major(config, &fresh).or_else(|| minor(config, &fresh))
+        major(config, &fresh).or_else(|| {
+            let counts = if cut_short { (2..=enough).rev().collect() } else { vec![enough] };
+            minor(config, &fresh, counts.into_iter().find_map(|count| newest_of_oldest(config, &fresh, count))?)
+        })
     })
 }
 
-/// The first run of a stretch's parts that can be read, and are not as large alone already as compaction would make them.
+/// The first run of a stretch's parts that can be read, and are not as large alone already as compaction would make them; of more than one
+/// part, if there is such a run, for what stands alone between two others has nothing to wait for.
 fn worth_moving(config: &CompactionConfig, avoid: &BTreeSet<ObjectId>, mut stretch: Stretch) -> Option<Stretch> {
-    let large =
-        |part: &CommittedObject| part.size_bytes >= config.output_bytes && part.size_bytes >= part.object_bytes / 2;
-    let stays = |part: &CommittedObject| large(part) || avoid.contains(&part.object);
-    let from = stretch.parts.iter().position(|part| !stays(part))?;
-    stretch.parts.drain(..from);
-    let until = stretch.parts.iter().position(|part| stays(part));
-    stretch.parts.truncate(until.unwrap_or(stretch.parts.len()));
+    let stays = |part: &Rc<CommittedObject>| config.is_large(part) || avoid.contains(&part.object);
+    let (mut found, mut from) = (None, 0);
+    while from < stretch.parts.len() {
+        let len = stretch.parts[from..].iter().take_while(|part| !stays(part)).count();
+        if len > 1 || (len == 1 && found.is_none()) {
+            found = Some(from..from + len);
+        }
+        if len > 1 {
+            break;
+        }
+        from += len + 1;
+    }
+    let run = found?;
+    stretch.parts.truncate(run.end);
+    stretch.parts.drain(..run.start);
     Some(stretch)
 }
 
@@ -144,9 +159,8 @@ fn major(config: &CompactionConfig, fresh: &[Stretch]) -> Option<Plan> {
     })
 }
 
-/// What lies in the oldest uploads, when there are enough of them.
-fn minor(config: &CompactionConfig, fresh: &[Stretch]) -> Option<Plan> {
-    let newest = newest_of_oldest(fresh, config.objects.clamp(2, CompactionConfig::MAX_INPUTS))?;
+/// What lies in uploads up to the `newest`, and in what lies between.
+fn minor(config: &CompactionConfig, fresh: &[Stretch], newest: ObjectId) -> Option<Plan> {
     // Each with how many of its parts go.
     let mut shared: Vec<(&Stretch, usize)> = Vec::new();
     for stretch in fresh {
@@ -176,10 +190,10 @@ fn minor(config: &CompactionConfig, fresh: &[Stretch]) -> Option<Plan> {
     (!stretches.is_empty()).then_some(Plan { kind: Kind::Minor, stretches })
 }
 
-/// The newest of the `count` oldest uploads; `None` when fewer wait.
-fn newest_of_oldest(fresh: &[Stretch], count: usize) -> Option<ObjectId> {
+/// The newest of the `count` oldest uploads that may move; `None` when fewer wait.
+fn newest_of_oldest(config: &CompactionConfig, fresh: &[Stretch], count: usize) -> Option<ObjectId> {
     let mut oldest: BTreeSet<ObjectId> = BTreeSet::new();
-    for part in fresh.iter().flat_map(|stretch| &stretch.parts) {
+    for part in fresh.iter().flat_map(|stretch| &stretch.parts).filter(|part| !config.is_large(part)) {
         if oldest.len() < count || oldest.last().is_some_and(|newest| part.object < *newest) {
             oldest.insert(part.object);
             if oldest.len() > count {

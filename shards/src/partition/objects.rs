@@ -83,9 +83,9 @@ impl ObjectList {
         }
     }
 
-    /// The newest, as far as they are uploads: the `limit` oldest of these, oldest first.
-    pub fn uploads(&self, limit: usize) -> Vec<Rc<CommittedObject>> {
-        self.objects.range(self.uploads_from..).take(limit).cloned().collect()
+    /// The newest, as far as they are uploads; oldest first.
+    pub fn uploads(&self) -> impl Iterator<Item = &Rc<CommittedObject>> {
+        self.objects.range(self.uploads_from..)
     }
 
     /// Those that are in `set`.
@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn what_compaction_made_and_all_before_it_are_no_uploads() {
-        let uploads = |list: &ObjectList| list.uploads(9).iter().map(|o| o.object.0).collect::<Vec<_>>();
+        let uploads = |list: &ObjectList| list.uploads().map(|o| o.object.0).collect::<Vec<_>>();
         let mut list = ObjectList::new((0..8).map(|n| object(n as u64, n * 10, n * 10 + 9, 0)).collect());
-        assert_eq!(list.uploads(2).iter().map(|o| o.object.0).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(uploads(&list), [0, 1, 2, 3, 4, 5, 6, 7]);
         list.replace(object(10, 20, 39, 1));
         assert_eq!(uploads(&list), [4, 5, 6, 7], "0 and 1 stay as they are");
         list.replace(object(11, 0, 19, 1));

@@ -76,6 +76,8 @@ pub(super) struct Fetch<'a> {
     /// Places in `parts` that a probe's slot watches.
     watching: BTreeMap<u64, Vec<usize>>,
     woken: BTreeSet<u64>,
+    /// There is something hot that was not taken, for it was too little to end the wait.
+    untaken: bool,
     stash: Stash,
 }
 
@@ -92,6 +94,7 @@ impl<'a> Fetch<'a> {
             states: vec![Err(PartitionError::Unavailable); parts.len()],
             watching: BTreeMap::new(),
             woken: BTreeSet::new(),
+            untaken: false,
             stash,
         }
     }
@@ -109,6 +112,7 @@ impl<'a> Fetch<'a> {
             let (allotment, permit) = self.admit().await;
             // Before the take, which may hear of a cold part that it was allotted too little for its first batch.
             self.stash.starved = allotment.starved.map(|place| self.parts[place].partition);
+            self.untaken = false;
             let mut taken = self.take(&allotment).await;
             if let Delivery::Overtaken = self.deliver(&allotment, &mut taken).await {
                 continue;
@@ -308,6 +312,7 @@ impl<'a> Fetch<'a> {
             if !arrived && (!may_be_overtaken || self.woken.is_empty()) {
                 let edge = self.edge;
                 match until(edge, self.terms.deadline, self.stash.receive()).await {
+                    None if self.untaken && !from_stash => return Delivery::Overtaken,
                     None => break,
                     Some(None) => {}
                     Some(Some(Answer { slot, reply })) => self.note(slot, &reply),
@@ -352,7 +357,9 @@ impl<'a> Fetch<'a> {
         }
         let not_awaited = (0..self.parts.len()).filter(|place| !self.stash.is_due(&self.keys[*place]));
         let hot: u64 = not_awaited.filter_map(|place| self.hot_bytes(place)).sum();
-        hot >= self.terms.min_bytes.max(1) && news.iter().any(|(before, now)| now > before)
+        let grown = news.iter().any(|(before, now)| now > before);
+        self.untaken |= grown;
+        grown && hot >= self.terms.min_bytes.max(1)
     }
 
     /// What a partition has that need not be read; `None` when it is in error.

@@ -265,17 +265,20 @@ fn what_is_live_leaves_an_object_that_is_mostly_dead() {
 
 #[test]
 fn objects_that_do_not_read_right_are_left_alone_and_hold_up_nothing() {
-    let mut model = Model::new(CompactionConfig { objects: 2, ..config() });
-    for _ in 0..5 {
-        model.upload(&[(partition(0), 1000), (partition(1), 10)]);
-    }
+    let mut model = Model::new(CompactionConfig { objects: 4, ..config() });
+    let upload = |model: &mut Model| model.upload(&[(partition(0), 1000), (partition(1), 10)]);
+    (0..3).for_each(|_| upload(&mut model));
     model.avoid = Rc::new(BTreeSet::from([ObjectId(1), ObjectId(4)]));
+    assert_eq!(model.compact(), [], "too few wait");
+    (0..3).for_each(|_| upload(&mut model));
     assert_eq!(model.compact(), [Kind::Minor]);
     let objects = |model: &Model| model.partitions[&partition(0)].iter().map(|part| part.object.0).collect::<Vec<_>>();
-    assert_eq!(objects(&model), [1, 6, 4, 5], "2 and 3 became one");
+    assert_eq!(objects(&model), [1, 7, 4, 5, 6], "2 and 3 became one");
     model.avoid = Rc::default();
+    model.next_object = 8;
+    upload(&mut model);
     assert_eq!(model.compact(), [Kind::Minor]);
-    assert_eq!(objects(&model), [1, 6, 7], "what lies before what was compacted stays");
+    assert_eq!(objects(&model), [1, 7, 9], "what lies before what was compacted stays");
 }
 
 /// Bytes written to the store for each byte produced, and puts for each GiB, when all of `uploads` came together.

@@ -197,6 +197,19 @@ fn too_few_hot_records_do_not_end_the_wait_for_cold_ones() {
 }
 
 #[test]
+fn too_few_hot_records_are_given_at_the_deadline() {
+    let c = cluster();
+    let started = c.0.world.mono();
+    let (asked, _even, odd, _cold) = reading(&c, &request(&[0, 2, 1]).with_min_bytes(300));
+    odd.send(Reply::Wake);
+    let (_, _, _odd) = c.probed(1, vec![found(60)]);
+    c.take(0).reply.send(Reply::Take(vec![taken(Records::Pending), ready(0)]));
+    c.take(1).reply.send(Reply::Take(vec![ready(60)]));
+    assert_eq!(sizes(&c.partitions(asked)), [0, 0, 60]);
+    assert_eq!(c.0.world.mono().since(started), Duration::from_millis(500));
+}
+
+#[test]
 fn a_partition_in_error_is_told_before_cold_records_are_read() {
     let c = cluster();
     let started = c.0.world.mono();
