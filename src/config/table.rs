@@ -204,7 +204,7 @@ settings! {
     object_block_bytes: u32 = Setting::of("object.block.bytes", "524288").unit("bytes").range(4096, 1 << 28);
     /// Whether what many uploads hold is brought together in larger objects, by partition, in the background. Each byte is written
     /// once more, and the small objects are deleted.
-    object_compaction_enable: bool = Setting::of("object.compaction.enable", "true");
+    object_compaction_enable: bool = Setting::of("object.compaction.enable", "false");
     /// How often a shard looks for such work.
     object_compaction_interval_ms: u64 =
         Setting::of("object.compaction.interval.ms", "10000").unit("ms").range(1, i64::MAX);

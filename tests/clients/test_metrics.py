@@ -22,7 +22,7 @@ UNMOVED = {
     "thalweg_group_lag_left_out": "more than 10,000 partitions with a committed offset (unit test in telemetry::lag)",
     "thalweg_fetch_session_evictions_total": "a session may be evicted after two minutes (unit test in k01_fetch::session)",
     "thalweg_garbage_delete_errors_total": "a store that fails deletions alone (unit tests of cluster::bucket)",
-    # Compaction is switched off here (tests/bucket/test_compaction.py has it do something).
+    # Compaction is off (tests/bucket/test_compaction.py switches it on).
     **dict.fromkeys(
         (f"thalweg_compaction_{what}" for what in (
             "objects_total", "bytes_total", "seconds", "waiting_bytes", "errors_total", "dropped_total"
@@ -203,7 +203,6 @@ def fill(broker, wire, topic, partitions):
 def test_every_metric_is_there_and_moves(s3):
     settings = {
         **s3.settings("m"),
-        "object.compaction.enable": "false",
         "wal.capacity.bytes": 48 << 20,
         "cache.tail.bytes": 1 << 20,
         "object.upload.bytes": 1 << 20,

@@ -22,6 +22,7 @@ TOPICS, PARTITIONS = ("steady-0#0", "steady-1#0"), 3
 CLIENT = {"log_level": 0, "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 200, "socket.timeout.ms": 30_000}
 PRODUCER = CLIENT | {"enable.idempotence": True, "message.timeout.ms": 600_000, "linger.ms": 2, "compression.type": "lz4"}
 RECORDS_PER_SECOND = 400
+UNREADABLE = (ck.KafkaError._BAD_MSG, ck.KafkaError._BAD_COMPRESSION)
 GONE = (ck.KafkaError.UNKNOWN_TOPIC_OR_PART, ck.KafkaError._UNKNOWN_TOPIC)
 
 
@@ -101,8 +102,9 @@ class Member(Client):
         while not self.stopping.is_set():
             seen = {}
             for message in consumer.consume(500, 0.2):
-                # Connections come and go here; what is asked is what the records say.
+                # Connections come and go here; what is asked is what the records say. But the client passes over what it cannot read.
                 if message.error() is not None:
+                    assert message.error().code() not in UNREADABLE, message.error()
                     continue
                 one = Value.decode(message.value())
                 partition = (f"{message.topic()}#0", message.partition())
