@@ -147,7 +147,7 @@ impl Shard {
             Source::Objects(objects) => Found::Objects(objects),
             Source::Memory => {
                 let batches = self.within(partition, part, owed, true);
-                let pieces = self.from_memory(&batches);
+                let pieces = self.in_memory(&batches);
                 let meters = &self.ports.meters;
                 count_read(&meters.reads.tail, &meters.read_bytes.tail, &pieces);
                 Found::Ready(pieces)
@@ -173,7 +173,7 @@ impl Shard {
     }
 
     /// What memory has of `batches`, never past one that is not here: a reader takes what it is given for all there is.
-    fn from_memory(&self, batches: &[RingEntry]) -> Vec<Bytes> {
+    fn in_memory(&self, batches: &[RingEntry]) -> Vec<Bytes> {
         runs(batches).map_while(|(lsn, len)| self.cache.get(lsn, len)).collect()
     }
 
