@@ -21,10 +21,10 @@ use crate::{
 
 /// Zeroing ahead goes in pieces of this size, one in flight.
 const ZERO_CHUNK_BYTES: u32 = 1 << 20;
-/// Zeros keep this far ahead of the head as fast as a device takes them that has no groups under way; beyond, they go on in
-/// small steps, while the log rests.
+/// Zeros keep this far ahead of the head as fast as a device takes them that has no groups under way; beyond, they go on while the
+/// device rests.
 const ZERO_LEAD_BYTES: u64 = 128 << 20;
-/// When a log counts as resting.
+/// When a device counts as resting.
 const ZERO_AFTER: Duration = Duration::from_secs(1);
 /// A log that rests this long gets a marker, so that its last group is confirmed.
 const CONFIRM_AFTER: Duration = Duration::from_millis(100);
@@ -235,6 +235,7 @@ impl Shard {
         }
         self.sealed.push_back(SealedGroup { end, sealed_at: self.now, bytes: buf.len() as u64, parts, tally });
         self.last_write = self.now;
+        self.ports.pace.group(self.now);
         failpoint::pass("append-sealed");
         self.write_device(Queue::Hot, "wal-write", at, buf, move |result, buf| Event::Written {
             id,
@@ -340,14 +341,14 @@ impl Shard {
         self.sealed.iter().map(|g| g.bytes).sum()
     }
 
-    /// Zeroes ahead of the head on the first lap, so that no append pays for unwritten extents: up to the lead, or one step of it
-    /// when nothing has been written for a while.
+    /// Zeroes ahead of the head on the first lap, so that no append pays for unwritten extents: up to the lead, or to the ring's end
+    /// while no shard has written for a while. The next step follows when this one is done.
     pub(crate) fn zero_in_rest(&mut self) {
-        let resting = self.sealed.is_empty() && self.now.since(self.last_write) >= ZERO_AFTER;
-        self.zero_ahead(resting);
+        let quiet_for = self.now.since(self.last_write).min(self.ports.pace.quiet_for(self.now));
+        self.zero_ahead(self.sealed.is_empty() && quiet_for >= ZERO_AFTER);
     }
 
-    /// Zeroes ahead of the head up to the lead, or one step `beyond_lead`.
+    /// Zeroes one step ahead of the head, up to the lead or `beyond_lead`.
     ///
     /// Not while groups are under way: zeros double what the device writes, and cost records more than unwritten extents do.
     pub(crate) fn zero_ahead(&mut self, beyond_lead: bool) {

@@ -2,7 +2,8 @@
 //!
 //! A small cloud disk (3,000 operations and 125 MB a second) is shared by all slices. Tokens are debts that time pays off
 //! (the generic cell rate algorithm): whoever finds no debt beyond a short burst may write, whatever size, and owes for it.
-//! A shard that has to wait goes on staging, so scarcity makes groups larger. One atomic per limit is all that is shared.
+//! A shard that has to wait goes on staging, so scarcity makes groups larger. One atomic per limit is all that is shared, and one
+//! for when the last group went there: what can wait, waits until the device rests.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -47,12 +48,25 @@ impl Debt {
 pub struct DevicePace {
     operations: Debt,
     bytes: Debt,
+    /// When the last group was written by any shard, in nanoseconds of [`Mono`].
+    last_group: AtomicU64,
 }
 
 impl DevicePace {
     /// `wal.max.iops` and `wal.max.bytes.per.second`; 0 is no limit.
     pub fn new(operations_per_second: u64, bytes_per_second: u64) -> DevicePace {
-        DevicePace { operations: Debt::new(operations_per_second), bytes: Debt::new(bytes_per_second) }
+        let (operations, bytes) = (Debt::new(operations_per_second), Debt::new(bytes_per_second));
+        DevicePace { operations, bytes, last_group: AtomicU64::new(0) }
+    }
+
+    /// A shard writes a group now.
+    pub(crate) fn group(&self, now: Mono) {
+        self.last_group.fetch_max(now.0, Relaxed);
+    }
+
+    /// How long no shard has written a group.
+    pub(crate) fn quiet_for(&self, now: Mono) -> Duration {
+        now.since(Mono(self.last_group.load(Relaxed)))
     }
 
     /// When the next operation may start, if that is not now.
@@ -102,6 +116,15 @@ mod tests {
         let burst = (0..).take_while(|_| pace.wait(later).is_none().then(|| pace.spend(later, 1)).is_some()).count();
         assert_eq!(burst, 3, "20 ms of them, and the one that begins the debt");
         assert_eq!(pace.wait(later), Some(later.plus(Duration::from_millis(10))));
+    }
+
+    #[test]
+    fn the_device_rests_when_no_shard_writes() {
+        let (pace, second) = (DevicePace::new(0, 0), Duration::from_secs(1));
+        pace.group(Mono(0).plus(second * 5));
+        // Another core is a little behind.
+        pace.group(Mono(0).plus(second * 4));
+        assert_eq!(pace.quiet_for(Mono(0).plus(second * 6)), second);
     }
 
     #[test]

@@ -353,7 +353,7 @@ impl Shard {
                 if let Err(poisoned) = self.log.zeroed(result) {
                     self.poison(&poisoned.to_string());
                 }
-                self.zero_ahead(false);
+                self.zero_in_rest();
             }
             Event::ReadRing(read) => self.read_ring(read),
             Event::LookUp(again) => self.look_up_again(again),
