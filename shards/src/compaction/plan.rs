@@ -99,13 +99,14 @@ pub(super) fn plan(config: &CompactionConfig, field: Field) -> Option<Plan> {
     split(config, &dying).or_else(|| {
         let enough = config.objects.clamp(2, CompactionConfig::MAX_INPUTS);
         // What an object cuts off that cannot be read is not to wait for more: before that object nothing more will come.
-        let cut_short = !avoid.is_empty() && newest_of_oldest(config, &fresh, enough).is_some();
+        let cut_short = !avoid.is_empty() && oldest(config, &fresh, enough).len() == enough;
         let worth_moving = |stretch| worth_moving(config, &avoid, stretch);
         let mut fresh: Vec<Stretch> = fresh.into_iter().filter_map(worth_moving).collect();
         fresh.sort_by_key(|stretch| (stretch.partition, stretch.base()));
         major(config, &fresh).or_else(|| {
-            let counts = if cut_short { (2..=enough).rev().collect() } else { vec![enough] };
-            minor(config, &fresh, counts.into_iter().find_map(|count| newest_of_oldest(config, &fresh, count))?)
+            let mut oldest = oldest(config, &fresh, enough);
+            let is_enough = oldest.len() >= if cut_short { 2 } else { enough };
+            minor(config, &fresh, oldest.pop_last().filter(|_| is_enough)?)
         })
     })
 }
@@ -190,8 +191,8 @@ fn minor(config: &CompactionConfig, fresh: &[Stretch], newest: ObjectId) -> Opti
     (!stretches.is_empty()).then_some(Plan { kind: Kind::Minor, stretches })
 }
 
-/// The newest of the `count` oldest uploads that may move; `None` when fewer wait.
-fn newest_of_oldest(config: &CompactionConfig, fresh: &[Stretch], count: usize) -> Option<ObjectId> {
+/// The oldest uploads that may move, at most `count`.
+fn oldest(config: &CompactionConfig, fresh: &[Stretch], count: usize) -> BTreeSet<ObjectId> {
     let mut oldest: BTreeSet<ObjectId> = BTreeSet::new();
     for part in fresh.iter().flat_map(|stretch| &stretch.parts).filter(|part| !config.is_large(part)) {
         if oldest.len() < count || oldest.last().is_some_and(|newest| part.object < *newest) {
@@ -201,7 +202,7 @@ fn newest_of_oldest(config: &CompactionConfig, fresh: &[Stretch], count: usize) 
             }
         }
     }
-    if oldest.len() == count { oldest.pop_last() } else { None }
+    oldest
 }
 
 #[cfg(test)]
