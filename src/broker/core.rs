@@ -168,6 +168,8 @@ fn compaction_config(config: &Config) -> CompactionConfig {
         output_bytes: config.object_compaction_bytes,
         split_bytes: config.object_compaction_split_bytes,
         block_bytes: config.object_block_bytes,
+        bytes_per_second: config.object_compaction_bytes_per_second,
+        upload_bytes: config.object_upload_bytes,
     }
 }
 

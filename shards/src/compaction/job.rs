@@ -17,6 +17,7 @@ use thalweg_record::{Offset, PartitionId, ShardId, failpoint};
 use super::{
     CompactionPorts,
     output::{self, Described, Head, Input, Unfit},
+    pace::Pace,
     pipeline::Inquiry,
     plan::{self, Field, Kind, Plan},
 };
@@ -64,12 +65,15 @@ async fn work(job: &Job) -> Result<(), CompactionFailure> {
     let mut committed = false;
     loop {
         let field = survey(job, &changing).await?;
-        job.meters.compaction_waiting_bytes.set(field.fresh.iter().map(plan::Stretch::bytes).sum::<u64>() as f64);
+        let waiting = field.fresh.iter().map(plan::Stretch::bytes).sum();
+        job.meters.compaction_waiting_bytes.set(waiting as f64);
         let Some(plan) = plan::plan(&job.ports.config, field) else { break };
         // Other shards are at work: later.
         let Some(_room) = job.ports.room.take(plan.bytes()) else { break };
         let began = job.runtime.mono();
-        match compact(job, &plan).await? {
+        let config = &job.ports.config;
+        let pace = Rc::new(Pace::new(config.bytes_per_second, config.usual_backlog(), waiting));
+        match compact(job, &plan, &pace).await? {
             Done::Committed(changed) => {
                 committed = true;
                 changing.extend(changed);
@@ -129,7 +133,7 @@ async fn survey(job: &Job, changing: &BTreeSet<PartitionId>) -> Result<Field, Co
     Ok(field)
 }
 
-async fn compact(job: &Job, plan: &Plan) -> Result<Done, CompactionFailure> {
+async fn compact(job: &Job, plan: &Plan, pace: &Rc<Pace>) -> Result<Done, CompactionFailure> {
     let mut described: BTreeMap<PartitionId, Described> = BTreeMap::new();
     let partitions: Vec<PartitionId> = plan.stretches.iter().map(|stretch| stretch.partition).collect();
     for some in partitions.chunks(PARTITIONS_AT_ONCE) {
@@ -140,7 +144,7 @@ async fn compact(job: &Job, plan: &Plan) -> Result<Done, CompactionFailure> {
         // A topic was deleted since.
         return Ok(Done::Dropped(partitions.into_iter().filter(|id| !described.contains_key(id)).collect()));
     }
-    let inputs = read(job, plan).await?;
+    let inputs = read(job, plan, pace).await?;
     failpoint::pass("compaction-read");
     let object = reserve(job).await?;
     failpoint::pass("compaction-reserved");
@@ -153,7 +157,11 @@ async fn compact(job: &Job, plan: &Plan) -> Result<Done, CompactionFailure> {
     })?;
     let key = data_key(object.0, job.identity.node, job.identity.node_epoch);
     let object_bytes = encoded.size_bytes;
-    let put = job.ports.store.put(key.clone(), encoded.parts, PutCondition::IfAbsent).await;
+    let (store, parts) = (&job.ports.store, encoded.parts);
+    let put = match pace.rate() {
+        None => store.put(key.clone(), parts, PutCondition::IfAbsent).await,
+        Some(rate) => store.put_slowly(key.clone(), parts, PutCondition::IfAbsent, rate).await,
+    };
     #[cfg(feature = "planted-bugs")]
     let put = put.or_else(|error| if twice() { Ok(()) } else { Err(error) });
     put.map_err(|error| retry(error.to_string()))?;
@@ -264,7 +272,7 @@ fn committed(made: &Compaction, range: &CompactedRange, first: &CommittedObject,
 }
 
 /// Reads what the plan takes, from all inputs side by side; the store lane bounds what is in flight.
-async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, CompactionFailure> {
+async fn read(job: &Job, plan: &Plan, pace: &Rc<Pace>) -> Result<BTreeMap<ObjectId, Input>, CompactionFailure> {
     let mut wanted: BTreeMap<ObjectId, Vec<(PartitionId, Rc<CommittedObject>)>> = BTreeMap::new();
     for stretch in &plan.stretches {
         for part in &stretch.parts {
@@ -276,9 +284,9 @@ async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, Compa
     let (tell, told) = flume::unbounded();
     let asked = wanted.len();
     for (id, parts) in wanted {
-        let (fetcher, tell) = (fetcher.clone(), tell.clone());
+        let (fetcher, pace, tell) = (fetcher.clone(), pace.clone(), tell.clone());
         let task = async move {
-            let _gone = tell.try_send((id, read_input(&fetcher, &parts).await));
+            let _gone = tell.try_send((id, read_input(&fetcher, &pace, &parts).await));
         };
         job.runtime.spawn(Queue::Janitor, "compaction input", Box::pin(task));
     }
@@ -301,7 +309,11 @@ async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, Compa
 }
 
 /// Reads `parts`, by partition, of one object.
-async fn read_input(fetcher: &Fetcher, parts: &[(PartitionId, Rc<CommittedObject>)]) -> Result<Input, String> {
+async fn read_input(
+    fetcher: &Fetcher,
+    pace: &Pace,
+    parts: &[(PartitionId, Rc<CommittedObject>)],
+) -> Result<Input, String> {
     let object = &parts[0].1;
     let (index, properties) = fetch_about(fetcher, object).await.map_err(|e| e.to_string())?;
     let mut input = Input::default();
@@ -316,6 +328,9 @@ async fn read_input(fetcher: &Fetcher, parts: &[(PartitionId, Rc<CommittedObject
         blocks.extend(output::blocks_of(&index, *partition, part)?);
     }
     for run in runs(&blocks) {
+        let size = run.iter().map(|block| u64::from(block.size_bytes)).sum();
+        let begins = pace.begin(fetcher.runtime.mono(), size);
+        fetcher.runtime.sleep_until(begins).await;
         let bytes = fetch_run(fetcher, object, run).await.map_err(|e| e.to_string())?;
         for block in run {
             let from = (block.position - run[0].position) as usize;

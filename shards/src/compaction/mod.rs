@@ -7,11 +7,13 @@
 //! deleted behind the metadata's snapshots as all garbage is.
 //!
 //! `plan` decides (pure), `job` reads, writes and commits (a task of the queue `Janitor`), `pipeline` is the shard's side of it,
-//! `room` bounds the memory of all shards' work together.
+//! `room` bounds the memory of all shards' work together,
+//! `pace` how fast it goes.
 
 mod config;
 mod job;
 mod output;
+mod pace;
 mod pipeline;
 mod plan;
 mod room;

@@ -19,6 +19,8 @@ fn config() -> CompactionConfig {
         output_bytes: 256 * MIB,
         split_bytes: 64 * MIB,
         block_bytes: BLOCK_BYTES as u32,
+        bytes_per_second: 0,
+        upload_bytes: 64 * MIB,
     }
 }
 
