@@ -37,8 +37,9 @@ pub(crate) async fn put<R: Requests>(
     let size_bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
     let upload = attempts.run(Repeat::Harmless, || engine.begin_upload(key)).await?;
     let done = async {
-        let pieces = cut(parts, attempts.limits.part_bytes);
-        let (began, part_bytes) = (Instant::now(), attempts.limits.part_bytes);
+        let part_bytes = even(size_bytes as usize, attempts.limits.part_bytes);
+        let pieces = cut(parts, part_bytes);
+        let began = Instant::now();
         let uploads = pieces.into_iter().zip(1u32..).map(|(piece, number)| {
             let upload = upload.as_str();
             async move {
@@ -91,6 +92,11 @@ async fn complete<R: Requests>(
     }
 }
 
+/// The size of parts that are as few as may be, and as large as each other: then they end together.
+fn even(size_bytes: usize, most: usize) -> usize {
+    size_bytes.div_ceil(size_bytes.div_ceil(most).max(1)).max(1)
+}
+
 /// Cuts pieces into parts of `part_bytes`, the last one shorter, without a copy.
 fn cut(pieces: Vec<Bytes>, part_bytes: usize) -> Vec<Vec<Bytes>> {
     let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), part_bytes);
@@ -114,6 +120,15 @@ fn cut(pieces: Vec<Bytes>, part_bytes: usize) -> Vec<Vec<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_few_parts_as_may_be_are_alike() {
+        assert_eq!(even(64, 48), 32);
+        assert_eq!(even(48, 48), 48);
+        assert_eq!(even(260, 48), 44);
+        assert_eq!(even(101, 100), 51);
+        assert_eq!(even(0, 48), 1);
+    }
 
     #[test]
     fn parts_are_cut_to_size_and_lose_nothing() {

@@ -128,7 +128,7 @@ impl<R: Requests> S3Store<R> {
         self.run(move |inner| async move {
             let Inner { engine, attempts, .. } = &*inner;
             let size = parts.iter().map(Bytes::len).sum::<usize>();
-            if size > attempts.limits.part_bytes {
+            if size > attempts.limits.single_bytes {
                 return multipart::put(&inner, &key, parts, condition, pace).await;
             }
             // Sent again after a lost answer, a conditional put would meet its own object.

@@ -9,6 +9,8 @@ use thalweg_record::{LeaderEpoch, TopicId};
 
 use super::*;
 
+mod cost;
+
 const MIB: u64 = 1 << 20;
 const BLOCK_BYTES: u64 = 512 << 10;
 
