@@ -6,19 +6,16 @@
 //! changed meanwhile, the work is dropped and nothing is lost. Inputs of which nothing is live any more are garbage then, and are
 //! deleted behind the metadata's snapshots as all garbage is.
 //!
-//! `plan` decides (pure), `job` reads, writes and commits (a task of the queue `Janitor`), `pipeline` is the shard's side of it,
-//! `room` bounds the memory of all shards' work together.
+//! `plan` decides (pure), `job` reads, writes and commits (a task of the queue `Janitor`), `pipeline` is the shard's side of it.
 
 mod config;
 mod job;
 mod output;
 mod pipeline;
 mod plan;
-mod room;
 
 pub use config::{CompactionConfig, CompactionPorts};
 pub(crate) use pipeline::{Compactor, Inquiry};
-pub use room::CompactionRoom;
 
 #[cfg(test)]
 mod tests;
