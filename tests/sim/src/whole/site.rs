@@ -124,6 +124,9 @@ pub(crate) fn config(seed: u64) -> Config {
     // In every eighth history a partition fills an object of its own.
     config.object_compaction_bytes = if seed % 8 == 5 { 8 << 10 } else { 64 << 10 };
     config.object_compaction_split_bytes = 16 << 10;
+    config.log_cleaner_backoff_ms = 200;
+    // In every fourth history a round has room for some keys only.
+    config.log_cleaner_dedupe_buffer_size = if seed % 4 == 1 { 20 * 24 } else { 1 << 20 };
     assert_eq!(config.wal_max_group_bytes, GROUP_BYTES);
     config
 }
