@@ -28,9 +28,6 @@ use crate::{
 
 /// Bytes that are written into an object between two breaths.
 const BREATH_BYTES: usize = 256 << 10;
-/// A small partition asks for less memory than the whole map: no more entries than that many of its bytes allow for.
-const BYTES_PER_KEY: u64 = 8;
-const LEAST_MAP_BYTES: u64 = 64 << 10;
 
 /// All that the work needs.
 pub(super) struct Job {
@@ -100,18 +97,21 @@ async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) -> Option<bool> {
     let subject = job.rewriter.inquire(|reply| Event::CleaningInquiry(Inquiry::Describe { partition, reply })).await;
     let Ok(Some(mut subject)) = subject else { return Some(false) };
     subject.parts.retain(|part| part.last < dirt.end);
-    let map_bytes = job
-        .ports
-        .config
-        .dedupe_bytes
-        .min(LEAST_MAP_BYTES.max(dirt.dirty_bytes.saturating_mul(super::keys::ENTRY_BYTES) / BYTES_PER_KEY));
     let groups = plan::groups(&subject.parts, job.ports.config.output_bytes);
     let group_bytes = groups.iter().map(|group| plan::bytes_of(group)).max().unwrap_or(0);
-    let _map = job.ports.maps.take(map_bytes)?;
-    let _room = job.ports.room.take(group_bytes)?;
     let began = job.rewriter.runtime.mono();
     let cleaning = Cleaning { job, partition, fetcher: job.rewriter.fetcher(), subject: &subject };
-    match cleaning.run(dirt, map_bytes).await {
+    let outcome = match cleaning.dirty(dirt).await {
+        Ok(dirty) => {
+            let bytes = KeyMap::bytes_for(dirty.records, job.ports.config.load_factor);
+            let map_bytes = bytes.min(job.ports.config.dedupe_bytes);
+            let _map = job.ports.maps.take(map_bytes)?;
+            let _room = job.ports.room.take(group_bytes)?;
+            cleaning.run(dirty, map_bytes).await
+        }
+        Err(stopped) => Err(stopped),
+    };
+    match outcome {
         Ok((to, keys, tally)) => {
             let took = job.rewriter.runtime.mono().since(began);
             job.meters.cleaner_rounds.increment(1);
@@ -169,6 +169,14 @@ struct Cleaning<'a> {
     subject: &'a Subject,
 }
 
+/// What no round has seen of a partition.
+struct Dirty<'a> {
+    from: Offset,
+    /// As many keys at most.
+    records: u64,
+    parts: Vec<(&'a Rc<CommittedObject>, Vec<BlockEntry>)>,
+}
+
 /// Blocks of an object side by side, read.
 struct Run {
     base: Offset,
@@ -177,10 +185,22 @@ struct Run {
 }
 
 impl Cleaning<'_> {
+    /// What no round has seen.
+    async fn dirty(&self, dirt: &Dirt) -> Result<Dirty<'_>, Stopped> {
+        let mut dirty = Dirty { from: dirt.from, records: 0, parts: Vec::new() };
+        for part in self.subject.parts.iter().filter(|part| part.last >= dirt.from) {
+            let (_, mut blocks) = self.look(part).await?;
+            blocks.drain(..blocks.partition_point(|block| block.last < dirt.from));
+            dirty.records += blocks.iter().map(|block| block.records).sum::<u64>();
+            dirty.parts.push((part, blocks));
+        }
+        Ok(dirty)
+    }
+
     /// Answers how far it came, how many keys there were, and what it took.
-    async fn run(&self, dirt: &Dirt, map_bytes: u64) -> Result<(Offset, usize, Tally), Stopped> {
+    async fn run(&self, dirty: Dirty<'_>, map_bytes: u64) -> Result<(Offset, usize, Tally), Stopped> {
         let mut tally = Tally::default();
-        let keys = self.keys(dirt, map_bytes, &mut tally).await?;
+        let keys = self.keys(dirty, map_bytes, &mut tally).await?;
         let (end, count) = (keys.end(), keys.len());
         let rules = Arc::new(Rules {
             keys,
@@ -203,12 +223,10 @@ impl Cleaning<'_> {
     }
 
     /// Reads what is dirty into a map of keys, as far as that goes.
-    async fn keys(&self, dirt: &Dirt, map_bytes: u64, tally: &mut Tally) -> Result<KeyMap, Stopped> {
-        let mut keys = KeyMap::new(map_bytes, self.job.ports.config.load_factor, dirt.from);
-        for part in self.subject.parts.iter().filter(|part| part.last >= dirt.from) {
-            let (_, blocks) = self.look(part).await?;
-            let dirty = &blocks[blocks.partition_point(|block| block.last < dirt.from)..];
-            for run in runs(dirty) {
+    async fn keys(&self, dirty: Dirty<'_>, map_bytes: u64, tally: &mut Tally) -> Result<KeyMap, Stopped> {
+        let mut keys = KeyMap::new(map_bytes, self.job.ports.config.load_factor, dirty.from);
+        for (part, blocks) in dirty.parts {
+            for run in runs(&blocks) {
                 let Run { last, mut bytes, .. } = self.read(part, run, tally).await?;
                 let (taken, back) = self
                     .elsewhere(last, move || {

@@ -42,6 +42,13 @@ impl KeyMap {
         KeyMap { words: vec![0; slots * WORDS], used: 0, most, start, end: start }
     }
 
+    /// Memory for so many keys.
+    pub(super) fn bytes_for(keys: u64, load_factor: f64) -> u64 {
+        // One slot stays free, and a fraction of one may be lost.
+        let slots = (keys as f64 / load_factor.max(1e-6)) as u64;
+        slots.saturating_add(2).saturating_mul(ENTRY_BYTES)
+    }
+
     /// First offset of which the map says something.
     pub(super) fn start(&self) -> Offset {
         self.start
@@ -129,6 +136,14 @@ mod tests {
         assert!(map.put(&[0], Offset(12)));
         assert!(!map.put(&[9], Offset(13)));
         assert_eq!((map.get(&[0]), map.get(&[9]), map.end()), (Some(Offset(12)), None, Offset(13)));
+    }
+
+    #[test]
+    fn a_map_of_the_right_size_takes_all_keys() {
+        for (keys, load_factor) in [(0, 0.9), (1, 0.9), (1_000, 0.9), (1_000, 0.07), (777, 1.0)] {
+            let mut map = KeyMap::new(KeyMap::bytes_for(keys, load_factor), load_factor, Offset(0));
+            assert!((0..keys).all(|n| map.put(&n.to_be_bytes(), Offset(n as i64))), "{keys} {load_factor}");
+        }
     }
 
     #[test]
