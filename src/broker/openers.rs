@@ -31,7 +31,10 @@ pub(super) fn start_cleaner() -> io::Result<Sender<Errand>> {
     let serve = move || {
         while let Ok(errand) = errands.recv() {
             // A codec that panics over a batch costs that partition its cleaning: who asked gets no answer.
-            let _panicked = guarded(|| Ok::<_, std::convert::Infallible>(errand.run()));
+            let _panicked = guarded(|| {
+                errand.run();
+                Ok::<_, std::convert::Infallible>(())
+            });
         }
     };
     thread::Builder::new().name("cleaner".to_owned()).spawn(serve)?;

@@ -221,7 +221,7 @@ def test_every_metric_is_there_and_moves(s3):
         wire = stack.enter_context(Connection(broker.bootstrap))
         workload(broker, wire, s3)
         exact_uploads(broker, s3)
-        clean(broker, wire)
+        clean(broker)
         # With the topic goes the lag of its readers.
         with_topic = watched.note(metrics.read(broker))
         admin(broker).delete_topics(["t"])["t"].result(30)
@@ -279,12 +279,13 @@ def workload(broker, wire, store):
     assert metrics.total(series, "thalweg_cold_cache_hits_total") > 0
 
 
-def clean(broker, wire):
+def clean(broker):
     """One log is cleaned, from when on a shard looks for some often; another is never dirty enough."""
     for topic, ratio in (("cleaned", 0.1), ("dirty", 1)):
         create(broker, topic, 1, cleanup_policy="compact", min_cleanable_dirty_ratio=ratio)
         records = b"".join(record(delta, b"value", b"key") for delta in range(5))
-        wire.produce(topic, 0, batch_of(records, 5, 1_700_000_000_000, 1_700_000_000_000))
+        with Connection(broker.bootstrap) as wire:
+            wire.produce(topic, 0, batch_of(records, 5, 1_700_000_000_000, 1_700_000_000_000))
     often = ck.admin.ConfigEntry("log.cleaner.backoff.ms", "100", incremental_operation=ck.admin.AlterConfigOpType.SET)
     resource = ck.admin.ConfigResource(ck.admin.ConfigResource.Type.BROKER, "1", incremental_configs=[often])
     admin(broker).incremental_alter_configs([resource])[resource].result(30)

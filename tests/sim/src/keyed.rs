@@ -4,7 +4,10 @@
 //! Part of the model: it knows every record of every batch that has a place, and is shown what a reader found who went through the
 //! whole log.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use thalweg_record::{Batch, Mono, Wall};
@@ -106,17 +109,19 @@ impl Pass {
     ) -> Result<(), String> {
         let mut newest: BTreeMap<&Bytes, Newest> = BTreeMap::new();
         // Keys of which a later record is, or may be, on its way.
-        let mut moving: Vec<&Bytes> = Vec::new();
+        let mut moving: BTreeSet<&Bytes> = BTreeSet::new();
         for (place, record, sent) in sent {
             match place.filter(|offset| *offset < self.end) {
-                None => moving.push(&record.key),
+                None => {
+                    moving.insert(&record.key);
+                }
                 Some(offset) if newest.get(&record.key).is_none_or(|n| n.offset < offset) => {
                     newest.insert(&record.key, Newest { offset, tombstone: record.tombstone, sent });
                 }
                 Some(_) => {}
             }
         }
-        moving.iter().for_each(|key| drop(newest.remove(key)));
+        newest.retain(|key, _| !moving.contains(key));
         let quick = self.began.is_close(now);
         for (key, Newest { offset, tombstone, sent }) in newest {
             let seen = self.seen.get(key).copied();

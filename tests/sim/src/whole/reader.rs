@@ -285,13 +285,14 @@ impl Reader {
         let mut pass = Pass::new(self.0.scene.moment(), end.0);
         while offset < end {
             match self.fetch(partition, offset, 8_000, WAIT).await {
-                Got::Next(next) => offset = next,
+                Got::Next(next) => {
+                    offset = next;
+                    // Of the read that was just judged: nobody else comes between.
+                    pass.see(self.0.scene.model.borrow_mut().take_found());
+                }
                 Got::Expired(to) => (start, offset) = (to, to),
                 Got::Again => self.0.pause_ms(20).await,
                 Got::Gone => return start,
-            }
-            if keyed {
-                pass.see(self.0.scene.model.borrow_mut().take_found());
             }
         }
         if keyed {
