@@ -364,6 +364,17 @@ pub struct PartitionView {
     pub watches: u32,
 }
 
+/// Settings of log cleaning that may change while the broker runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CleanerTuning {
+    /// `log.cleaner.backoff.ms`: how often a shard looks for work.
+    pub backoff: Duration,
+    /// `log.cleaner.dedupe.buffer.size`: memory for keys, of all shards together.
+    pub dedupe_bytes: u64,
+    /// `log.cleaner.io.buffer.load.factor`: how full that may get.
+    pub load_factor: Millionths,
+}
+
 /// What control says to a shard.
 #[derive(Debug)]
 pub enum Control {
@@ -382,6 +393,8 @@ pub enum Control {
         /// Since their last batch.
         after: std::time::Duration,
     },
+    /// Clean logs like this from now on.
+    TuneCleaner(CleanerTuning),
     /// Stop appending (later appends get [`PartitionError::Unavailable`]), make all that is staged durable, upload and
     /// commit it until `deadline`, then trim; says how many bytes stay in the WAL.
     Stop {
@@ -424,6 +437,8 @@ pub struct PartitionSpec {
     pub producers: Vec<ProducerEntry>,
     /// First offset after all that was ever committed (the end even when retention took every object).
     pub committed_end: Offset,
+    /// First offset that no cleaning has seen.
+    pub cleaned: Offset,
     /// Whether coordinators must be told (an internal topic).
     pub internal: bool,
 }
@@ -449,8 +464,39 @@ pub struct PartitionSettings {
     pub log_append_time: bool,
     /// `compression.type` and its level; `None` is `producer`, as it was sent.
     pub compression: Option<Compression>,
+    /// When and how the log is cleaned, if `compact`.
+    pub cleaning: CleaningSettings,
     /// Revision of the metadata that these settings are of; objects tell it to a rebuild.
     pub version: u64,
+}
+
+/// A share of a whole, in millionths.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Millionths(pub u32);
+
+impl Millionths {
+    /// Of a number from 0 to 1.
+    pub fn of(share: f64) -> Millionths {
+        Millionths((share.clamp(0.0, 1.0) * 1e6).round() as u32)
+    }
+
+    /// As a number from 0 to 1.
+    pub fn share(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
+}
+
+/// Settings of a topic whose log is cleaned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CleaningSettings {
+    /// `min.cleanable.dirty.ratio`.
+    pub least_ratio: Millionths,
+    /// `min.compaction.lag.ms`.
+    pub min_lag_ms: u64,
+    /// `max.compaction.lag.ms`; `None` is the default, for ever.
+    pub max_lag_ms: Option<u64>,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: u64,
 }
 
 impl PartitionSettings {
@@ -465,6 +511,12 @@ impl PartitionSettings {
         timestamp_after_max_ms: Some(3_600_000),
         log_append_time: false,
         compression: None,
+        cleaning: CleaningSettings {
+            least_ratio: Millionths(500_000),
+            min_lag_ms: 0,
+            max_lag_ms: None,
+            delete_retention_ms: 86_400_000,
+        },
         version: 0,
     };
 }

@@ -19,6 +19,7 @@ use thalweg_wal::{Device, Log, Lsn};
 
 use crate::{
     append::{OpenGroup, PendingAppend, SealedGroup},
+    cleaning::{Cleaner, CleaningPorts},
     cold::ColdRequest,
     compaction::{CompactionPorts, Compactor},
     event::Event,
@@ -89,6 +90,8 @@ pub struct ShardPorts {
     pub store: StoreLane,
     /// What it compacts objects with, if it does.
     pub compaction: Option<CompactionPorts>,
+    /// What it cleans logs with, if it does.
+    pub cleaning: Option<CleaningPorts>,
     /// The cold reader of this core.
     pub cold: Sender<ColdRequest>,
     /// The coordinators of this core.
@@ -120,6 +123,7 @@ pub struct Shard {
     pub(crate) uploader: Uploader,
     pub(crate) janitor: Janitor,
     pub(crate) compactor: Compactor,
+    pub(crate) cleaner: Cleaner,
     pub(crate) trim_target: Lsn,
     /// Batches that no upload has taken up.
     pub(crate) batches_waiting: usize,
@@ -151,6 +155,7 @@ impl Shard {
             uploader: Uploader::new(log.trim_point(), now),
             janitor: Janitor::new(now),
             compactor: Compactor::new(now),
+            cleaner: Cleaner::new(now),
             trim_target: log.trim_point(),
             batches_waiting: 0,
             config,
@@ -365,6 +370,10 @@ impl Shard {
             Event::Inquiry(inquiry) => self.inquiry(inquiry),
             Event::Compacted { objects } => self.compacted(objects),
             Event::CompactionEnded(result) => self.compaction_ended(result),
+            Event::CleaningInquiry(inquiry) => self.cleaning_inquiry(inquiry),
+            Event::PartCleaned(partition, object) => self.part_cleaned(partition, object),
+            Event::Cleaned(partition, to) => self.cleaned(partition, to),
+            Event::CleaningEnded(ended) => self.cleaning_ended(ended),
             Event::ReadAgain(again) => self.read_again(again),
             Event::Tick => self.tick(),
         }
@@ -382,6 +391,7 @@ impl Shard {
                 let _gone = done.try_send(self.config.id);
             }
             Control::ExpireProducers { after } => self.config.producer_expiration = after,
+            Control::TuneCleaner(tuning) => self.tune_cleaner(tuning),
             Control::Stop { deadline, done } => {
                 self.stopping = Some(Stopping { deadline, done });
                 self.uploader.drain();
@@ -422,6 +432,7 @@ impl Shard {
         self.resolve_deleted();
         self.run_janitor();
         self.run_compaction();
+        self.run_cleaning();
         self.show_figures();
     }
 

@@ -36,6 +36,12 @@ pub enum Bug {
     OutputTwice,
     /// What leaves an object that is mostly dead leaves a block behind.
     SplitLostBlock,
+    /// Cleaning knows keys by two bits of their hash.
+    ShortKeyHash,
+    /// Cleaning takes tombstones away before their delete horizon.
+    TombstoneEarly,
+    /// The dirty point moves before what was cleaned is committed.
+    DirtyPointEarly,
 }
 
 thread_local! {

@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::CompactionRoom;
-use crate::{meta::CommittedObject, store::StoreLane};
+use crate::{meta::CommittedObject, store::StoreLane, work_room::WorkRoom};
 
 /// The settings `object.compaction.*`.
 #[derive(Clone, Debug)]
@@ -47,5 +46,5 @@ pub struct CompactionPorts {
     /// Its own way to the object store, on the queue `Janitor`.
     pub store: StoreLane,
     /// Shared by all shards.
-    pub room: Arc<CompactionRoom>,
+    pub room: Arc<WorkRoom>,
 }

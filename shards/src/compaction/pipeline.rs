@@ -11,13 +11,12 @@ use thalweg_record::{Mono, PartitionId};
 use super::{
     CompactionConfig,
     job::{self, Job},
-    output::Described,
     plan::{Field, Stretch},
 };
 use crate::{
-    event::CompactionFailure,
     meta::{CommittedObject, ObjectId},
     partition::Partition,
+    rewrite::{Described, RewriteFailure, describe},
     runtime::Queue,
     shard::Shard,
 };
@@ -53,6 +52,10 @@ impl Compactor {
         }
     }
 
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// Intervals until the next try, twice as many after each that failed.
     fn longer_pause(&mut self) -> u32 {
         let pause = (1 << self.failures.min(16)).min(LONGEST_PAUSE);
@@ -80,20 +83,20 @@ impl Shard {
     /// Looks for work when it is time, unless some is under way.
     pub(crate) fn run_compaction(&mut self) {
         let Some(ports) = self.ports.compaction.clone() else { return };
-        if self.compactor.running || self.now < self.compactor.due_at || self.refuses_appends() {
+        if self.compactor.running
+            || self.cleaner.is_running()
+            || self.now < self.compactor.due_at
+            || self.refuses_appends()
+        {
             return;
         }
         self.compactor.running = true;
         self.compactor.avoid.retain(|_, until| *until > self.now);
         let job = Job {
             avoid: Rc::new(self.compactor.avoid.keys().copied().collect()),
-            shard: self.config.id,
-            identity: self.config.identity.clone(),
+            rewriter: self.rewriter(ports.store.clone()),
             ports,
-            meta: self.ports.meta.clone(),
-            events: self.events.clone(),
             meters: self.ports.meters.clone(),
-            runtime: self.ports.runtime.clone(),
             #[cfg(feature = "planted-bugs")]
             used: self.compactor.used.clone(),
         };
@@ -128,18 +131,18 @@ impl Shard {
     }
 
     /// The work came to its end.
-    pub(crate) fn compaction_ended(&mut self, result: Result<(), CompactionFailure>) {
+    pub(crate) fn compaction_ended(&mut self, result: Result<(), RewriteFailure>) {
         let Some(interval) = self.ports.compaction.as_ref().map(|ports| ports.config.interval) else { return };
         self.compactor.running = false;
         let mut pause = 1;
         match result {
             Ok(()) => self.compactor.failures = 0,
-            Err(CompactionFailure::Dropped) => {
+            Err(RewriteFailure::Dropped) => {
                 // Where something changes all the time, the same copy would be made in vain again and again.
                 pause = self.compactor.longer_pause();
                 tracing::debug!(shard = self.config.id.0, "compaction dropped: what it copied has changed meanwhile");
             }
-            Err(CompactionFailure::Unreadable(objects, why)) => {
+            Err(RewriteFailure::Unreadable(objects, why)) => {
                 tracing::warn!(
                     shard = self.config.id.0,
                     ?objects,
@@ -150,12 +153,12 @@ impl Shard {
                 let until = self.now.plus(interval * LONGEST_PAUSE);
                 self.compactor.avoid.extend(objects.into_iter().map(|object| (object, until)));
             }
-            Err(CompactionFailure::Retry(why)) => {
+            Err(RewriteFailure::Retry(why)) => {
                 tracing::warn!(shard = self.config.id.0, why, "compaction failed; it is tried again");
                 self.ports.meters.compaction_errors.increment(1);
                 pause = self.compactor.longer_pause();
             }
-            Err(CompactionFailure::Fatal(why)) => {
+            Err(RewriteFailure::Fatal(why)) => {
                 let _gone = self.ports.failed.try_send(format!("shard {}: {why}", self.config.id));
             }
         }
@@ -173,15 +176,5 @@ fn show(config: &CompactionConfig, partition: &Partition, dying: &BTreeSet<Objec
     }
     if !dying.is_empty() {
         field.dying.extend(partition.objects.among(dying).map(|part| stretch(vec![part])));
-    }
-}
-
-fn describe(partition: &Partition) -> Described {
-    Described {
-        topic_name: partition.topic_name.clone(),
-        settings_version: partition.settings.version,
-        leader_epoch: partition.epoch,
-        log_start: partition.log_start,
-        epochs: partition.epochs.entries().to_vec(),
     }
 }

@@ -49,6 +49,15 @@ pub enum Plant {
     /// What leaves an object that is mostly dead leaves a block behind.
     #[cfg(feature = "planted-bugs")]
     SplitLostBlock,
+    /// Cleaning knows keys by two bits of their hash.
+    #[cfg(feature = "planted-bugs")]
+    ShortKeyHash,
+    /// Cleaning takes tombstones away before their delete horizon.
+    #[cfg(feature = "planted-bugs")]
+    TombstoneEarly,
+    /// The dirty point moves before what was cleaned is committed.
+    #[cfg(feature = "planted-bugs")]
+    DirtyPointEarly,
 }
 
 impl Plant {
@@ -75,6 +84,9 @@ impl Plant {
             Plant::InputChanged => Bug::InputChanged,
             Plant::OutputTwice => Bug::OutputTwice,
             Plant::SplitLostBlock => Bug::SplitLostBlock,
+            Plant::ShortKeyHash => Bug::ShortKeyHash,
+            Plant::TombstoneEarly => Bug::TombstoneEarly,
+            Plant::DirtyPointEarly => Bug::DirtyPointEarly,
         })
     }
 
