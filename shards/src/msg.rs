@@ -497,6 +497,8 @@ pub struct CleaningSettings {
     pub max_lag_ms: Option<u64>,
     /// `delete.retention.ms`.
     pub delete_retention_ms: u64,
+    /// `segment.ms`: what is dirty for so long is cleaned though it is little.
+    pub segment_ms: u64,
 }
 
 impl PartitionSettings {
@@ -516,6 +518,7 @@ impl PartitionSettings {
             min_lag_ms: 0,
             max_lag_ms: None,
             delete_retention_ms: 86_400_000,
+            segment_ms: 604_800_000,
         },
         version: 0,
     };

@@ -431,8 +431,8 @@ impl Shard {
         self.confirm_last_group();
         self.resolve_deleted();
         self.run_janitor();
-        self.run_compaction();
         self.run_cleaning();
+        self.run_compaction();
         self.show_figures();
     }
 

@@ -326,6 +326,7 @@ pub(super) fn cluster_settings(
                     min_lag_ms: config.log_cleaner_min_compaction_lag_ms,
                     max_lag_ms: config.log_cleaner_max_compaction_lag_ms,
                     delete_retention_ms: config.log_cleaner_delete_retention_ms,
+                    ..PartitionSettings::KAFKA_DEFAULTS.cleaning
                 },
                 version: 0,
             },

@@ -54,8 +54,13 @@ pub(super) fn index(keys: &mut KeyMap, batch: &Batch) -> Result<bool, Unfit> {
     if head.last_offset() < keys.start() {
         return Ok(true);
     }
+    // Before anything is decided by its keys: what older records give way to must be readable.
+    whole(batch)?;
     if !head.is_control() && !head.is_transactional() {
         let section = unfold(batch)?;
+        if usize::try_from(head.record_count()) != Ok(RecordWalk::new(&section).count()) {
+            return Err(malformed(head));
+        }
         for record in RecordWalk::new(&section) {
             let record = record.map_err(|_| malformed(head))?;
             let offset = offset_of(head, &record)?;
@@ -67,6 +72,10 @@ pub(super) fn index(keys: &mut KeyMap, batch: &Batch) -> Result<bool, Unfit> {
     }
     keys.reached(head.last_offset().next());
     Ok(true)
+}
+
+fn whole(batch: &Batch) -> Result<(), Unfit> {
+    batch.verify_crc().map_err(|e| Unfit(format!("the batch at offset {}: {e}", batch.head.base_offset())))
 }
 
 fn malformed(head: &BatchHead) -> Unfit {
@@ -112,7 +121,7 @@ impl Rules {
     /// What stays of a batch. One that `must_stay`, and the last one of a producer, stays at least as an empty one.
     pub(super) fn filter(&self, batch: &Batch, must_stay: bool) -> Result<Outcome, Unfit> {
         let head = &batch.head;
-        batch.verify_crc().map_err(|e| Unfit(format!("the batch at offset {}: {e}", head.base_offset())))?;
+        whole(batch)?;
         if head.is_control() {
             return Ok(Outcome::Whole);
         }
@@ -146,7 +155,8 @@ impl Rules {
             if stays {
                 let time = time_of(head, &record);
                 sifted.kept += 1;
-                sifted.tombstones |= record.null_value;
+                // Behind the map's end nobody has looked for what is older of its key.
+                sifted.tombstones |= record.null_value && offset < self.keys.end();
                 sifted.first_time.get_or_insert(time);
                 sifted.greatest_time = sifted.greatest_time.max(time);
             }

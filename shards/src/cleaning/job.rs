@@ -3,10 +3,15 @@
 //! A task of the queue `Janitor` on the shard's core; records are unpacked elsewhere. Parts are written anew from the lowest up, for a
 //! tombstone may go only when nothing older of its key is left below; the dirty point moves after all of them.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use thalweg_objectstore::format::{BlockEntry, ObjectEncoder, PartitionProperties};
+use thalweg_objectstore::format::{BlockEntry, BlockIndex, ObjectEncoder, PartitionProperties, Properties};
 use thalweg_record::{Batch, Offset, PartitionId, failpoint};
 
 use super::{
@@ -24,8 +29,13 @@ use crate::{
     meters::ShardMeters,
     msg::ProducerEntry,
     rewrite::{RewriteFailure, Rewriter, about, blocks_of, committed, retry, runs, sealed, stopping},
+    work_room::Taken,
 };
 
+/// No smaller map is worth a round, where there is too little memory for all keys.
+const LEAST_MAP_BYTES: u64 = 1 << 20;
+/// Objects of which index and properties are remembered: partitions lie in the same uploads.
+const KNOWN_OBJECTS: usize = 4;
 /// Bytes that are written into an object between two breaths.
 const BREATH_BYTES: usize = 256 << 10;
 
@@ -34,8 +44,8 @@ pub(super) struct Job {
     pub rewriter: Rewriter,
     pub ports: CleaningPorts,
     pub meters: Rc<ShardMeters>,
-    /// Partitions that are left alone until the work ends.
-    pub settled: Vec<PartitionId>,
+    /// What the newest few objects tell, that were looked at.
+    pub known: RefCell<VecDeque<(ObjectId, Rc<(BlockIndex, Properties)>)>>,
 }
 
 /// Why a round did not come to its end.
@@ -62,16 +72,11 @@ struct Tally {
     objects: usize,
 }
 
-/// Works until nothing is due, or something stands against it.
-pub(super) async fn run(mut job: Job) {
+/// Cleans each partition that is due once, the dirtiest first. It comes to an end, however fast others become due: compaction wants its turn.
+pub(super) async fn run(job: Job) {
     let mut ended = Ended::default();
-    while let Ok(Some(dirt)) = survey(&job).await {
-        match round(&job, &dirt, &mut ended).await {
-            // Other shards are at work: later.
-            None => break,
-            Some(true) => {}
-            Some(false) => job.settled.push(dirt.partition),
-        }
+    for dirt in survey(&job).await.unwrap_or_default() {
+        round(&job, &dirt, &mut ended).await;
         if ended.fatal.is_some() {
             break;
         }
@@ -79,8 +84,8 @@ pub(super) async fn run(mut job: Job) {
     let _gone = job.rewriter.events.try_send(Event::CleaningEnded(ended));
 }
 
-/// The dirtiest partition that is due, of those that are not settled.
-async fn survey(job: &Job) -> Result<Option<Dirt>, RewriteFailure> {
+/// The partitions that are due, the dirtiest first.
+async fn survey(job: &Job) -> Result<Vec<Dirt>, RewriteFailure> {
     let (mut all, mut slot) = (Vec::new(), Some(0));
     while let Some(from) = slot {
         let page = job.rewriter.inquire(|reply| Event::CleaningInquiry(Inquiry::Survey { from, reply })).await?;
@@ -88,14 +93,14 @@ async fn survey(job: &Job) -> Result<Option<Dirt>, RewriteFailure> {
         slot = page.next;
     }
     job.meters.cleaner_dirty_ratio.set(all.iter().map(Dirt::ratio).fold(0.0, f64::max));
-    Ok(plan::next(all.iter().filter(|dirt| !job.settled.contains(&dirt.partition))))
+    Ok(plan::due(all))
 }
 
-/// A round of one partition, and what is to be told of it; `None` when there is no memory for it now, else whether another may follow.
-async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) -> Option<bool> {
+/// A round of one partition, if there is memory for it now, and what is to be told of it.
+async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) {
     let partition = dirt.partition;
     let subject = job.rewriter.inquire(|reply| Event::CleaningInquiry(Inquiry::Describe { partition, reply })).await;
-    let Ok(Some(mut subject)) = subject else { return Some(false) };
+    let Ok(Some(mut subject)) = subject else { return };
     subject.parts.retain(|part| part.last < dirt.end);
     let groups = plan::groups(&subject.parts, job.ports.config.output_bytes);
     let group_bytes = groups.iter().map(|group| plan::bytes_of(group)).max().unwrap_or(0);
@@ -104,9 +109,10 @@ async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) -> Option<bool> {
     let outcome = match cleaning.dirty(dirt).await {
         Ok(dirty) => {
             let bytes = KeyMap::bytes_for(dirty.records, job.ports.config.load_factor);
-            let map_bytes = bytes.min(job.ports.config.dedupe_bytes);
-            let _map = job.ports.maps.take(map_bytes)?;
-            let _room = job.ports.room.take(group_bytes)?;
+            let memory =
+                map_memory(job, bytes.min(job.ports.config.dedupe_bytes)).zip(job.ports.room.take(group_bytes));
+            // Other shards are at work: later.
+            let Some(((_map, map_bytes), _room)) = memory else { return };
             cleaning.run(dirty, map_bytes).await
         }
         Err(stopped) => Err(stopped),
@@ -131,7 +137,6 @@ async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) -> Option<bool> {
                 ms = took.as_millis() as u64,
                 "log cleaned"
             );
-            return Some(true);
         }
         Err(Stopped::Unfit(offset, Unfit(why))) => {
             tracing::error!(
@@ -158,7 +163,20 @@ async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) -> Option<bool> {
             ended.failed.push(partition);
         }
     }
-    Some(false)
+}
+
+/// Memory for keys, less than is wanted if other shards have most of it: a round may go as far as it suffices.
+fn map_memory(job: &Job, wanted: u64) -> Option<(Taken, u64)> {
+    let mut bytes = wanted;
+    loop {
+        if let Some(taken) = job.ports.maps.take(bytes) {
+            return Some((taken, bytes));
+        }
+        bytes /= 2;
+        if bytes < LEAST_MAP_BYTES {
+            return None;
+        }
+    }
 }
 
 /// A round of one partition.
@@ -185,14 +203,19 @@ struct Run {
 }
 
 impl Cleaning<'_> {
-    /// What no round has seen.
+    /// What no round has seen, as far as one round can go.
     async fn dirty(&self, dirt: &Dirt) -> Result<Dirty<'_>, Stopped> {
+        let config = &self.job.ports.config;
+        let most = KeyMap::keys_in(config.dedupe_bytes, config.load_factor);
         let mut dirty = Dirty { from: dirt.from, records: 0, parts: Vec::new() };
         for part in self.subject.parts.iter().filter(|part| part.last >= dirt.from) {
             let (_, mut blocks) = self.look(part).await?;
             blocks.drain(..blocks.partition_point(|block| block.last < dirt.from));
             dirty.records += blocks.iter().map(|block| block.records).sum::<u64>();
             dirty.parts.push((part, blocks));
+            if dirty.records > most {
+                break;
+            }
         }
         Ok(dirty)
     }
@@ -272,7 +295,9 @@ impl Cleaning<'_> {
         }
         let object = self.job.rewriter.reserve().await?;
         failpoint::pass("cleaning-reserved");
-        let about = about(self.partition, group, &self.subject.described, |object| told.get(&object));
+        let mut about = about(self.partition, group, &self.subject.described, |object| told.get(&object));
+        // The log has no end at which retention would take those that are forgotten.
+        about.producers.retain(|producer| self.subject.producers.contains_key(&producer.producer_id));
         let producers = about.producers.iter().map(ProducerEntry::from).collect();
         let mut properties = self.job.rewriter.properties();
         properties.partitions.push(about);
@@ -337,11 +362,23 @@ impl Cleaning<'_> {
     /// What an object says of the partition, and the blocks of its part.
     async fn look(&self, part: &CommittedObject) -> Result<(PartitionProperties, Vec<BlockEntry>), RewriteFailure> {
         let unreadable = |why: String| RewriteFailure::Unreadable(vec![part.object], why);
-        let about = fetch_about(&self.fetcher, part).await;
-        let (index, properties) = about.map_err(|e| unreadable(e.to_string()))?;
-        let own = properties.partitions.into_iter().find(|about| about.partition == self.partition);
+        let known =
+            self.job.known.borrow().iter().find(|(object, _)| *object == part.object).map(|(_, known)| known.clone());
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let about = fetch_about(&self.fetcher, part).await;
+                let about = Rc::new(about.map_err(|e| unreadable(e.to_string()))?);
+                let mut known = self.job.known.borrow_mut();
+                known.truncate(KNOWN_OBJECTS - 1);
+                known.push_front((part.object, about.clone()));
+                about
+            }
+        };
+        let (index, properties) = &*known;
+        let own = properties.partitions.iter().find(|about| about.partition == self.partition);
         let own = own.ok_or_else(|| unreadable(format!("object {} says nothing of {}", part.key, self.partition)))?;
-        Ok((own, blocks_of(&index, self.partition, part).map_err(unreadable)?))
+        Ok((own.clone(), blocks_of(index, self.partition, part).map_err(unreadable)?))
     }
 
     async fn read(

@@ -8,6 +8,8 @@ use thalweg_record::Offset;
 
 /// Two words of hash and one of the offset, plus one: an entry of zeros is free.
 const WORDS: usize = 3;
+/// A map that is hardly filled would make a round of each few keys.
+const LEAST_LOAD: f64 = 0.05;
 /// Bytes of an entry.
 pub(super) const ENTRY_BYTES: u64 = 8 * WORDS as u64;
 
@@ -38,15 +40,20 @@ impl KeyMap {
     pub(super) fn new(bytes: u64, load_factor: f64, start: Offset) -> KeyMap {
         let slots = usize::try_from(bytes / ENTRY_BYTES).unwrap_or(usize::MAX / 64).max(2);
         // One slot stays free: a search ends there.
-        let most = ((slots as f64 * load_factor) as usize).clamp(1, slots - 1);
+        let most = ((slots as f64 * load_factor.max(LEAST_LOAD)) as usize).clamp(1, slots - 1);
         KeyMap { words: vec![0; slots * WORDS], used: 0, most, start, end: start }
     }
 
     /// Memory for so many keys.
     pub(super) fn bytes_for(keys: u64, load_factor: f64) -> u64 {
         // One slot stays free, and a fraction of one may be lost.
-        let slots = (keys as f64 / load_factor.max(1e-6)) as u64;
+        let slots = (keys as f64 / load_factor.max(LEAST_LOAD)) as u64;
         slots.saturating_add(2).saturating_mul(ENTRY_BYTES)
+    }
+
+    /// Keys that a map of so many bytes takes, all of them different.
+    pub(super) fn keys_in(bytes: u64, load_factor: f64) -> u64 {
+        ((bytes / ENTRY_BYTES) as f64 * load_factor.max(LEAST_LOAD)) as u64
     }
 
     /// First offset of which the map says something.

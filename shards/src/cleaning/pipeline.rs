@@ -1,6 +1,6 @@
 //! The shard's side of cleaning: when it looks for work, what it says of its partitions, and what becomes of it.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use flume::Sender;
 use thalweg_record::{Mono, Offset, PartitionId};
@@ -97,7 +97,7 @@ impl Shard {
             rewriter: self.rewriter(ports.store.clone()),
             ports,
             meters: self.ports.meters.clone(),
-            settled: Vec::new(),
+            known: RefCell::default(),
         };
         self.ports.runtime.spawn(Queue::Janitor, "cleaning", Box::pin(job::run(job)));
     }

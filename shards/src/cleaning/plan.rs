@@ -2,7 +2,8 @@
 //!
 //! As in Kafka, with objects in the place of segments and the ring in the place of the active one: a partition is due when its dirty
 //! bytes are more than `min.cleanable.dirty.ratio` of all that a round would go through, or when something dirty is older than
-//! `max.compaction.lag.ms`; an object with a record younger than `min.compaction.lag.ms`, and all behind it, is left for later. A part's
+//! `max.compaction.lag.ms`. Kafka's active segment would hold back most of it for days; here it is enough that some has come together, or
+//! waits for a while, so that not each upload costs a round. An object with a record younger than `min.compaction.lag.ms`, and all behind it, is left for later. A part's
 //! age is that of its newest record.
 
 use std::{cmp::Ordering, rc::Rc};
@@ -14,6 +15,13 @@ use crate::{
     meta::CommittedObject,
     msg::{CleaningSettings, PartitionSettings},
 };
+
+/// A round is worth its requests when so much is dirty, ...
+const ENOUGH_BYTES: u64 = 16 << 20;
+/// ... or so many parts, ...
+const ENOUGH_PARTS: usize = 10;
+/// ... or something that is older than this, or than the topic's `segment.ms`.
+const ENOUGH_MS: u64 = 600_000;
 
 /// How dirty a partition is.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -27,6 +35,8 @@ pub(super) struct Dirt {
     pub clean_bytes: u64,
     /// Something is older than `max.compaction.lag.ms`.
     overdue: bool,
+    /// So much has come together, or has waited for so long, that a round is worth its requests.
+    enough: bool,
     least_ratio: f64,
 }
 
@@ -48,7 +58,7 @@ impl Dirt {
     }
 
     fn is_due(&self) -> bool {
-        self.overdue || self.ratio() > self.least_ratio
+        self.overdue || (self.enough && self.ratio() > self.least_ratio)
     }
 }
 
@@ -63,12 +73,14 @@ pub(super) fn dirt<'a>(
     parts: impl Iterator<Item = &'a CommittedObject>,
     now: Wall,
 ) -> Option<Dirt> {
-    let CleaningSettings { min_lag_ms, max_lag_ms, least_ratio, .. } = settings.cleaning;
+    let CleaningSettings { min_lag_ms, max_lag_ms, least_ratio, segment_ms, .. } = settings.cleaning;
+    let waited = ago(now, segment_ms.min(ENOUGH_MS));
     if !settings.compact {
         return None;
     }
     let from = stand.cleaned.max(stand.log_start);
     let (mut clean_bytes, mut dirty_bytes, mut end, mut overdue) = (0, 0, from, false);
+    let (mut dirty_parts, mut enough) = (0, false);
     for part in parts {
         if part.last < from {
             clean_bytes += part.size_bytes;
@@ -79,19 +91,22 @@ pub(super) fn dirt<'a>(
             break;
         }
         dirty_bytes += part.size_bytes;
+        dirty_parts += 1;
+        enough |= dirty_bytes >= ENOUGH_BYTES || dirty_parts >= ENOUGH_PARTS || part.max_timestamp <= waited;
         end = part.last.next();
         overdue |= part.max_timestamp.0 > 0 && max_lag_ms.is_some_and(|lag| part.max_timestamp < ago(now, lag));
     }
     let (partition, least_ratio) = (stand.partition, least_ratio.share());
-    (end > from).then_some(Dirt { partition, from, end, dirty_bytes, clean_bytes, overdue, least_ratio })
+    (end > from).then_some(Dirt { partition, from, end, dirty_bytes, clean_bytes, overdue, enough, least_ratio })
 }
 
-/// The dirtiest partition that is due.
-pub(super) fn next<'a>(dirt: impl Iterator<Item = &'a Dirt>) -> Option<Dirt> {
-    let dirtier = |a: &&Dirt, b: &&Dirt| {
-        a.ratio().partial_cmp(&b.ratio()).unwrap_or(Ordering::Equal).then(b.partition.cmp(&a.partition))
-    };
-    dirt.filter(|dirt| dirt.is_due()).max_by(dirtier).copied()
+/// The partitions that are due, the dirtiest first.
+pub(super) fn due(mut dirt: Vec<Dirt>) -> Vec<Dirt> {
+    dirt.retain(Dirt::is_due);
+    dirt.sort_by(|a, b| {
+        b.ratio().partial_cmp(&a.ratio()).unwrap_or(Ordering::Equal).then(a.partition.cmp(&b.partition))
+    });
+    dirt
 }
 
 /// What is written together: contiguous parts of at most `output_bytes`, or a single larger one.

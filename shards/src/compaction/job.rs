@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    time::Duration,
 };
 
 use thalweg_objectstore::format::BlockEntry;
@@ -28,6 +29,8 @@ use crate::{
     runtime::Queue,
 };
 
+/// After this long, cleaning has its turn.
+const TURN: Duration = Duration::from_secs(60);
 /// Partitions described, or given their new object, in one turn of the shard.
 const PARTITIONS_AT_ONCE: usize = 256;
 
@@ -53,7 +56,8 @@ async fn work(job: &Job) -> Result<(), RewriteFailure> {
     // Those that change faster than they are copied are left to the next time, and stand in nobody's way meanwhile.
     let mut changing: BTreeSet<PartitionId> = BTreeSet::new();
     let mut committed = false;
-    loop {
+    let start = job.rewriter.runtime.mono();
+    while job.rewriter.runtime.mono().since(start) < TURN {
         let field = survey(job, &changing).await?;
         let waiting = field.fresh.iter().map(plan::Stretch::bytes).sum();
         job.meters.compaction_waiting_bytes.set(waiting as f64);

@@ -69,6 +69,7 @@ impl BrokerDefaults {
                 "min.compaction.lag.ms" => settings.cleaning.min_lag_ms = number(value).unwrap_or(0),
                 "max.compaction.lag.ms" => settings.cleaning.max_lag_ms = limit(value),
                 "delete.retention.ms" => settings.cleaning.delete_retention_ms = number(value).unwrap_or(0),
+                "segment.ms" => settings.cleaning.segment_ms = number(value).unwrap_or(u64::MAX),
                 "compression.gzip.level" => levels.gzip = level(value),
                 "compression.lz4.level" => levels.lz4 = level(value),
                 "compression.zstd.level" => levels.zstd = level(value),
@@ -128,6 +129,7 @@ pub(in crate::cluster) mod tests {
             ("message.timestamp.before.max.ms", "7"),
             ("message.timestamp.after.max.ms", "9223372036854775807"),
             ("segment.bytes", "1048576"),
+            ("segment.ms", "11"),
             ("message.timestamp.type", "LogAppendTime"),
             ("compression.type", "gzip"),
             ("compression.gzip.level", "2"),
@@ -152,6 +154,7 @@ pub(in crate::cluster) mod tests {
                 min_lag_ms: 8,
                 max_lag_ms: Some(9),
                 delete_retention_ms: 10,
+                segment_ms: 11,
             },
             version: 0,
         };

@@ -22,6 +22,7 @@ fn part(n: i64, size_bytes: u64, time: i64) -> CommittedObject {
 
 fn settings(change: impl FnOnce(&mut CleaningSettings)) -> PartitionSettings {
     let mut settings = PartitionSettings { compact: true, ..PartitionSettings::KAFKA_DEFAULTS };
+    settings.cleaning.segment_ms = 1;
     change(&mut settings.cleaning);
     settings
 }
@@ -61,6 +62,26 @@ fn young_records_and_all_behind_them_stay() {
     assert_eq!(found(&at(0, 0, 0), &lag(u64::MAX), &parts), None);
 }
 
+fn first(dirt: Vec<Dirt>) -> Option<Dirt> {
+    due(dirt).first().copied()
+}
+
+#[test]
+fn a_round_waits_until_it_is_worth_its_requests() {
+    let patient = settings(|cleaning| cleaning.segment_ms = 604_800_000);
+    let is_due = |parts: &[CommittedObject], settings: &PartitionSettings| {
+        first(dirt(&at(0, 0, 0), settings, parts.iter(), Wall(1_000_000)).into_iter().collect()).is_some()
+    };
+    let young = |n| part(n, 100, 999_000);
+    assert!(!is_due(&[young(0), young(1)], &patient), "little, and young");
+    assert!(is_due(&(0..10).map(young).collect::<Vec<_>>(), &patient), "ten uploads");
+    assert!(is_due(&[part(0, 16 << 20, 999_000)], &patient), "16 MiB");
+    assert!(is_due(&[part(0, 100, 400_000), young(1)], &patient), "ten minutes old");
+    assert!(is_due(&[young(0)], &settings(|cleaning| cleaning.segment_ms = 1000)), "the topic says how long");
+    let overdue = settings(|cleaning| (cleaning.segment_ms, cleaning.max_lag_ms) = (604_800_000, Some(500)));
+    assert!(is_due(&[young(0)], &overdue));
+}
+
 #[test]
 fn the_dirtiest_that_is_due_comes_first() {
     let parts = [part(0, 100, 1), part(1, 50, 1), part(2, 60, 1)];
@@ -69,24 +90,21 @@ fn the_dirtiest_that_is_due_comes_first() {
         dirt(&at(index, 0, cleaned), settings, parts.iter(), NOW).expect("dirty")
     };
     let (half, all) = (of(0, 10, &ratio(500_000)), of(1, 0, &ratio(500_000)));
-    assert_eq!(next([half, all].iter()).map(|d| d.partition.index), Some(1));
-    assert_eq!(next([half].iter()).map(|d| d.partition.index), Some(0), "110 of 210");
-    assert_eq!(next([of(0, 20, &ratio(500_000))].iter()), None, "60 of 210");
-    assert_eq!(
-        next([of(0, 20, &ratio(285_714)), of(2, 20, &ratio(285_714))].iter()).map(|d| d.partition.index),
-        Some(0)
-    );
-    assert_eq!(next([of(0, 0, &ratio(1_000_000))].iter()), None, "more than all cannot be dirty");
+    assert_eq!(first(vec![half, all]).map(|d| d.partition.index), Some(1));
+    assert_eq!(first(vec![half]).map(|d| d.partition.index), Some(0), "110 of 210");
+    assert_eq!(first(vec![of(0, 20, &ratio(500_000))]), None, "60 of 210");
+    assert_eq!(first(vec![of(0, 20, &ratio(285_714)), of(2, 20, &ratio(285_714))]).map(|d| d.partition.index), Some(0));
+    assert_eq!(first(vec![of(0, 0, &ratio(1_000_000))]), None, "more than all cannot be dirty");
     let overdue = settings(|cleaning| {
         cleaning.least_ratio = Millionths(1_000_000);
         cleaning.max_lag_ms = Some(50_000);
     });
-    assert!(next([of(0, 20, &overdue)].iter()).is_some());
+    assert!(first(vec![of(0, 20, &overdue)]).is_some());
     let soon = settings(|cleaning| {
         cleaning.least_ratio = Millionths(1_000_000);
         cleaning.max_lag_ms = Some(NOW.0.unsigned_abs() - 1);
     });
-    assert_eq!(next([of(0, 20, &soon)].iter()), None);
+    assert_eq!(first(vec![of(0, 20, &soon)]), None);
 }
 
 #[test]

@@ -103,6 +103,7 @@ impl Admin {
             let retention = DELETE_RETENTION.as_millis().to_string();
             configs.push(config("cleanup.policy", "compact"));
             configs.push(config("min.cleanable.dirty.ratio", "0.1"));
+            configs.push(config("segment.ms", "1"));
             configs.push(config("delete.retention.ms", &retention));
         }
         let topic = CreatableTopic::default()
