@@ -11,6 +11,7 @@ import pytest
 from records import CODECS
 from test_librdkafka import admin
 from waiting import until
+from wire import Connection, Part, batch_of, batches_in
 
 pytestmark = pytest.mark.only_thalweg
 
@@ -214,4 +215,29 @@ def test_offsets_of_groups_are_cleaned_and_not_lost():
         consumer.close()
         kept = len(read(broker, "__consumer_offsets"))
         assert kept < offset, (kept, offset)
+        broker.stop()
+
+
+@pytest.mark.timeout(300)
+def test_a_batch_that_cannot_be_unpacked_leaves_its_partition_as_it_is():
+    """It says gzip and is none: the broker looks into compressed batches of compacted topics only, and the topic became one later."""
+    with brokers.Thalweg(THALWEG) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "odd", **{"cleanup.policy": "delete"})
+        create(broker, "sound")
+        wire.produce("odd", 0, batch_of(b"no gzip", 1, EPOCH_MS, EPOCH_MS, attributes=1))
+        policy = ck.admin.ConfigEntry("cleanup.policy", "compact", incremental_operation=ck.admin.AlterConfigOpType.SET)
+        resource = ck.admin.ConfigResource(ck.admin.ConfigResource.Type.TOPIC, "odd", incremental_configs=[policy])
+        admin(broker).incremental_alter_configs([resource])[resource].result(30)
+        some = rows(4, 300, 10)
+        for topic in ("odd", "sound"):
+            write(broker, topic, some)
+        metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_cleaner_uncleanable_partitions") == 1)
+        until(lambda: read(broker, "sound") == newest(some), "the other topic is cleaned")
+        offset = kept = 0
+        while offset < 301:
+            fetched = wire.fetch([Part("odd", 0, offset)], max_wait_ms=10_000).parts["odd", 0]
+            for base, count, _ in batches_in(fetched.records):
+                kept, offset = kept + count, base + count
+        assert kept == 301
+        assert broker.fresh_log().count("the log of this partition cannot be cleaned") == 1
         broker.stop()
