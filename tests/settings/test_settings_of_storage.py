@@ -117,6 +117,8 @@ def keyed(pairs):
     return batch_of(records, len(pairs), when, when)
 
 
+# A round does not wait until more is dirty.
+CLEANED_AT_ONCE = {"segment.ms": "1"}
 UNCLEANED = {"shards": 1, "object.upload.interval.ms": 50, "log.cleanup.policy": "compact", "log.cleaner.enable": "false"}
 
 
@@ -136,7 +138,7 @@ UNCLEANED = {"shards": 1, "object.upload.interval.ms": 50, "log.cleanup.policy":
 def test_when_logs_are_cleaned(changed, least, most):
     """60,000 keys, all uploaded before the start that may clean them; nine tenths of 1 MiB take 39,321."""
     with bare(UNCLEANED) as broker, Connection(broker.bootstrap) as wire:
-        create(broker, "t", 1)
+        create(broker, "t", 1, **CLEANED_AT_ONCE)
         for first in range(0, 60_000, 6_000):
             wire.produce("t", 0, keyed([(b"%d" % n, b"value") for n in range(first, first + 6_000)]))
         in_objects(broker, 60_000 * 15)
@@ -157,7 +159,7 @@ def test_how_often_logs_are_cleaned(often):
     settings = UNCLEANED | {"log.cleaner.enable": "true", "log.cleaner.backoff.ms": often}
     with bare(settings) as broker, Connection(broker.bootstrap) as wire:
         metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_cleaner_idle_seconds") > 0)
-        create(broker, "t", 1)
+        create(broker, "t", 1, **CLEANED_AT_ONCE)
         wire.produce("t", 0, keyed([(b"k", b"1"), (b"k", b"2")]))
         in_objects(broker, 60)
         if often < 1_000:
@@ -173,7 +175,7 @@ def test_how_long_tombstones_stay(retention):
     cleaning = {"log.cleaner.enable": "true", "log.cleaner.backoff.ms": 50, "log.cleaner.min.cleanable.ratio": 0.001}
     settings = UNCLEANED | cleaning | {"log.cleaner.delete.retention.ms": retention}
     with bare(settings) as broker, Connection(broker.bootstrap) as wire:
-        create(broker, "t", 1)
+        create(broker, "t", 1, **CLEANED_AT_ONCE)
         wire.produce("t", 0, keyed([(b"k", b"1"), (b"k", None)]))
         until(lambda: rounds(broker) >= 1, "it is cleaned once")
         wire.produce("t", 0, keyed([(b"l", b"1")]))

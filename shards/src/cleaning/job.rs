@@ -39,13 +39,16 @@ const KNOWN_OBJECTS: usize = 4;
 /// Bytes that are written into an object between two breaths.
 const BREATH_BYTES: usize = 256 << 10;
 
+/// Where an object has what, and what it says of it.
+type Told = Rc<(BlockIndex, Properties)>;
+
 /// All that the work needs.
 pub(super) struct Job {
     pub rewriter: Rewriter,
     pub ports: CleaningPorts,
     pub meters: Rc<ShardMeters>,
     /// What the newest few objects tell, that were looked at.
-    pub known: RefCell<VecDeque<(ObjectId, Rc<(BlockIndex, Properties)>)>>,
+    pub known: RefCell<VecDeque<(ObjectId, Told)>>,
 }
 
 /// Why a round did not come to its end.

@@ -9,7 +9,7 @@ use thalweg_record::Offset;
 /// Two words of hash and one of the offset, plus one: an entry of zeros is free.
 const WORDS: usize = 3;
 /// A map that is hardly filled would make a round of each few keys.
-const LEAST_LOAD: f64 = 0.05;
+const LEAST_LOAD: f64 = 0.001;
 /// Bytes of an entry.
 pub(super) const ENTRY_BYTES: u64 = 8 * WORDS as u64;
 
