@@ -15,6 +15,7 @@ use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId};
 
 use crate::{
     cold::fetch::Fetcher,
+    compaction::Pace,
     event::Event,
     meta::{CommittedObject, CompactedRange, Compaction, MetaRequest, ObjectId},
     partition::Partition,
@@ -118,9 +119,17 @@ impl Rewriter {
     }
 
     /// Puts the object of a reserved id; answers its key in any case.
-    pub(crate) async fn put(&self, object: ObjectId, parts: Vec<Bytes>) -> (ObjectKey, Result<(), RewriteFailure>) {
+    pub(crate) async fn put(
+        &self,
+        object: ObjectId,
+        parts: Vec<Bytes>,
+        pace: &Pace,
+    ) -> (ObjectKey, Result<(), RewriteFailure>) {
         let key = data_key(object.0, self.identity.node, self.identity.node_epoch);
-        let put = self.store.put(key.clone(), parts, PutCondition::IfAbsent).await;
+        let put = match pace.rate() {
+            None => self.store.put(key.clone(), parts, PutCondition::IfAbsent).await,
+            Some(rate) => self.store.put_slowly(key.clone(), parts, PutCondition::IfAbsent, rate).await,
+        };
         (key, put.map_err(|error| retry(error.to_string())))
     }
 

@@ -224,7 +224,7 @@ impl Shard {
         let ticking = Rc::new(Cell::new(true));
         self.start_ticking(ticking.clone());
         self.show_figures();
-        self.zero_ahead(false);
+        self.zero_in_rest();
         loop {
             let (inbox, open) = (&self.ports.inbox, self.accepts_requests());
             let woken = first_message(&inbox.control, &self.events_in, open.then_some(&inbox.data)).await;

@@ -177,6 +177,8 @@ fn compaction_config(config: &Config) -> CompactionConfig {
         output_bytes: config.object_compaction_bytes,
         split_bytes: config.object_compaction_split_bytes,
         block_bytes: config.object_block_bytes,
+        bytes_per_second: config.object_compaction_bytes_per_second,
+        upload_bytes: config.object_upload_bytes,
     }
 }
 
@@ -196,6 +198,8 @@ fn cleaning_ports(parts: &CoreParts, tuning: CleanerTuning, store: StoreLane) ->
         load_factor: tuning.load_factor.share(),
         output_bytes: parts.config.object_compaction_bytes,
         block_bytes: parts.config.object_block_bytes,
+        bytes_per_second: parts.config.object_compaction_bytes_per_second,
+        usual_backlog: compaction_config(&parts.config).usual_backlog(),
     };
     parts.maps.resize(tuning.dedupe_bytes);
     CleaningPorts { config, store, room: parts.room.clone(), maps: parts.maps.clone(), errands: parts.errands.clone() }

@@ -304,10 +304,12 @@ COMPACTING = {"object.compaction.enable": "true", "object.compaction.interval.ms
         ({"object.compaction.enable": "false"}, {}),
         ({"object.compaction.interval.ms": 3_600_000}, {}),
         ({"object.compaction.objects": 50}, {}),
+        # A second piece is not read for hours.
+        ({"object.compaction.bytes.per.second": 1}, {}),
         ({"object.compaction.objects": 50, "object.compaction.bytes": 65_536}, {"major": 1}),
         ({"object.compaction.split.bytes": 65_536}, {"minor": 2}),
     ],
-    ids=["as set", "off", "seldom", "more uploads", "a smaller object", "split sooner"],
+    ids=["as set", "off", "seldom", "more uploads", "slowly", "a smaller object", "split sooner"],
 )
 def test_when_objects_are_compacted(changed, made):
     """Five uploads of two partitions, of which one has 150 kB in all."""

@@ -15,6 +15,7 @@ use thalweg_record::{Offset, PartitionId, failpoint};
 use super::{
     CompactionPorts,
     output::{self, Head, Input, Unfit},
+    pace::Pace,
     pipeline::Inquiry,
     plan::{self, Field, Kind, Plan},
 };
@@ -54,12 +55,15 @@ async fn work(job: &Job) -> Result<(), RewriteFailure> {
     let mut committed = false;
     loop {
         let field = survey(job, &changing).await?;
-        job.meters.compaction_waiting_bytes.set(field.fresh.iter().map(plan::Stretch::bytes).sum::<u64>() as f64);
+        let waiting = field.fresh.iter().map(plan::Stretch::bytes).sum();
+        job.meters.compaction_waiting_bytes.set(waiting as f64);
         let Some(plan) = plan::plan(&job.ports.config, field) else { break };
         // Other shards are at work: later.
         let Some(_room) = job.ports.room.take(plan.bytes()) else { break };
         let began = job.rewriter.runtime.mono();
-        match compact(job, &plan).await? {
+        let config = &job.ports.config;
+        let pace = Rc::new(Pace::new(config.bytes_per_second, config.usual_backlog(), waiting));
+        match compact(job, &plan, &pace).await? {
             Done::Committed(changed) => {
                 committed = true;
                 changing.extend(changed);
@@ -98,7 +102,7 @@ async fn survey(job: &Job, changing: &BTreeSet<PartitionId>) -> Result<Field, Re
     Ok(field)
 }
 
-async fn compact(job: &Job, plan: &Plan) -> Result<Done, RewriteFailure> {
+async fn compact(job: &Job, plan: &Plan, pace: &Rc<Pace>) -> Result<Done, RewriteFailure> {
     let mut described: BTreeMap<PartitionId, Described> = BTreeMap::new();
     let partitions: Vec<PartitionId> = plan.stretches.iter().map(|stretch| stretch.partition).collect();
     for some in partitions.chunks(PARTITIONS_AT_ONCE) {
@@ -110,7 +114,7 @@ async fn compact(job: &Job, plan: &Plan) -> Result<Done, RewriteFailure> {
         // A topic was deleted since.
         return Ok(Done::Dropped(partitions.into_iter().filter(|id| !described.contains_key(id)).collect()));
     }
-    let inputs = read(job, plan).await?;
+    let inputs = read(job, plan, pace).await?;
     failpoint::pass("compaction-read");
     let object = reserve(job).await?;
     failpoint::pass("compaction-reserved");
@@ -122,7 +126,7 @@ async fn compact(job: &Job, plan: &Plan) -> Result<Done, RewriteFailure> {
         None => retry(why),
     })?;
     let object_bytes = encoded.size_bytes;
-    let (key, put) = job.rewriter.put(object, encoded.parts).await;
+    let (key, put) = job.rewriter.put(object, encoded.parts, pace).await;
     #[cfg(feature = "planted-bugs")]
     let put = put.or_else(|error| if twice() { Ok(()) } else { Err(error) });
     put?;
@@ -218,7 +222,7 @@ fn count(job: &Job, plan: &Plan, made: &Compaction) {
 }
 
 /// Reads what the plan takes, from all inputs side by side; the store lane bounds what is in flight.
-async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, RewriteFailure> {
+async fn read(job: &Job, plan: &Plan, pace: &Rc<Pace>) -> Result<BTreeMap<ObjectId, Input>, RewriteFailure> {
     let mut wanted: BTreeMap<ObjectId, Vec<(PartitionId, Rc<CommittedObject>)>> = BTreeMap::new();
     for stretch in &plan.stretches {
         for part in &stretch.parts {
@@ -229,9 +233,9 @@ async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, Rewri
     let (tell, told) = flume::unbounded();
     let asked = wanted.len();
     for (id, parts) in wanted {
-        let (fetcher, tell) = (fetcher.clone(), tell.clone());
+        let (fetcher, pace, tell) = (fetcher.clone(), pace.clone(), tell.clone());
         let task = async move {
-            let _gone = tell.try_send((id, read_input(&fetcher, &parts).await));
+            let _gone = tell.try_send((id, read_input(&fetcher, &pace, &parts).await));
         };
         job.rewriter.runtime.spawn(Queue::Janitor, "compaction input", Box::pin(task));
     }
@@ -254,7 +258,11 @@ async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, Rewri
 }
 
 /// Reads `parts`, by partition, of one object.
-async fn read_input(fetcher: &Fetcher, parts: &[(PartitionId, Rc<CommittedObject>)]) -> Result<Input, String> {
+async fn read_input(
+    fetcher: &Fetcher,
+    pace: &Pace,
+    parts: &[(PartitionId, Rc<CommittedObject>)],
+) -> Result<Input, String> {
     let object = &parts[0].1;
     let (index, properties) = fetch_about(fetcher, object).await.map_err(|e| e.to_string())?;
     let mut input = Input::default();
@@ -269,6 +277,9 @@ async fn read_input(fetcher: &Fetcher, parts: &[(PartitionId, Rc<CommittedObject
         blocks.extend(blocks_of(&index, *partition, part)?);
     }
     for run in runs(&blocks) {
+        let size = run.iter().map(|block| u64::from(block.size_bytes)).sum();
+        let begins = pace.begin(fetcher.runtime.mono(), size);
+        fetcher.runtime.sleep_until(begins).await;
         let bytes = fetch_run(fetcher, object, run).await.map_err(|e| e.to_string())?;
         for block in run {
             let from = (block.position - run[0].position) as usize;

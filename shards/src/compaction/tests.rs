@@ -201,6 +201,8 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
             output_bytes: 1 << 20,
             split_bytes: 1 << 20,
             block_bytes: 4096,
+            bytes_per_second: 1 << 20,
+            upload_bytes: 1 << 20,
         },
         store: serve(Queue::Janitor),
         room: WorkRoom::new(1 << 20),

@@ -127,6 +127,8 @@ pub(crate) fn config(seed: u64) -> Config {
     config.log_cleaner_backoff_ms = 200;
     // In every fourth history a round has room for some keys only.
     config.log_cleaner_dedupe_buffer_size = if seed % 4 == 1 { 20 * 24 } else { 1 << 20 };
+    // In every other one it is slow enough for much to change meanwhile.
+    config.object_compaction_bytes_per_second = if seed % 2 == 1 { 128 << 10 } else { 0 };
     assert_eq!(config.wal_max_group_bytes, GROUP_BYTES);
     config
 }
