@@ -216,7 +216,7 @@ fn shard_ports(
     let meters = Rc::new(StoreMeters::new());
     let uploads = store::serve(runtime, Queue::Upload, parts.store.clone(), STORE_REQUESTS, meters.clone());
     let cache = parts.config.cache_read_bytes / u64::from(parts.shards);
-    // Compaction and cleaning never run at once.
+    // Of compaction and of cleaning.
     let rewrites = store::serve(runtime, Queue::Janitor, parts.store.clone(), STORE_REQUESTS / 2, meters.clone());
     let compaction = parts.config.object_compaction_enable.then(|| CompactionPorts {
         config: compaction_config(&parts.config),
