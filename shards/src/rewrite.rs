@@ -3,7 +3,7 @@
 //! Both are tasks of the queue `Janitor` that never touch the shard's state: they ask it and the metadata by messages, and what came of
 //! them goes back as events.
 
-use std::{collections::BTreeMap, num::NonZeroU64, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flume::Sender;
@@ -15,6 +15,7 @@ use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId};
 
 use crate::{
     cold::fetch::Fetcher,
+    compaction::Pace,
     event::Event,
     meta::{CommittedObject, CompactedRange, Compaction, MetaRequest, ObjectId},
     partition::Partition,
@@ -117,17 +118,17 @@ impl Rewriter {
         self.ask(|reply| MetaRequest::ReserveObjects { shard, count: 1, reply }).await
     }
 
-    /// Puts the object of a reserved id, at most at `pace` bytes per second; answers its key in any case.
+    /// Puts the object of a reserved id; answers its key in any case.
     pub(crate) async fn put(
         &self,
         object: ObjectId,
         parts: Vec<Bytes>,
-        pace: Option<NonZeroU64>,
+        pace: &Pace,
     ) -> (ObjectKey, Result<(), RewriteFailure>) {
         let key = data_key(object.0, self.identity.node, self.identity.node_epoch);
-        let put = match pace {
+        let put = match pace.rate() {
             None => self.store.put(key.clone(), parts, PutCondition::IfAbsent).await,
-            Some(pace) => self.store.put_slowly(key.clone(), parts, PutCondition::IfAbsent, pace).await,
+            Some(rate) => self.store.put_slowly(key.clone(), parts, PutCondition::IfAbsent, rate).await,
         };
         (key, put.map_err(|error| retry(error.to_string())))
     }

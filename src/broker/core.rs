@@ -198,6 +198,8 @@ fn cleaning_ports(parts: &CoreParts, tuning: CleanerTuning, store: StoreLane) ->
         load_factor: tuning.load_factor.share(),
         output_bytes: parts.config.object_compaction_bytes,
         block_bytes: parts.config.object_block_bytes,
+        bytes_per_second: parts.config.object_compaction_bytes_per_second,
+        usual_backlog: compaction_config(&parts.config).usual_backlog(),
     };
     parts.maps.resize(tuning.dedupe_bytes);
     CleaningPorts { config, store, room: parts.room.clone(), maps: parts.maps.clone(), errands: parts.errands.clone() }
@@ -214,7 +216,7 @@ fn shard_ports(
     let meters = Rc::new(StoreMeters::new());
     let uploads = store::serve(runtime, Queue::Upload, parts.store.clone(), STORE_REQUESTS, meters.clone());
     let cache = parts.config.cache_read_bytes / u64::from(parts.shards);
-    // Compaction and cleaning never run at once.
+    // Of compaction and of cleaning.
     let rewrites = store::serve(runtime, Queue::Janitor, parts.store.clone(), STORE_REQUESTS / 2, meters.clone());
     let compaction = parts.config.object_compaction_enable.then(|| CompactionPorts {
         config: compaction_config(&parts.config),

@@ -24,7 +24,7 @@ UNMOVED = {
     "thalweg_garbage_delete_errors_total": "a store that fails deletions alone (unit tests of cluster::bucket)",
     "thalweg_cleaner_errors_total": "a store that fails while a log is cleaned (simulation)",
     "thalweg_cleaner_uncleanable_partitions": "a batch that cannot be unpacked (unit tests of cleaning::filter)",
-    # Compaction is off (tests/bucket/test_compaction.py switches it on).
+    # Compaction is off here (tests/bucket/test_compaction.py switches it on).
     **dict.fromkeys(
         (f"thalweg_compaction_{what}" for what in (
             "objects_total", "bytes_total", "seconds", "waiting_bytes", "errors_total", "dropped_total"
@@ -213,6 +213,7 @@ def test_every_metric_is_there_and_moves(s3):
         "max.connections": MAX_CONNECTIONS,
         # What is cleaned is in the bucket, and no upload.
         "log.cleaner.backoff.ms": 3_600_000,
+        "object.compaction.enable": "false",
     }
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(brokers.Thalweg(settings))

@@ -20,6 +20,10 @@ pub struct CleaningConfig {
     pub output_bytes: u64,
     /// `object.block.bytes`.
     pub block_bytes: u32,
+    /// `object.compaction.bytes.per.second`: what a shard copies while little is dirty; 0: as fast as it goes.
+    pub bytes_per_second: u64,
+    /// With each so many bytes that are dirty it goes twice as fast.
+    pub usual_backlog: u64,
 }
 
 impl CleaningConfig {

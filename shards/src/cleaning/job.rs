@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     cold::fetch::{Fetcher, fetch_about, fetch_run},
+    compaction::Pace,
     event::Event,
     meta::{CommitRange, CommittedObject, CompactedRange, Compaction, CompactionOutcome, MetaRequest, ObjectId},
     meters::ShardMeters,
@@ -108,7 +109,9 @@ async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) {
     let groups = plan::groups(&subject.parts, job.ports.config.output_bytes);
     let group_bytes = groups.iter().map(|group| plan::bytes_of(group)).max().unwrap_or(0);
     let began = job.rewriter.runtime.mono();
-    let cleaning = Cleaning { job, partition, fetcher: job.rewriter.fetcher(), subject: &subject };
+    let config = &job.ports.config;
+    let pace = Pace::new(config.bytes_per_second, config.usual_backlog, dirt.dirty_bytes);
+    let cleaning = Cleaning { job, partition, fetcher: job.rewriter.fetcher(), pace, subject: &subject };
     let outcome = match cleaning.dirty(dirt).await {
         Ok(dirty) => {
             let bytes = KeyMap::bytes_for(dirty.records, job.ports.config.load_factor);
@@ -187,6 +190,7 @@ struct Cleaning<'a> {
     job: &'a Job,
     partition: PartitionId,
     fetcher: Fetcher,
+    pace: Pace,
     subject: &'a Subject,
 }
 
@@ -311,7 +315,7 @@ impl Cleaning<'_> {
             return Err(retry("what was cleaned is not what was to be".into()).into());
         }
         let object_bytes = encoded.size_bytes;
-        let (key, put) = self.job.rewriter.put(object, encoded.parts, None).await;
+        let (key, put) = self.job.rewriter.put(object, encoded.parts, &self.pace).await;
         put?;
         failpoint::pass("cleaning-put");
         let range = CommitRange {
@@ -390,6 +394,9 @@ impl Cleaning<'_> {
         blocks: &[BlockEntry],
         tally: &mut Tally,
     ) -> Result<Run, RewriteFailure> {
+        let size = blocks.iter().map(|block| u64::from(block.size_bytes)).sum();
+        let runtime = &self.job.rewriter.runtime;
+        runtime.sleep_until(self.pace.begin(runtime.mono(), size)).await;
         let bytes = fetch_run(&self.fetcher, part, blocks).await;
         let bytes = bytes.map_err(|e| RewriteFailure::Unreadable(vec![part.object], e.to_string()))?;
         tally.read_bytes += bytes.len() as u64;

@@ -26,6 +26,8 @@ const PAUSES_AFTER_FAILURE: u32 = 8;
 /// What a shard knows of its cleaning.
 pub(crate) struct Cleaner {
     running: bool,
+    /// Compaction leaves this partition alone: both would replace the same parts.
+    at_work_on: Option<PartitionId>,
     due_at: Mono,
     last_run: Mono,
     /// Partitions whose last round failed, each until when it is left alone.
@@ -36,11 +38,19 @@ pub(crate) struct Cleaner {
 
 impl Cleaner {
     pub(crate) fn new(now: Mono) -> Cleaner {
-        Cleaner { running: false, due_at: now, last_run: now, failed: BTreeMap::new(), unfit: BTreeMap::new() }
+        Cleaner {
+            running: false,
+            at_work_on: None,
+            due_at: now,
+            last_run: now,
+            failed: BTreeMap::new(),
+            unfit: BTreeMap::new(),
+        }
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.running
+    /// The partition of the round under way.
+    pub(crate) fn at_work_on(&self) -> Option<PartitionId> {
+        self.at_work_on
     }
 }
 
@@ -83,13 +93,13 @@ pub(crate) struct Ended {
 }
 
 impl Shard {
-    /// Looks for work when it is time, unless some is under way, here or in compaction: both replace the same parts.
+    /// Looks for work when it is time, unless some is under way.
     pub(crate) fn run_cleaning(&mut self) {
         let Some(ports) = self.ports.cleaning.clone() else { return };
         let cleaner = &mut self.cleaner;
         let idle = self.now.since(cleaner.last_run).as_secs_f64();
         self.ports.meters.cleaner_idle_seconds.set(if cleaner.running { 0.0 } else { idle });
-        if cleaner.running || self.compactor.is_running() || self.now < cleaner.due_at || self.refuses_appends() {
+        if cleaner.running || self.now < cleaner.due_at || self.refuses_appends() {
             return;
         }
         self.cleaner.running = true;
@@ -119,6 +129,7 @@ impl Shard {
                 let _gone = reply.try_send(Page { dirt, next });
             }
             Inquiry::Describe { partition, reply } => {
+                self.cleaner.at_work_on = Some(partition);
                 let _gone = reply.try_send(self.partitions.get(&partition).map(subject));
             }
         }
@@ -151,7 +162,7 @@ impl Shard {
     pub(crate) fn cleaning_ended(&mut self, ended: Ended) {
         let Some(backoff) = self.ports.cleaning.as_ref().map(|ports| ports.config.backoff) else { return };
         let cleaner = &mut self.cleaner;
-        cleaner.running = false;
+        (cleaner.running, cleaner.at_work_on) = (false, None);
         cleaner.last_run = self.now;
         cleaner.due_at = self.now.plus(backoff);
         cleaner.failed.retain(|_, until| *until > self.now);

@@ -28,7 +28,7 @@ impl CompactionConfig {
     pub const MAX_INPUTS: usize = 60;
 
     /// What waits when small objects begin to be merged, if a shard uploads by size.
-    pub(super) fn usual_backlog(&self) -> u64 {
+    pub fn usual_backlog(&self) -> u64 {
         (self.objects as u64).saturating_mul(self.upload_bytes)
     }
 

@@ -130,7 +130,7 @@ async fn compact(job: &Job, plan: &Plan, pace: &Rc<Pace>) -> Result<Done, Rewrit
         None => retry(why),
     })?;
     let object_bytes = encoded.size_bytes;
-    let (key, put) = job.rewriter.put(object, encoded.parts, pace.rate()).await;
+    let (key, put) = job.rewriter.put(object, encoded.parts, pace).await;
     #[cfg(feature = "planted-bugs")]
     let put = put.or_else(|error| if twice() { Ok(()) } else { Err(error) });
     put?;

@@ -17,6 +17,7 @@ mod pipeline;
 mod plan;
 
 pub use config::{CompactionConfig, CompactionPorts};
+pub(crate) use pace::Pace;
 pub(crate) use pipeline::{Compactor, Inquiry};
 
 #[cfg(test)]

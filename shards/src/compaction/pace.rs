@@ -1,4 +1,4 @@
-//! How fast a shard copies: slowly while little waits, for producers want the same disk, network and cores, and faster the more does.
+//! How fast a shard copies, for compaction and for cleaning: slowly while little waits, for producers want the same disk, network and cores, and faster the more does.
 //!
 //! With nothing but a rate, either a peak of producers is felt twice, or a load that goes on for hours outruns compaction, and entries and
 //! small objects pile up. So the rate doubles with each *usual backlog* that waits: about what is there when a merger begins. Under any
@@ -13,7 +13,7 @@ const DOUBLINGS: f64 = 10.0;
 
 /// The pace of one piece of work. Pure: it says when something may begin.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Bytes that are read or written in a second; `None`: as fast as it goes.
     rate: Option<NonZeroU64>,
     /// When all that was begun will have taken its time.
@@ -23,7 +23,7 @@ pub(super) struct Pace {
 impl Pace {
     /// Work that copies `bytes_per_second` (0: no bound) while nothing waits, and twice as many with each `usual_backlog` of the
     /// `waiting` bytes.
-    pub(super) fn new(bytes_per_second: u64, usual_backlog: u64, waiting: u64) -> Pace {
+    pub(crate) fn new(bytes_per_second: u64, usual_backlog: u64, waiting: u64) -> Pace {
         let doublings = (waiting as f64 / usual_backlog.max(1) as f64).min(DOUBLINGS);
         // What is copied is read, and then written.
         let rate = 2.0 * bytes_per_second as f64 * doublings.exp2();
@@ -31,7 +31,7 @@ impl Pace {
     }
 
     /// When `bytes` may be read that are asked for `now`, one after the other.
-    pub(super) fn begin(&self, now: Mono, bytes: u64) -> Mono {
+    pub(crate) fn begin(&self, now: Mono, bytes: u64) -> Mono {
         let begins = self.busy_until.get().max(now);
         if let Some(rate) = self.rate {
             self.busy_until.set(begins.plus(Duration::from_secs_f64(bytes as f64 / rate.get() as f64)));
@@ -40,7 +40,7 @@ impl Pace {
     }
 
     /// Bytes per second of one long write.
-    pub(super) fn rate(&self) -> Option<NonZeroU64> {
+    pub(crate) fn rate(&self) -> Option<NonZeroU64> {
         self.rate
     }
 }

@@ -52,10 +52,6 @@ impl Compactor {
         }
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.running
-    }
-
     /// Intervals until the next try, twice as many after each that failed.
     fn longer_pause(&mut self) -> u32 {
         let pause = (1 << self.failures.min(16)).min(LONGEST_PAUSE);
@@ -83,11 +79,7 @@ impl Shard {
     /// Looks for work when it is time, unless some is under way.
     pub(crate) fn run_compaction(&mut self) {
         let Some(ports) = self.ports.compaction.clone() else { return };
-        if self.compactor.running
-            || self.cleaner.is_running()
-            || self.now < self.compactor.due_at
-            || self.refuses_appends()
-        {
+        if self.compactor.running || self.now < self.compactor.due_at || self.refuses_appends() {
             return;
         }
         self.compactor.running = true;
@@ -109,8 +101,12 @@ impl Shard {
             Inquiry::Survey { from, dying, reply } => {
                 let Some(ports) = &self.ports.compaction else { return };
                 let mut field = Field::default();
+                let cleaned = self.cleaner.at_work_on();
                 let next = self.partitions.page(from, PARTITIONS_PER_TURN, |partition| {
-                    show(&ports.config, partition, &dying, &mut field);
+                    // What is being cleaned is read and written anew just now; another copy of it would be in vain.
+                    if cleaned != Some(partition.id) {
+                        show(&ports.config, partition, &dying, &mut field);
+                    }
                 });
                 let _gone = reply.try_send(Page { field, next });
             }
