@@ -243,10 +243,10 @@ settings! {
     /// A partition with this much in what is brought together gets an object of its own.
     object_compaction_split_bytes: u64 =
         Setting::of("object.compaction.split.bytes", "67108864").unit("bytes").range(65_536, 5 * GIB);
-    /// So many bytes each shard copies a second while little waits, log cleaning included; twice as many with each `object.compaction.objects` full uploads that
-    /// do, so that it keeps up with any load. 0: as fast as it goes.
+    /// So many bytes each shard copies a second while little waits, log cleaning included; twice as many with each
+    /// `object.compaction.objects` full uploads that do, so that it keeps up with any load. 0: as fast as it goes.
     object_compaction_bytes_per_second: u64 =
-        Setting::of("object.compaction.bytes.per.second", "16777216").unit("bytes").range(0, i64::MAX);
+        Setting::of("object.compaction.bytes.per.second", "16777216").range(0, i64::MAX);
     /// How often the metadata is written to the object store, when it has changed: what a broker that lost its disk begins
     /// with (`thalweg metadata rebuild`).
     metadata_snapshot_interval_ms: u64 =
