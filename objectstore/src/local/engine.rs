@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{Access, ObjectKey, ObjectMeta, ObjectStore, OpenError, PutCondition, StoreError, StoreFuture};
 
-/// Threads of one store: enough to keep a disk busy with an upload, its fsync, and cold reads beside it.
-const THREADS: usize = 4;
+/// Threads of one store: enough to keep a disk busy with an upload, its fsync, and cold reads beside it, while two puts that have time
+/// mostly sleep.
+const THREADS: usize = 6;
 
 type Job = Box<dyn FnOnce(&Files) + Send>;
 
