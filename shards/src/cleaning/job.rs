@@ -218,7 +218,7 @@ impl Cleaning<'_> {
         for part in self.subject.parts.iter().filter(|part| part.last >= dirt.from) {
             let (_, mut blocks) = self.look(part).await?;
             blocks.drain(..blocks.partition_point(|block| block.last < dirt.from));
-            dirty.records += blocks.iter().map(|block| block.records).sum::<u64>();
+            dirty.records += blocks.iter().map(|block| records_from(block, dirt.from)).sum::<u64>();
             dirty.parts.push((part, blocks));
             if dirty.records > most {
                 break;
@@ -447,6 +447,12 @@ struct Sifted {
     changed: bool,
     records_before: u64,
     records_after: u64,
+}
+
+/// The most records of a block from `from` on.
+fn records_from(block: &BlockEntry, from: Offset) -> u64 {
+    let offsets = block.last.next().0.saturating_sub(block.base.max(from).0);
+    block.records.min(u64::try_from(offsets).unwrap_or(0))
 }
 
 /// Filters the batches of a run; the one that ends at `must_end` stays in any case.
