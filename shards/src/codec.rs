@@ -118,10 +118,30 @@ pub fn decompress(codec: u8, body: &Bytes, cap_bytes: usize) -> Result<Bytes, Co
     }
 }
 
+/// What the first read of a body may take.
+const FIRST_ROOM_BYTES: usize = 16 << 10;
+
 fn capped(reader: impl Read, cap_bytes: usize) -> Result<Bytes, CodecError> {
+    read_capped(reader, cap_bytes).map(Bytes::from)
+}
+
+/// Doubles its room up to the cap and never above it: a bomb that reaches the cap is not copied into twice the room to see
+/// that it goes on.
+fn read_capped(mut reader: impl Read, cap_bytes: usize) -> Result<Vec<u8>, CodecError> {
     let mut out = Vec::new();
-    reader.take(cap_bytes as u64 + 1).read_to_end(&mut out).map_err(|_| CodecError::Corrupt)?;
-    if out.len() > cap_bytes { Err(CodecError::TooLarge) } else { Ok(out.into()) }
+    while out.len() < cap_bytes {
+        let wanted = (2 * out.len()).clamp(FIRST_ROOM_BYTES.min(cap_bytes), cap_bytes) - out.len();
+        out.reserve_exact(wanted);
+        let read = reader.by_ref().take(wanted as u64).read_to_end(&mut out).map_err(|_| CodecError::Corrupt)?;
+        if read < wanted {
+            return Ok(out);
+        }
+    }
+    match reader.read(&mut [0]) {
+        Ok(0) => Ok(out),
+        Ok(_) => Err(CodecError::TooLarge),
+        Err(_) => Err(CodecError::Corrupt),
+    }
 }
 
 fn lz4(body: &[u8], cap_bytes: usize) -> Result<Bytes, CodecError> {
@@ -171,6 +191,17 @@ mod tests {
         Compression::Lz4(9),
         Compression::Zstd(3),
     ];
+
+    #[test]
+    fn what_is_read_takes_no_more_room_than_the_cap() {
+        for len in [0, 1, FIRST_ROOM_BYTES - 1, FIRST_ROOM_BYTES, FIRST_ROOM_BYTES + 1, 99_999, 100_000] {
+            let out = read_capped(std::io::repeat(7).take(len as u64), 100_000).expect("within the cap");
+            assert_eq!(out.len(), len);
+            assert!(out.capacity() <= 100_000, "{} bytes of room for {len}", out.capacity());
+        }
+        assert_eq!(read_capped(std::io::repeat(7), 100_000), Err(CodecError::TooLarge));
+        assert_eq!(read_capped(std::io::repeat(7), 0), Err(CodecError::TooLarge));
+    }
 
     #[test]
     fn every_codec_comes_back_and_none_exceeds_the_cap() {
