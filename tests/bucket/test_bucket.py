@@ -190,6 +190,8 @@ def test_a_deleted_topic_leaves_nothing_in_the_bucket(store):
                 wire.produce("gone", index, batch([b"x" * 100_000]))
                 wire.produce("gone", index, batch([b"y"]))
                 wire.produce("shared", index, batch([b"z"]))
+        # Without a snapshot there is nothing to verify.
+        snapshot_of_everything(broker)
         until(lambda: data_objects(broker) > 0, "something is uploaded")
         admin(broker).delete_topics(["gone"])["gone"].result(30)
         admin(broker).delete_topics(["shared"])["shared"].result(30)
