@@ -11,6 +11,7 @@ pub mod client;
 pub mod compare;
 pub mod figures;
 pub mod flood;
+mod free_memory;
 pub mod load;
 pub mod machine;
 pub mod report;
