@@ -10,6 +10,10 @@ use crate::codec::Compression;
 use crate::mailbox::ReplyTo;
 use crate::meta::CommittedObject;
 
+/// Counts how often the owners of partitions changed since the broker started; everybody of one generation agrees on them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Generation(pub u64);
+
 /// A connection of this process, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnId(pub u64);
@@ -47,6 +51,8 @@ pub enum Reply {
         results: Vec<Result<Appended, PartitionError>>,
         /// Zero unless the ring is filling up.
         throttle: Duration,
+        /// The batches that got [`PartitionError::Moving`], as they were sent, each with its place in the request.
+        returned: Vec<(usize, Batch)>,
     },
     /// To [`Request::Probe`], in request order.
     Probe(Vec<Result<ProbeState, PartitionError>>),
@@ -76,6 +82,8 @@ pub enum Reply {
 pub enum PartitionError {
     /// Not on this shard: the asker's snapshot is older or newer than the shard's revision given here.
     Moved(u64),
+    /// It is moving to another shard, or has moved: ask the owner of this generation, or of a later one. Nothing was done.
+    Moving(Generation),
     /// The caller's `current_leader_epoch` is behind (74).
     FencedLeaderEpoch,
     /// The caller's `current_leader_epoch` is ahead (75).
@@ -116,6 +124,13 @@ pub enum PartitionError {
     PolicyViolation,
 }
 
+impl PartitionError {
+    /// Whether another shard has the partition, or nobody.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, PartitionError::Moved(_) | PartitionError::Moving(_))
+    }
+}
+
 /// Who appends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -132,6 +147,9 @@ pub struct AppendRequest {
     pub origin: Origin,
     /// When to answer [`PartitionError::TimedOut`] in place of waiting on.
     pub deadline: Mono,
+    /// Whom the sender takes for the owners. A shard refuses what was sent before a partition came to it: something sent earlier may be on
+    /// its way back to the sender.
+    pub generation: Generation,
     /// Exactly one batch per partition; a partition appears once.
     pub batches: Vec<(PartitionId, Batch)>,
     /// Where the answer goes.
@@ -382,6 +400,29 @@ pub enum Control {
         /// Since their last batch.
         after: std::time::Duration,
     },
+    /// Append no more to these partitions, for they go to other shards, and say which of them may go as soon as all that is in
+    /// them is durable. See [`crate::moves`].
+    Seal {
+        /// Which.
+        partitions: Vec<PartitionId>,
+        /// In which generation of owners they will be on their new shards.
+        generation: Generation,
+        /// Those that are sealed; the others stay as they are.
+        sealed: flume::Sender<Vec<PartitionId>>,
+    },
+    /// Hand sealed partitions over.
+    HandOver {
+        /// To whom.
+        moves: Vec<(PartitionId, thalweg_record::ShardId)>,
+        /// As in the seal.
+        generation: Generation,
+        /// Signalled by the new owner of each, when it serves it.
+        taken: flume::Sender<PartitionId>,
+    },
+    /// Another shard of this broker says something about a partition that moved.
+    Peer(Box<crate::moves::PeerMessage>),
+    /// Tell what partitions cost since the last time.
+    Measure(flume::Sender<crate::moves::ShardLoad>),
     /// Stop appending (later appends get [`PartitionError::Unavailable`]), make all that is staged durable, upload and
     /// commit it until `deadline`, then trim; says how many bytes stay in the WAL.
     Stop {
@@ -426,6 +467,8 @@ pub struct PartitionSpec {
     pub committed_end: Offset,
     /// Whether coordinators must be told (an internal topic).
     pub internal: bool,
+    /// What lies in another shard's log.
+    pub loan: Option<crate::moves::Loan>,
 }
 
 /// Topic settings that act in a shard; the values in force, defaults applied.

@@ -12,8 +12,10 @@ use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
 use crate::{
     cold::{ColdError, ColdFindTime, ColdRequest},
     event::Event,
+    mailbox::ShardLane,
     meta::CommittedObject,
-    msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply},
+    moves::{LentSearch, PeerMessage},
+    msg::{ConnId, Control, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply},
     partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
     ring_read::RingRead,
@@ -39,6 +41,8 @@ struct Search {
     ring_from: Offset,
     end: Offset,
     objects: Vec<Rc<CommittedObject>>,
+    /// Whoever lends what lies between objects and ring, when something there may reach the time.
+    lender: Option<ShardLane>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
 }
@@ -94,7 +98,7 @@ impl Shard {
         query: OffsetQuery,
         current: Option<LeaderEpoch>,
     ) -> Result<Lookup, PartitionError> {
-        let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+        let partition = self.owned(&id)?;
         partition.check_epoch(current)?;
         Ok(self.look_up(partition, query))
     }
@@ -113,7 +117,9 @@ impl Shard {
                 let object = partition.objects.max_timestamp(partition.log_start).map(|o| o.max_timestamp);
                 let from = partition.committed_end.max(partition.log_start);
                 let ring = partition.ring.max_timestamp(from, partition.readable_end()).map(|e| e.max_timestamp);
-                match object.max(ring) {
+                let lent =
+                    partition.borrowed.as_ref().filter(|b| b.until > partition.log_start).map(|b| b.max_timestamp);
+                match object.max(lent).max(ring) {
                     Some(greatest) => self.search(partition, greatest),
                     None => Lookup::Found(NONE),
                 }
@@ -126,20 +132,62 @@ impl Shard {
         let trimmed = self.log.trim_point();
         let served = |e: &&RingEntry| e.lsn >= trimmed || self.cache.get(e.lsn, e.size as usize).is_some();
         let ring_from = partition.ring.from(from, end).find(served).map_or(end, |e| e.base);
-        let objects: Vec<_> =
-            partition.objects.reaching(time, from, CANDIDATES).into_iter().filter(|o| o.base < ring_from).collect();
+        let objects = partition.objects.reaching(time, from, CANDIDATES);
+        let objects: Vec<_> = objects.into_iter().filter(|o| o.base < ring_from).collect();
+        let reaching = partition.borrowed.as_ref().filter(|b| b.until > from && b.max_timestamp >= time);
+        let lender = reaching.and_then(|b| self.ports.peers.get(usize::from(b.from.0))).cloned();
+        let batches = self.candidates(partition, time, ring_from, end);
+        if objects.is_empty() && lender.is_none() && batches.is_empty() {
+            return Lookup::Found(NONE);
+        }
+        Lookup::Search(Box::new(Search {
+            partition: partition.id,
+            time,
+            from,
+            ring_from,
+            end,
+            objects,
+            lender,
+            batches,
+        }))
+    }
+
+    fn candidates(
+        &self,
+        partition: &Partition,
+        time: Wall,
+        from: Offset,
+        end: Offset,
+    ) -> Vec<(RingEntry, Option<Bytes>)> {
         let mut batches = Vec::new();
-        let mut next = ring_from;
+        let mut next = from;
         while batches.len() < CANDIDATES {
             let Some(entry) = partition.ring.first_at_time(time, next, end) else { break };
             next = entry.last.next();
             batches.push(*entry);
         }
-        if objects.is_empty() && batches.is_empty() {
-            return Lookup::Found(NONE);
-        }
-        let batches = batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect();
-        Lookup::Search(Box::new(Search { partition: partition.id, time, from, ring_from, end, objects, batches }))
+        batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect()
+    }
+
+    /// Looks for a time in what this shard lends.
+    pub(crate) fn find_lent(&mut self, search: LentSearch) {
+        let LentSearch { partition, time, from, reply } = search;
+        let Some(lent) = self.lent(&partition) else {
+            let _gone = reply.try_send(None);
+            return;
+        };
+        let (begin, end) = (from.max(lent.committed_end), lent.high_watermark);
+        let batches = self.candidates(lent, time, begin, end);
+        let (objects, lender) = (Vec::new(), None);
+        let search = Search { partition, time, from, ring_from: begin, end, objects, lender, batches };
+        let (cold, events, runtime) = (self.ports.cold.clone(), self.events.clone(), self.ports.runtime.clone());
+        let task = async move {
+            // Whoever asked hears of a failure by the lane that closes.
+            if let Ok(found) = run(search, &cold, &events, &*runtime).await {
+                let _gone = reply.try_send(found.map(|found| found.offset.map(|_| found)));
+            }
+        };
+        self.ports.runtime.spawn(Queue::Cold, "lent-offsets", Box::pin(task));
     }
 }
 
@@ -193,6 +241,13 @@ async fn run(
             Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
         }
     }
+    if let Some(lender) = &search.lender {
+        match in_loan(&search, lender).await? {
+            None => return Ok(None),
+            Some(Some(at)) => return Ok(Some(at)),
+            Some(None) => {}
+        }
+    }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
     let Some(read) = in_ring(missing, events).await? else { return Ok(None) };
     let mut read = read.into_iter();
@@ -205,6 +260,14 @@ async fn run(
         runtime.breathe().await;
     }
     Ok(Some(NONE))
+}
+
+/// Asks the shard that lends what lies between objects and ring; the outer `None` when it lends no more.
+async fn in_loan(search: &Search, lender: &ShardLane) -> Result<Option<Option<FoundOffset>>, PartitionError> {
+    let (reply, told) = flume::bounded(1);
+    let Search { partition, time, from, .. } = *search;
+    lender.control(Control::Peer(Box::new(PeerMessage::FindTime(LentSearch { partition, time, from, reply }))));
+    told.recv_async().await.map_err(|_dropped| PartitionError::Storage)
 }
 
 /// Reads `batches` through the shard, which keeps the budget of ring reads and holds the trim point below them; `None` when

@@ -21,12 +21,15 @@ use thalweg_shards::{
     store,
     upload::{UploadConfig, WriterIdentity},
 };
-use thalweg_wal::{Device, Recovered};
+use thalweg_wal::{Device, Recovered, RecoveredBatch};
 
-use super::{Network, slices::SliceSet};
+use super::{Network, held::Held, slices::SliceSet};
 use crate::{
     api::{Edge, EdgeParts, Opening},
-    cluster::{ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate, broker_config::PRODUCER_ID_EXPIRATION_MS},
+    cluster::{
+        BalancerPorts, BalancerSettings, ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate, balance,
+        broker_config::PRODUCER_ID_EXPIRATION_MS,
+    },
     config::Config,
     coordinator::group::{GroupActor, GroupConfig, GroupPorts, GroupRequest},
     net::EdgeLimits,
@@ -58,6 +61,8 @@ pub(super) struct CoreParts {
     pub group_inbox: Receiver<GroupRequest>,
     pub openings: Sender<Opening>,
     pub snapshots: Receiver<SnapshotUpdate>,
+    /// Who owns what, as the metadata says before the slices were opened.
+    pub snapshot: Arc<ClusterSnapshot>,
     pub network: Arc<dyn Network>,
     pub pace: Arc<DevicePace>,
     pub room: Arc<CompactionRoom>,
@@ -73,9 +78,9 @@ pub(super) struct CoreParts {
 }
 
 /// How far a core has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(super) enum Milestone {
-    SliceOpen,
+    SliceOpen(Held),
     Serving,
 }
 
@@ -90,16 +95,18 @@ pub(super) struct Go {
 /// Runs one core to its end.
 pub(super) async fn run(parts: CoreParts, runtime: Rc<dyn Runtime>) {
     let (report, end, go) = (parts.report.clone(), parts.end.clone(), parts.go.clone());
-    let opened = match parts.slices.open(&parts.slice, &runtime).await {
+    let (device, mut recovered) = match parts.slices.open(&parts.slice, &runtime).await {
         Ok(opened) => opened,
         Err(why) => {
             let _gone = report.try_send(Err(why));
             return;
         }
     };
-    let _gone = report.try_send(Ok(Milestone::SliceOpen));
+    let batches = Arc::new(std::mem::take(&mut recovered.batches));
+    let held = Held::new(parts.id, batches.clone(), &parts.snapshot);
+    let _gone = report.try_send(Ok(Milestone::SliceOpen(held)));
     let Ok(go) = go.recv_async().await else { return };
-    let served = serve(parts, go, opened, &runtime);
+    let served = serve(parts, go, (device, recovered, batches), &runtime);
     let failed = served.is_err();
     let _gone = report.try_send(served.map(|()| Milestone::Serving));
     if !failed {
@@ -111,10 +118,10 @@ pub(super) async fn run(parts: CoreParts, runtime: Rc<dyn Runtime>) {
 fn serve(
     parts: CoreParts,
     go: Go,
-    (device, recovered): (Rc<dyn Device>, Recovered),
+    (device, recovered, batches): (Rc<dyn Device>, Recovered, Arc<Vec<RecoveredBatch>>),
     runtime: &Rc<dyn Runtime>,
 ) -> Result<(), String> {
-    let Recovered { log, batches, report } = recovered;
+    let Recovered { log, report, .. } = recovered;
     tracing::info!(shard = parts.id.0, ?report, batches = batches.len(), "WAL slice recovered");
     let (ownership, owned) = flume::unbounded();
     let mut config = shard_config(&parts.config, parts.id, parts.identity.clone(), parts.shards);
@@ -135,7 +142,27 @@ fn serve(
         config: GroupConfig::of(&parts.config),
         meters: GroupMeters::new(parts.id),
     });
+    start_balancer(&parts, &go.control, runtime);
     open_edge(parts, go.control, go.snapshot, runtime)
+}
+
+/// The first core evens what all have to do.
+fn start_balancer(parts: &CoreParts, control: &Sender<ControlRequest>, runtime: &Rc<dyn Runtime>) {
+    let interval = Duration::from_millis(parts.config.shards_balance_interval_ms);
+    if parts.id != ShardId(0) || parts.shards < 2 || interval.is_zero() {
+        return;
+    }
+    let ports = BalancerPorts {
+        runtime: runtime.clone(),
+        shards: parts.lanes.clone(),
+        control: control.clone(),
+        interval,
+        settings: BalancerSettings {
+            threshold: f64::from(parts.config.shards_balance_threshold_percent) / 100.0,
+            cooldown: Duration::from_millis(parts.config.shards_balance_cooldown_ms),
+        },
+    };
+    runtime.spawn(Queue::Janitor, "balancer", Box::pin(balance(ports)));
 }
 
 pub(super) fn shard_config(config: &Config, id: ShardId, identity: WriterIdentity, shards: u16) -> ShardConfig {
@@ -197,6 +224,7 @@ fn shard_ports(
         compaction,
         cold,
         ownership,
+        peers: parts.lanes.clone(),
         pace: parts.pace.clone(),
         failed: parts.failed.clone(),
         meters: Rc::new(ShardMeters::new(parts.id)),

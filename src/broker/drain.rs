@@ -314,6 +314,7 @@ impl Task {
             // Nobody reads, and no coordinator is here.
             cold: flume::unbounded().0,
             ownership: flume::unbounded().0,
+            peers: Vec::new(),
             pace: Arc::new(DevicePace::new(0, 0)),
             failed,
             meters: Rc::new(ShardMeters::new(ShardId(0))),

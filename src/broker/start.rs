@@ -18,13 +18,14 @@ use thalweg_shards::{
 use super::{
     CoreBody, Cores, Host, Metadata, MetadataParts, Network, Ports, StartError,
     core::{self, CoreParts, Go, Milestone},
+    held::{self, Held},
     rehome::rehome,
     slices::{self, SliceSet},
     stop::drain_shards,
 };
 use crate::{
     cluster::{
-        BrokerView, BucketPorts, Cluster, ClusterActors, ClusterLanes, ClusterSettings, SliceRecord,
+        BrokerView, BucketPorts, Cluster, ClusterActors, ClusterLanes, ClusterSettings, ControlRequest, SliceRecord,
         topic_config::{BrokerDefaults, CompressionLevels},
     },
     config::{Config, TimestampType},
@@ -90,7 +91,7 @@ impl Broker {
         let BrokerParts { config, ports, accept_loss, advertised, bucket, store, host, network, .. } = parts;
         let (mailbox_messages, failed) = (parts.mailbox_messages, parts.failed);
         let shards = config.shards;
-        let cluster = ports.metadata.open(MetadataParts {
+        let mut cluster = ports.metadata.open(MetadataParts {
             config: &config,
             settings: &|| cluster_settings(&config, advertised.clone(), &host),
             files: &*ports.files,
@@ -102,7 +103,7 @@ impl Broker {
         set.dir = made.map_err(|e| StartError::Wal(format!("{}: {e}", set.dir.display())))?;
         let wal_lock = slices::lock(&*ports.files, &set.dir)?;
         slices::refuse_strangers(&*ports.files, &set.dir, Some((cluster.cluster_uuid(), set.node)))?;
-        let specs = cluster.partitions();
+        let mut specs = cluster.partitions();
         let slices = prepare_slices(&set, &cluster, &specs, shards).await?;
         let identity = WriterIdentity {
             cluster_id: cluster.cluster_id().clone(),
@@ -137,6 +138,7 @@ impl Broker {
                 group_inbox,
                 openings: openings.clone(),
                 snapshots,
+                snapshot: snapshot.clone(),
                 network: network.clone(),
                 pace: pace.clone(),
                 room: room.clone(),
@@ -152,8 +154,20 @@ impl Broker {
         }
         drop(report);
         let cores = host.start_cores(bodies)?;
-        await_all(&reports, shards, Milestone::SliceOpen).await?;
+        let held = opened(&reports, shards).await?;
         failpoint::pass("start-opened");
+        let settled = held::settle(&held, &specs, accept_loss).map_err(StartError::Wal)?;
+        drop(held);
+        let snapshot = match settled.is_empty() {
+            true => snapshot,
+            false => {
+                let owners: Vec<_> = settled.iter().map(|settled| (settled.partition, settled.owner)).collect();
+                cluster.record_owners(&owners)?;
+                specs = cluster.partitions();
+                held::lend(&mut specs, settled);
+                cluster.snapshot()
+            }
+        };
         // From here on the slices may hold what nothing else does.
         for slice in &slices {
             cluster.record_slice(&SliceRecord { closed_empty: false, ..slice.clone() })?;
@@ -166,7 +180,7 @@ impl Broker {
         let snapshots = bucket.as_ref().map(|bucket| bucket.objects.clone());
         let actors = bucket.into_iter().fold(actors, ClusterActors::with_bucket);
         let metadata = host.start_metadata(actors, lanes.clone(), edges)?;
-        await_all(&reports, shards, Milestone::Serving).await?;
+        serving(&reports, shards).await?;
         Ok(Broker {
             lanes,
             groups,
@@ -191,6 +205,11 @@ impl Broker {
     /// Lanes to the group coordinators, by the shard whose core they share.
     pub fn groups(&self) -> &[Sender<GroupRequest>] {
         &self.groups
+    }
+
+    /// The lane to control.
+    pub fn control(&self) -> &Sender<ControlRequest> {
+        &self.cluster_lanes.control
     }
 
     /// Stops in stages: clients, uploads, metadata, cores. What is not uploaded within `timeout` stays in the log.
@@ -238,17 +257,31 @@ impl Broker {
     }
 }
 
-async fn await_all(
-    reports: &Receiver<Result<Milestone, String>>,
-    shards: u16,
-    wanted: Milestone,
-) -> Result<(), StartError> {
+type Reports = Receiver<Result<Milestone, String>>;
+
+async fn next_milestone(reports: &Reports) -> Result<Milestone, StartError> {
+    match reports.recv_async().await {
+        Ok(reached) => reached.map_err(StartError::Wal),
+        Err(_) => Err(StartError::Executor("a shard ended while it started".into())),
+    }
+}
+
+/// What all slices hold, by shard.
+async fn opened(reports: &Reports, shards: u16) -> Result<Vec<Held>, StartError> {
+    let mut opened = Vec::new();
     for _ in 0..shards {
-        match reports.recv_async().await {
-            Ok(Ok(reached)) => assert_eq!(reached, wanted, "cores report their milestones in order"),
-            Ok(Err(why)) => return Err(StartError::Wal(why)),
-            Err(_) => return Err(StartError::Executor("a shard ended while it started".into())),
+        match next_milestone(reports).await? {
+            Milestone::SliceOpen(held) => opened.push(held),
+            Milestone::Serving => unreachable!("cores report their milestones in order"),
         }
+    }
+    opened.sort_by_key(|held| held.shard);
+    Ok(opened)
+}
+
+async fn serving(reports: &Reports, shards: u16) -> Result<(), StartError> {
+    for _ in 0..shards {
+        next_milestone(reports).await?;
     }
     Ok(())
 }
@@ -270,7 +303,7 @@ async fn prepare_slices(
     }
     let new: Vec<SliceRecord> = (0..shards).map(|n| set.draw(ShardId(n))).collect();
     if !recorded.is_empty() {
-        rehome(set, recorded.clone(), &new, specs).await?;
+        rehome(set, recorded.clone(), &new, specs, cluster.snapshot()).await?;
         failpoint::pass("rehome-copied");
     }
     let of_today: Vec<SliceRecord> =

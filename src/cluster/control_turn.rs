@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use flume::Sender;
-use thalweg_record::{PartitionId, TopicId};
+use thalweg_record::{PartitionId, ShardId, TopicId};
 use thalweg_shards::msg::{PartitionChange, PartitionSettings};
 
 use super::{
@@ -48,6 +48,8 @@ pub(super) struct Turn {
     /// Credentials have changed.
     pub(super) scram: bool,
     pub(super) answers: Vec<Box<dyn FnOnce()>>,
+    /// Partitions to move when all the rest is done, and whom to tell.
+    pub(super) moves: Vec<(Vec<(PartitionId, ShardId)>, Sender<Vec<PartitionId>>)>,
 }
 
 /// A check that failed is the client's, a fault the process's.
@@ -144,6 +146,7 @@ impl Turn {
                 let results = users.collect::<Result<_, _>>()?;
                 self.answer(reply, results);
             }
+            ControlRequest::MovePartitions { moves, reply } => self.moves.push((moves, reply)),
             ControlRequest::ReserveProducerIds { count, reply } => {
                 let first = ledger.count_up(keys::NEXT_PRODUCER, 0, u64::from(count), |_| Vec::new())?;
                 self.wrote = true;

@@ -107,6 +107,11 @@ impl Ledger {
         self.node
     }
 
+    /// How many shards this broker has.
+    pub(super) fn shards(&self) -> u16 {
+        self.shards
+    }
+
     /// How often topics, settings, access rules or credentials were created, changed or deleted in this run.
     pub(super) fn operator_changes(&self) -> u64 {
         self.operator_changes

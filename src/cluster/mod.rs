@@ -3,6 +3,7 @@
 mod access;
 mod actors;
 mod altered;
+mod balancer;
 pub mod broker_config;
 mod bucket;
 mod catalog;
@@ -18,6 +19,7 @@ mod ledger;
 mod load;
 mod meta_actor;
 mod open;
+mod owners;
 mod partition;
 mod prefix;
 mod schema;
@@ -34,6 +36,7 @@ mod views;
 pub use access::{ScramChange, ScramCredentials};
 pub use actors::{ClusterActors, ClusterLanes, ClusterThread, Fatal, StopActors};
 pub use altered::{Altered, ConfigTarget, Values};
+pub use balancer::{BALANCER_METRICS, Balancer, BalancerPorts, BalancerSettings, Decision, balance};
 pub use bucket::{
     BUCKET_METRICS, BucketMeters, BucketPorts, LogNotes, Progress, RebuildError, RebuildSettings, Rebuilt, Verified,
     rebuild_store, restore, verify_bucket, verify_local, verify_store,

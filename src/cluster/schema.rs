@@ -36,6 +36,7 @@ impl Stored for BlockRecord {}
 impl Stored for GarbageRecord {}
 impl Stored for HeadRecord {}
 impl Stored for SliceRow {}
+impl Stored for OwnerRow {}
 impl Stored for Owner {}
 impl Stored for AclBinding {}
 impl Stored for ScramCredential {}
@@ -203,6 +204,14 @@ pub(super) struct SliceRow {
     pub(super) closed_empty: bool,
 }
 
+/// To which shard of this broker a partition was moved, when it had so many; the partition is in the key. What the log holds decides
+/// before this does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct OwnerRow {
+    pub(super) shard: u16,
+    pub(super) shards: u16,
+}
+
 impl ObjectRecord {
     /// What is stored for a commit.
     pub(super) fn new(commit: &ObjectCommit, shard: u16, epoch: i32) -> ObjectRecord {
@@ -340,6 +349,7 @@ mod tests {
         );
         assert_eq!(String::from_utf8(encode(&credential)).expect("text"), expected);
         assert_eq!(decode::<ScramCredential>(expected.as_bytes()), Ok(credential));
+        assert_eq!(encode(&OwnerRow { shard: 1, shards: 2 }), br#"{"v":1,"d":{"shard":1,"shards":2}}"#);
         let garbage = GarbageRecord { kind: GarbageKind::Orphan, epoch: 2, shard: 0, key: None };
         let bytes = encode(&garbage);
         assert_eq!(bytes, br#"{"v":1,"d":{"kind":"orphan","epoch":2,"shard":0,"key":null}}"#);

@@ -11,7 +11,10 @@ use super::{
     lag::LAG_METRICS,
     process::{BUILD_METRICS, PROCESS_METRICS, ProcessMeters},
 };
-use crate::{broker::BALLAST_METRICS, cluster::BUCKET_METRICS};
+use crate::{
+    broker::BALLAST_METRICS,
+    cluster::{BALANCER_METRICS, BUCKET_METRICS},
+};
 
 /// All metrics, table by table.
 pub fn tables() -> impl Iterator<Item = &'static Metric> {
@@ -25,6 +28,7 @@ pub fn tables() -> impl Iterator<Item = &'static Metric> {
         SHARD_METRICS,
         STORE_METRICS,
         BUCKET_METRICS,
+        BALANCER_METRICS,
         BALLAST_METRICS,
         PROCESS_METRICS,
         BUILD_METRICS,

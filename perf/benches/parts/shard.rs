@@ -61,6 +61,7 @@ impl Fixture {
             compaction: None,
             cold: cold.0,
             ownership: ownership.0,
+            peers: Vec::new(),
             pace: Arc::new(DevicePace::new(0, 0)),
             failed: failed.0,
             meters: Rc::new(ShardMeters::new(SHARD)),
@@ -103,6 +104,7 @@ impl Fixture {
             Request::Append(Box::new(AppendRequest {
                 origin: Origin::Client,
                 deadline,
+                generation: Default::default(),
                 batches: vec![(self.partition(n as i32 % PARTITIONS), batch.clone())],
                 reply: ReplyTo::new(lane.clone(), n as u64),
             }))
@@ -164,6 +166,7 @@ fn spec(partition: PartitionId) -> PartitionSpec {
         producers: Vec::new(),
         committed_end: Offset(0),
         internal: false,
+        loan: None,
     }
 }
 

@@ -129,6 +129,7 @@ fn spec(index: i32, committed: Vec<CommittedObject>) -> PartitionSpec {
         epochs: vec![(LeaderEpoch(1), Offset(0))],
         producers: Vec::new(),
         internal: false,
+        loan: None,
     }
 }
 
@@ -214,6 +215,7 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
         compaction: Some(compaction),
         cold: cold::start(runtime.clone(), serve(Queue::Cold), reads, ShardMeters::new(SHARD)),
         ownership: ownership.0,
+        peers: Vec::new(),
         pace: Arc::new(DevicePace::new(0, 0)),
         failed: failed.0,
         meters: Rc::new(ShardMeters::new(SHARD)),

@@ -18,6 +18,7 @@ pub(super) enum Trigger {
     Bytes,
     Age,
     Drain,
+    Lent,
 }
 
 /// The figures that a trigger is judged by.
@@ -33,6 +34,8 @@ pub(super) struct Pressure {
     pub age: Duration,
     /// Whether the shard drains.
     pub draining: bool,
+    /// Whether another shard's uploads of a partition that moved there wait for this one's.
+    pub lent: bool,
 }
 
 pub(super) fn trigger(config: &UploadConfig, p: Pressure) -> Trigger {
@@ -40,6 +43,8 @@ pub(super) fn trigger(config: &UploadConfig, p: Pressure) -> Trigger {
         Trigger::Wait
     } else if p.draining {
         Trigger::Drain
+    } else if p.lent {
+        Trigger::Lent
     } else if p.ring_bytes >= config.object_bytes.min(p.ring_capacity / 4) || p.batches >= config.batches {
         Trigger::Bytes
     } else if p.age >= config.interval {
@@ -67,8 +72,15 @@ impl Part {
     }
 }
 
-/// The batches of a partition that lie below `to`, are durable, and that no upload has taken up.
+/// The batches of a partition that lie below `to`, are durable, and that no upload has taken up. None while what comes before them is not
+/// committed, for it lies in another shard's log.
 pub(super) fn part(partition: &Partition, to: Lsn) -> Option<Part> {
+    let waits = partition.borrowed.is_some();
+    #[cfg(feature = "planted-bugs")]
+    let waits = waits && !thalweg_wal::planted(thalweg_wal::Bug::LoanNotAwaited);
+    if waits {
+        return None;
+    }
     let batches: Vec<RingEntry> = partition
         .ring
         .from(partition.upload_cursor, partition.high_watermark)
@@ -112,7 +124,14 @@ mod tests {
     }
 
     fn pressure(ring_bytes: u64, batches: usize, age_s: u64) -> Pressure {
-        Pressure { ring_bytes, ring_capacity: 10_000, batches, age: Duration::from_secs(age_s), draining: false }
+        Pressure {
+            ring_bytes,
+            ring_capacity: 10_000,
+            batches,
+            age: Duration::from_secs(age_s),
+            draining: false,
+            lent: false,
+        }
     }
 
     #[test]
@@ -124,6 +143,7 @@ mod tests {
         assert_eq!(trigger(&c, pressure(10, 50, 1)), Trigger::Bytes);
         assert_eq!(trigger(&c, pressure(10, 1, 60)), Trigger::Age);
         assert_eq!(trigger(&c, Pressure { draining: true, ..pressure(10, 1, 1) }), Trigger::Drain);
+        assert_eq!(trigger(&c, Pressure { lent: true, ..pressure(10, 1, 1) }), Trigger::Lent);
         let small_ring = Pressure { ring_capacity: 400, ..pressure(100, 1, 1) };
         assert_eq!(trigger(&c, small_ring), Trigger::Bytes, "a quarter of the ring");
     }

@@ -49,6 +49,24 @@ pub enum Plant {
     /// What leaves an object that is mostly dead leaves a block behind.
     #[cfg(feature = "planted-bugs")]
     SplitLostBlock,
+    /// A partition moves to another shard without what it knows of producers.
+    #[cfg(feature = "planted-bugs")]
+    ProducersLeftBehind,
+    /// A shard hands a partition over while batches of it are on their way to the device.
+    #[cfg(feature = "planted-bugs")]
+    SealedBeforeDurable,
+    /// A shard goes on appending to a partition that it sealed.
+    #[cfg(feature = "planted-bugs")]
+    AppendedAfterSeal,
+    /// A start forgets what the log of the shard before holds of a partition that moved.
+    #[cfg(feature = "planted-bugs")]
+    LoanForgotten,
+    /// A connection sends to the new owner of a partition while what it sent to the old one is not answered.
+    #[cfg(feature = "planted-bugs")]
+    SentAhead,
+    /// A shard uploads what it took over without waiting for the loan to end.
+    #[cfg(feature = "planted-bugs")]
+    LoanNotAwaited,
 }
 
 impl Plant {
@@ -75,6 +93,12 @@ impl Plant {
             Plant::InputChanged => Bug::InputChanged,
             Plant::OutputTwice => Bug::OutputTwice,
             Plant::SplitLostBlock => Bug::SplitLostBlock,
+            Plant::ProducersLeftBehind => Bug::ProducersLeftBehind,
+            Plant::SealedBeforeDurable => Bug::SealedBeforeDurable,
+            Plant::AppendedAfterSeal => Bug::AppendedAfterSeal,
+            Plant::LoanForgotten => Bug::LoanForgotten,
+            Plant::SentAhead => Bug::SentAhead,
+            Plant::LoanNotAwaited => Bug::LoanNotAwaited,
         })
     }
 

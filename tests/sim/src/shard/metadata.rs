@@ -123,6 +123,7 @@ fn spec(partition: PartitionId, leader_epoch: LeaderEpoch, stored: &Stored) -> P
         producers: stored.producers.values().cloned().collect(),
         committed_end: stored.committed_end,
         internal: false,
+        loan: None,
     }
 }
 
