@@ -51,7 +51,7 @@ pub enum Loan {
 #[derive(Debug)]
 pub enum PeerMessage {
     /// The partition is yours.
-    TakeOver(TakeOver),
+    TakeOver(Box<TakeOver>),
     /// An object holds more of what was lent; the metadata is durable.
     Committed(PartitionId, CommittedObject),
     /// An object that a compaction made has taken the place of others.
@@ -89,6 +89,7 @@ pub struct LentRead {
 pub struct LentSearch {
     pub(crate) partition: PartitionId,
     pub(crate) time: Wall,
+    /// The first offset that counts: nothing before it is in objects that the asker does not know.
     pub(crate) from: Offset,
     pub(crate) reply: Sender<Option<Option<FoundOffset>>>,
 }
@@ -194,7 +195,7 @@ impl Shard {
             spec.loan = None;
             let message = TakeOver { spec, end, borrowed, generation, taken: taken.clone() };
             failpoint::pass("move-handed-over");
-            self.tell(to, PeerMessage::TakeOver(message));
+            self.tell(to, PeerMessage::TakeOver(Box::new(message)));
             self.watches.wake(id);
         }
         self.count_partitions();
@@ -218,7 +219,7 @@ impl Shard {
     /// What another shard says.
     pub(crate) fn peer(&mut self, message: PeerMessage) {
         match message {
-            PeerMessage::TakeOver(partition) => self.take_over(partition),
+            PeerMessage::TakeOver(partition) => self.take_over(*partition),
             PeerMessage::Committed(id, object) => self.loan_committed(id, object),
             PeerMessage::Compacted(id, object) => self.compacted(vec![(id, object)]),
             PeerMessage::Read(read) => self.read_lent(read),
@@ -280,6 +281,11 @@ impl Shard {
             first || bytes <= u64::from(max_bytes)
         };
         let batches: Vec<_> = lent.ring.from(offset, lent.high_watermark).take_while(fits).copied().collect();
+        if lent.ring.first().is_none_or(|first| first > offset) {
+            // An object holds it by now, and the ring has forgotten it: what comes after is not what was asked for.
+            let _gone = reply.try_send(None);
+            return;
+        }
         let pieces = self.in_memory(&batches);
         let read: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if batches.is_empty() || read == batches.iter().map(|e| u64::from(e.size)).sum::<u64>() {

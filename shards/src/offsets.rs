@@ -41,8 +41,8 @@ struct Search {
     ring_from: Offset,
     end: Offset,
     objects: Vec<Rc<CommittedObject>>,
-    /// Whoever lends what lies between objects and ring, when something there may reach the time.
-    lender: Option<ShardLane>,
+    /// Whoever lends what lies between objects and ring, when something there may reach the time; and where that begins.
+    lender: Option<(ShardLane, Offset)>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
 }
@@ -100,6 +100,11 @@ impl Shard {
     ) -> Result<Lookup, PartitionError> {
         let partition = self.owned(&id)?;
         partition.check_epoch(current)?;
+        // Which record of a loan is the latest is not known when some of it is deleted; it is soon over.
+        let cut = partition.borrowed.is_some() && partition.log_start > partition.committed_end;
+        if query == OffsetQuery::MaxTimestamp && cut {
+            return Err(PartitionError::Storage);
+        }
         Ok(self.look_up(partition, query))
     }
 
@@ -136,6 +141,7 @@ impl Shard {
         let objects: Vec<_> = objects.into_iter().filter(|o| o.base < ring_from).collect();
         let reaching = partition.borrowed.as_ref().filter(|b| b.until > from && b.max_timestamp >= time);
         let lender = reaching.and_then(|b| self.ports.peers.get(usize::from(b.from.0))).cloned();
+        let lender = lender.map(|lane| (lane, from.max(partition.committed_end)));
         let batches = self.candidates(partition, time, ring_from, end);
         if objects.is_empty() && lender.is_none() && batches.is_empty() {
             return Lookup::Found(NONE);
@@ -172,11 +178,13 @@ impl Shard {
     /// Looks for a time in what this shard lends.
     pub(crate) fn find_lent(&mut self, search: LentSearch) {
         let LentSearch { partition, time, from, reply } = search;
-        let Some(lent) = self.lent(&partition) else {
+        // What the ring has forgotten is in objects that the asker does not know yet.
+        let lent = self.lent(&partition).filter(|lent| lent.ring.first().is_some_and(|first| first <= from));
+        let Some(lent) = lent else {
             let _gone = reply.try_send(None);
             return;
         };
-        let (begin, end) = (from.max(lent.committed_end), lent.high_watermark);
+        let (begin, end) = (from, lent.high_watermark);
         let batches = self.candidates(lent, time, begin, end);
         let (objects, lender) = (Vec::new(), None);
         let search = Search { partition, time, from, ring_from: begin, end, objects, lender, batches };
@@ -241,8 +249,8 @@ async fn run(
             Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
         }
     }
-    if let Some(lender) = &search.lender {
-        match in_loan(&search, lender).await? {
+    if let Some((lender, from)) = &search.lender {
+        match in_loan(&search, lender, *from).await? {
             None => return Ok(None),
             Some(Some(at)) => return Ok(Some(at)),
             Some(None) => {}
@@ -263,9 +271,13 @@ async fn run(
 }
 
 /// Asks the shard that lends what lies between objects and ring; the outer `None` when it lends no more.
-async fn in_loan(search: &Search, lender: &ShardLane) -> Result<Option<Option<FoundOffset>>, PartitionError> {
+async fn in_loan(
+    search: &Search,
+    lender: &ShardLane,
+    from: Offset,
+) -> Result<Option<Option<FoundOffset>>, PartitionError> {
     let (reply, told) = flume::bounded(1);
-    let Search { partition, time, from, .. } = *search;
+    let Search { partition, time, .. } = *search;
     lender.control(Control::Peer(Box::new(PeerMessage::FindTime(LentSearch { partition, time, from, reply }))));
     told.recv_async().await.map_err(|_dropped| PartitionError::Storage)
 }

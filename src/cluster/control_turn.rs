@@ -49,8 +49,11 @@ pub(super) struct Turn {
     pub(super) scram: bool,
     pub(super) answers: Vec<Box<dyn FnOnce()>>,
     /// Partitions to move when all the rest is done, and whom to tell.
-    pub(super) moves: Vec<(Vec<(PartitionId, ShardId)>, Sender<Vec<PartitionId>>)>,
+    pub(super) moves: Vec<Moves>,
 }
+
+/// Partitions to move, each with where to, and whom to tell which have moved.
+pub(super) type Moves = (Vec<(PartitionId, ShardId)>, Sender<Vec<PartitionId>>);
 
 /// A check that failed is the client's, a fault the process's.
 pub(super) type Outcome<T> = Result<Result<T, ControlError>, Fault>;

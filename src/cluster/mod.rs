@@ -36,7 +36,7 @@ mod views;
 pub use access::{ScramChange, ScramCredentials};
 pub use actors::{ClusterActors, ClusterLanes, ClusterThread, Fatal, StopActors};
 pub use altered::{Altered, ConfigTarget, Values};
-pub use balancer::{BALANCER_METRICS, Balancer, BalancerPorts, BalancerSettings, Decision, balance};
+pub use balancer::{BALANCER_METRICS, Balancer, BalancerMeters, BalancerPorts, BalancerSettings, Decision, balance};
 pub use bucket::{
     BUCKET_METRICS, BucketMeters, BucketPorts, LogNotes, Progress, RebuildError, RebuildSettings, Rebuilt, Verified,
     rebuild_store, restore, verify_bucket, verify_local, verify_store,

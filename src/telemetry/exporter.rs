@@ -99,7 +99,7 @@ mod tests {
     use crate::{
         api::ErrorTally,
         broker::BallastMeters,
-        cluster::BucketMeters,
+        cluster::{BalancerMeters, BucketMeters},
         telemetry::{EdgeMeters, GroupMeters},
     };
 
@@ -112,6 +112,8 @@ mod tests {
             let (shard, store, edge) = (ShardMeters::new(ShardId(0)), StoreMeters::new(), EdgeMeters::new(ShardId(0)));
             GroupMeters::new(ShardId(0));
             BucketMeters::new();
+            let balancer = BalancerMeters::new("bytes");
+            balancer.seconds.record(0.01);
             BallastMeters::new();
             ProcessMeters::new().sample(true);
             let mut tally = ErrorTally::default();

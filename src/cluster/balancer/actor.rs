@@ -24,6 +24,13 @@ thalweg_shards::meters! {
     }
 }
 
+impl BalancerMeters {
+    /// The handles of one goal, registered with the recorder in force.
+    pub fn new(goal: &str) -> BalancerMeters {
+        BalancerMeters::register(&[("goal", goal.to_owned())])
+    }
+}
+
 /// What the balancer works with.
 pub struct BalancerPorts {
     /// Its core.
@@ -41,7 +48,7 @@ pub struct BalancerPorts {
 /// Balances until the broker stops.
 pub async fn balance(ports: BalancerPorts) {
     let meters: Vec<(&'static str, BalancerMeters)> =
-        GOAL_NAMES.iter().map(|goal| (*goal, BalancerMeters::register(&[("goal", (*goal).to_owned())]))).collect();
+        GOAL_NAMES.iter().map(|goal| (*goal, BalancerMeters::new(goal))).collect();
     let (runtime, mut balancer) = (&ports.runtime, Balancer::new(ports.settings));
     if measure(&ports).await.is_none() {
         return;

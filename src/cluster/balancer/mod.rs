@@ -11,5 +11,5 @@ mod goal;
 mod requests;
 mod state;
 
-pub use actor::{BALANCER_METRICS, BalancerPorts, balance};
+pub use actor::{BALANCER_METRICS, BalancerMeters, BalancerPorts, balance};
 pub use state::{Balancer, BalancerSettings, Decision};

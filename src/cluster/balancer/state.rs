@@ -254,7 +254,7 @@ mod tests {
         let decisions = balancer.window(at(2), &loads, SECOND);
         assert!(decisions.iter().all(|d| d.goal == "requests") && decisions.len() == 2);
         let mut balancer = Balancer::new(SETTINGS);
-        let loads = [load(0.8, &[(0, 0, 400), (1, 0, 400)]), load(0.1, &[(2, 0, 800)])];
+        let loads = [load(0.8, &[(0, 0, 300), (1, 0, 300)]), load(0.1, &[(2, 0, 300)])];
         balancer.window(at(1), &loads, SECOND);
         let decisions = balancer.window(at(2), &loads, SECOND);
         assert_eq!(decisions.iter().map(|d| d.goal).collect::<Vec<_>>(), ["cpu"]);
