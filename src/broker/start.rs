@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{
     cluster::{
-        BrokerView, BucketPorts, Cluster, ClusterActors, ClusterLanes, ClusterSettings, ControlRequest, SliceRecord,
+        BrokerView, BucketPorts, Cluster, ClusterActors, ClusterLanes, ClusterSettings, ClusterSnapshot,
+        ControlRequest, SliceRecord,
         topic_config::{BrokerDefaults, CompressionLevels},
     },
     config::{Config, TimestampType},
@@ -103,7 +104,7 @@ impl Broker {
         set.dir = made.map_err(|e| StartError::Wal(format!("{}: {e}", set.dir.display())))?;
         let wal_lock = slices::lock(&*ports.files, &set.dir)?;
         slices::refuse_strangers(&*ports.files, &set.dir, Some((cluster.cluster_uuid(), set.node)))?;
-        let mut specs = cluster.partitions();
+        let specs = cluster.partitions();
         let slices = prepare_slices(&set, &cluster, &specs, shards).await?;
         let identity = WriterIdentity {
             cluster_id: cluster.cluster_id().clone(),
@@ -156,18 +157,7 @@ impl Broker {
         let cores = host.start_cores(bodies)?;
         let held = opened(&reports, shards).await?;
         failpoint::pass("start-opened");
-        let settled = held::settle(&held, &specs, accept_loss).map_err(StartError::Wal)?;
-        drop(held);
-        let snapshot = match settled.is_empty() {
-            true => snapshot,
-            false => {
-                let owners: Vec<_> = settled.iter().map(|settled| (settled.partition, settled.owner)).collect();
-                cluster.record_owners(&owners)?;
-                specs = cluster.partitions();
-                held::lend(&mut specs, settled);
-                cluster.snapshot()
-            }
-        };
+        let (specs, snapshot) = settle(&mut cluster, held, specs, accept_loss)?;
         // From here on the slices may hold what nothing else does.
         for slice in &slices {
             cluster.record_slice(&SliceRecord { closed_empty: false, ..slice.clone() })?;
@@ -277,6 +267,24 @@ async fn opened(reports: &Reports, shards: u16) -> Result<Vec<Held>, StartError>
     }
     opened.sort_by_key(|held| held.shard);
     Ok(opened)
+}
+
+/// What each shard has to open, and the snapshot to begin with: as the metadata says, corrected by what the slices hold.
+fn settle(
+    cluster: &mut Cluster,
+    held: Vec<Held>,
+    specs: Vec<Vec<PartitionSpec>>,
+    accept_loss: bool,
+) -> Result<(Vec<Vec<PartitionSpec>>, Arc<ClusterSnapshot>), StartError> {
+    let settled = held::settle(&held, &specs, accept_loss).map_err(StartError::Wal)?;
+    if settled.is_empty() {
+        return Ok((specs, cluster.snapshot()));
+    }
+    let owners: Vec<_> = settled.iter().map(|settled| (settled.partition, settled.owner)).collect();
+    cluster.record_owners(&owners)?;
+    let mut specs = cluster.partitions();
+    held::lend(&mut specs, settled);
+    Ok((specs, cluster.snapshot()))
 }
 
 async fn serving(reports: &Reports, shards: u16) -> Result<(), StartError> {

@@ -37,6 +37,9 @@ AFTER_A_CUT_UPLOAD = {"orphans-taken": 1, "orphans-deleted": 1}
 # Topics are created, and every other one is deleted: of passes 1, 2, 3, ... every third is a deletion.
 OF_TOPICS = {"control-applied": (11, 12), "control-durable": (12, 13), "control-in-force": (12,)}
 OF_GROUPS = {"group-append": 20, "group-durable": 20}
+OF_MOVES = {"move-sealed": 3, "move-handed-over": 3, "move-taken-over": 3, "move-taken": 3}
+# Partitions move between shards all the time.
+RESTLESS = {"shards.balance.interval.ms": 30, "shards.balance.threshold.percent": 1, "shards.balance.cooldown.ms": 0, "shards": 2}
 
 
 def armed(name, times, act="kill"):
@@ -74,7 +77,7 @@ def test_every_failpoint_of_the_source_is_died_at():
     for folder in ("src", "shards", "wal", "objectstore"):
         for path in sorted((brokers.REPOSITORY / folder).rglob("*.rs")):
             found += re.findall(r'failpoint::pass\(\s*"([^"]+)"', path.read_text())
-    named = [name for table in (*UNDER_LOAD.values(), AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS) for name in table]
+    named = [name for table in (*UNDER_LOAD.values(), AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS, OF_MOVES) for name in table]
     assert sorted(found) == sorted(named)
 
 
@@ -123,6 +126,25 @@ def test_death_while_the_log_is_moved_to_other_shards(faulty, name):
     with pytest.raises(brokers.BrokerFailed, match="ended with -9"):
         broker.start()
     assert f"failpoint {name}: Kill" in broker.fresh_log()
+    recovers(broker, load)
+
+
+@pytest.mark.parametrize("name", OF_MOVES)
+def test_death_while_a_partition_moves(faulty, name):
+    """Its records are in two slices, or in one, and are all there: with as many shards, and with others."""
+    broker = faulty(BUSY | RESTLESS)
+    broker.flags = armed(name, OF_MOVES[name])
+    load = start(broker)
+    load.shifts = True
+    dead_at(broker, name)
+    load.pause()
+    acknowledged = list(load.acknowledged)
+    broker.flags = []
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    load.resume()
+    load.wait_for(500, 60)
+    broker.kill()
     recovers(broker, load)
 
 
