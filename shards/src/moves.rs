@@ -16,6 +16,7 @@ use crate::{
     meta::CommittedObject,
     msg::{Control, FoundOffset, Generation, PartitionError, PartitionSpec},
     partition::{Partition, Role},
+    read::count_read,
     ring_read::RingRead,
     shard::Shard,
 };
@@ -289,6 +290,8 @@ impl Shard {
         let pieces = self.in_memory(&batches);
         let read: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if batches.is_empty() || read == batches.iter().map(|e| u64::from(e.size)).sum::<u64>() {
+            let meters = &self.ports.meters;
+            count_read(&meters.reads.tail, &meters.read_bytes.tail, &pieces);
             let _gone = reply.try_send(Some(pieces));
             return;
         }
