@@ -287,6 +287,11 @@ impl Shard {
             let _gone = reply.try_send(None);
             return;
         }
+        #[cfg(feature = "planted-bugs")]
+        let batches = match thalweg_wal::planted(thalweg_wal::Bug::LoanReadAhead) {
+            true => batches.into_iter().skip(1).collect(),
+            false => batches,
+        };
         let pieces = self.in_memory(&batches);
         let read: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if batches.is_empty() || read == batches.iter().map(|e| u64::from(e.size)).sum::<u64>() {

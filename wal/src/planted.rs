@@ -48,6 +48,8 @@ pub enum Bug {
     SentAhead,
     /// A shard uploads what it took over without waiting for the loan to end.
     LoanNotAwaited,
+    /// What is lent is read from the batch after the one that was asked for.
+    LoanReadAhead,
 }
 
 thread_local! {

@@ -67,6 +67,9 @@ pub enum Plant {
     /// A shard uploads what it took over without waiting for the loan to end.
     #[cfg(feature = "planted-bugs")]
     LoanNotAwaited,
+    /// What is lent is read from the batch after the one that was asked for.
+    #[cfg(feature = "planted-bugs")]
+    LoanReadAhead,
 }
 
 impl Plant {
@@ -99,6 +102,7 @@ impl Plant {
             Plant::LoanForgotten => Bug::LoanForgotten,
             Plant::SentAhead => Bug::SentAhead,
             Plant::LoanNotAwaited => Bug::LoanNotAwaited,
+            Plant::LoanReadAhead => Bug::LoanReadAhead,
         })
     }
 

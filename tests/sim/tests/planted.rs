@@ -115,6 +115,11 @@ fn uploaded_before_the_loan_is_over() {
 }
 
 #[test]
+fn what_is_lent_is_read_from_too_far() {
+    whole(Plant::LoanReadAhead, 20);
+}
+
+#[test]
 fn a_parked_fetch_that_nobody_wakes() {
     whole(Plant::LostWake, 40);
 }
