@@ -1,6 +1,6 @@
 //! The port: what Thalweg asks of an object store.
 
-use std::{fmt, ops::Range, pin::Pin};
+use std::{fmt, num::NonZeroU64, ops::Range, pin::Pin};
 
 use bytes::Bytes;
 
@@ -80,6 +80,19 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 pub trait ObjectStore: Send + Sync + 'static {
     /// Writes an object; `parts` are concatenated. The engine may split it into a multipart upload.
     fn put<'a>(&'a self, key: &'a ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> StoreFuture<'a, ()>;
+
+    /// As [`ObjectStore::put`], for what has time: its bytes go out evenly, at most `bytes_per_second` of them, as far as the engine can,
+    /// so that what is urgent is not stuck behind them.
+    fn put_slowly<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        parts: Vec<Bytes>,
+        condition: PutCondition,
+        bytes_per_second: NonZeroU64,
+    ) -> StoreFuture<'a, ()> {
+        let _at_once = bytes_per_second;
+        self.put(key, parts, condition)
+    }
 
     /// Reads `range` of an object: exactly its length, or an error. A range that is empty or
     /// reaches past the end is [`StoreError::Refused`].

@@ -147,17 +147,15 @@ impl Comparison {
     fn measure(&mut self, quick: bool) {
         let at_once = if quick { self.scenarios.len() } else { 1 };
         let groups: Vec<Vec<Scenario>> = self.scenarios.chunks(at_once).map(<[Scenario]>::to_vec).collect();
-        let mut turn = 0;
         for round in 1..=self.rounds {
-            for group in &groups {
-                for rival in rotated(&self.rivals, turn) {
+            for (at, group) in groups.iter().enumerate() {
+                for rival in rotated(&self.rivals, turn(round, at)) {
                     let started = self.brokers.start(rival);
                     let done = started.and_then(|mut broker| self.measure_one(&mut broker, round, group));
                     if let Err(why) = done {
                         self.record_failure(rival, round, group, &why);
                     }
                 }
-                turn += 1;
             }
         }
     }
@@ -225,6 +223,11 @@ fn rivals(options: &Options) -> Vec<Rival> {
     rivals
 }
 
+/// Whose turn it is to be first: another one's in each round of the same scenario, however many scenarios and rivals there are.
+fn turn(round: u32, scenario: usize) -> usize {
+    round as usize + scenario
+}
+
 /// All of them, beginning with another one each turn.
 pub(crate) fn rotated(rivals: &[Rival], turn: usize) -> Vec<Rival> {
     let from = turn % rivals.len().max(1);
@@ -240,5 +243,15 @@ mod tests {
         let firsts: Vec<Rival> = (0..4).map(|turn| rotated(&Rival::ALL, turn)[0]).collect();
         assert_eq!(firsts, Rival::ALL);
         assert_eq!(rotated(&Rival::ALL, 5).len(), 4);
+    }
+
+    #[test]
+    fn of_two_each_is_first_in_every_other_round_of_every_scenario() {
+        let two = [Rival::Thalweg, Rival::ThalwegBefore];
+        for scenario in 0..3 {
+            let firsts: Vec<Rival> = (1..=4).map(|round| rotated(&two, turn(round, scenario))[0]).collect();
+            assert_eq!(firsts[..2], firsts[2..]);
+            assert_ne!(firsts[0], firsts[1]);
+        }
     }
 }

@@ -375,9 +375,9 @@ impl Shard {
     }
 
     /// Zeroes ahead of the head on the first lap, so that no append pays for unwritten extents: up to the lead, or to the ring's end
-    /// while no shard has written for a while. The next step follows when this one is done.
+    /// while no shard has written for a while, or none yet. The next step follows when this one is done.
     pub(crate) fn zero_in_rest(&mut self) {
-        let quiet_for = self.now.since(self.last_write).min(self.ports.pace.quiet_for(self.now));
+        let quiet_for = self.ports.pace.quiet_for(self.now);
         self.zero_ahead(self.sealed.is_empty() && quiet_for >= ZERO_AFTER);
     }
 

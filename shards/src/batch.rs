@@ -129,7 +129,7 @@ fn walk(head: &BatchHead, section: &[u8], keys_required: bool, limits: &Limits) 
             return Err(PartitionError::InvalidRecord("offset deltas are not dense"));
         }
         let timestamp = head.base_timestamp().wrapping_add(record.timestamp_delta);
-        if record.null_key && keys_required {
+        if record.key.is_none() && keys_required {
             limits.note(&mut bad, count, Fault::NullKey);
         } else if !limits.accept(timestamp) {
             limits.note(&mut bad, count, Fault::Timestamp(timestamp));

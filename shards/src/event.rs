@@ -9,12 +9,8 @@ use thalweg_record::{Offset, PartitionId};
 use thalweg_wal::{GroupId, Lsn};
 
 use crate::{
-    compaction::Inquiry,
-    meta::{CommittedObject, ObjectId},
-    msg::PartitionError,
-    offsets::LookUp,
-    read::ReadAgain,
-    ring_read::RingRead,
+    cleaning, compaction::Inquiry, meta::CommittedObject, msg::PartitionError, offsets::LookUp, read::ReadAgain,
+    rewrite::RewriteFailure, ring_read::RingRead,
 };
 
 /// A completion.
@@ -71,24 +67,19 @@ pub enum Event {
         objects: Vec<(PartitionId, CommittedObject)>,
     },
     /// Compaction has nothing more to do, or something stands against it.
-    CompactionEnded(Result<(), CompactionFailure>),
+    CompactionEnded(Result<(), RewriteFailure>),
+    /// Cleaning wants to know something.
+    CleaningInquiry(cleaning::Inquiry),
+    /// Cleaning has put an object in the place of a partition's parts, and the metadata is durable.
+    PartCleaned(PartitionId, CommittedObject),
+    /// Cleaning has come as far as this in a partition, and the metadata is durable.
+    Cleaned(PartitionId, Offset),
+    /// Cleaning has nothing more to do, or something stands against it.
+    CleaningEnded(cleaning::Ended),
     /// An object that a read was sent to is gone: the read begins anew.
     ReadAgain(ReadAgain),
     /// 100 ms have passed.
     Tick,
-}
-
-/// Why compaction did not go on.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum CompactionFailure {
-    /// What it copied has changed meanwhile, so that nothing was committed.
-    Dropped,
-    /// These objects did not read right; go on without them for a while.
-    Unreadable(Vec<ObjectId>, String),
-    /// Something did not answer; try again after a pause.
-    Retry(String),
-    /// This node's epoch is fenced: stop the broker.
-    Fatal(String),
 }
 
 /// Why an upload did not commit everything.

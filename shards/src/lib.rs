@@ -7,6 +7,7 @@
 
 mod append;
 pub mod batch;
+pub mod cleaning;
 pub mod codec;
 pub mod cold;
 pub mod compaction;
@@ -25,6 +26,7 @@ mod pressure;
 mod producer_form;
 mod read;
 pub mod records;
+mod rewrite;
 mod ring_read;
 pub mod runtime;
 pub mod shard;
@@ -33,3 +35,4 @@ mod tail_cache;
 pub mod upload;
 mod watches;
 mod woken;
+pub mod work_room;

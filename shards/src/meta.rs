@@ -147,6 +147,17 @@ pub enum MetaRequest {
         /// The outcome.
         reply: Sender<CompactionOutcome>,
     },
+    /// Says that cleaning has seen a partition up to `to`; answers when it is durable.
+    MoveDirtyPoint {
+        /// Which.
+        partition: PartitionId,
+        /// How far it had been seen before.
+        from: Offset,
+        /// First offset that it has not seen.
+        to: Offset,
+        /// False: it had been seen otherwise, or is gone, and nothing was done.
+        reply: Sender<bool>,
+    },
     /// Objects that compaction made and of which less than half is live; some of them when there are many.
     MostlyDead {
         /// By id.

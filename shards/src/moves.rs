@@ -133,9 +133,11 @@ impl Shard {
         sealed: Sender<Vec<PartitionId>>,
     ) {
         let serves = !self.refuses_appends();
+        let cleaned = self.cleaner.at_work_on();
         let may_go = |id: &PartitionId| {
             let Some(partition) = self.partitions.get_mut(id) else { return false };
-            let may = serves && partition.role == Role::Owner && partition.borrowed.is_none() && !partition.internal;
+            let owned = partition.role == Role::Owner && partition.borrowed.is_none();
+            let may = serves && owned && !partition.internal && cleaned != Some(*id);
             if may {
                 partition.role = Role::Sealed(generation);
             }

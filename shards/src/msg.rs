@@ -1,14 +1,17 @@
 //! Everything that crosses shards: requests, answers, control. All `Send`, all small: large parts are boxed or `Bytes`.
 
+mod settings;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use thalweg_record::{Batch, LeaderEpoch, Mono, Offset, PartitionId, Wall};
 
 use crate::batch::BadRecords;
-use crate::codec::Compression;
 use crate::mailbox::ReplyTo;
 use crate::meta::CommittedObject;
+
+pub use settings::{CleaningSettings, Millionths, PartitionSettings};
 
 /// Counts how often the owners of partitions changed since the broker started; everybody of one generation agrees on them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -382,6 +385,17 @@ pub struct PartitionView {
     pub watches: u32,
 }
 
+/// Settings of log cleaning that may change while the broker runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CleanerTuning {
+    /// `log.cleaner.backoff.ms`: how often a shard looks for work.
+    pub backoff: Duration,
+    /// `log.cleaner.dedupe.buffer.size`: memory for keys, of all shards together.
+    pub dedupe_bytes: u64,
+    /// `log.cleaner.io.buffer.load.factor`: how full that may get.
+    pub load_factor: Millionths,
+}
+
 /// What control says to a shard.
 #[derive(Debug)]
 pub enum Control {
@@ -423,6 +437,8 @@ pub enum Control {
     Peer(Box<crate::moves::PeerMessage>),
     /// Tell what partitions cost since the last time.
     Measure(flume::Sender<crate::moves::ShardLoad>),
+    /// Clean logs like this from now on.
+    TuneCleaner(CleanerTuning),
     /// Stop appending (later appends get [`PartitionError::Unavailable`]), make all that is staged durable, upload and
     /// commit it until `deadline`, then trim; says how many bytes stay in the WAL.
     Stop {
@@ -465,51 +481,12 @@ pub struct PartitionSpec {
     pub producers: Vec<ProducerEntry>,
     /// First offset after all that was ever committed (the end even when retention took every object).
     pub committed_end: Offset,
+    /// First offset that no cleaning has seen.
+    pub cleaned: Offset,
     /// Whether coordinators must be told (an internal topic).
     pub internal: bool,
     /// What lies in another shard's log.
     pub loan: Option<crate::moves::Loan>,
-}
-
-/// Topic settings that act in a shard; the values in force, defaults applied.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PartitionSettings {
-    /// `max.message.bytes`.
-    pub max_message_bytes: u32,
-    /// `retention.ms`; `None` is -1, for ever.
-    pub retention_ms: Option<u64>,
-    /// `retention.bytes`; `None` is -1, no limit.
-    pub retention_bytes: Option<u64>,
-    /// `cleanup.policy` contains `delete`.
-    pub delete: bool,
-    /// `cleanup.policy` contains `compact`: null keys are refused.
-    pub compact: bool,
-    /// `message.timestamp.before.max.ms`; `None` is the default, no limit.
-    pub timestamp_before_max_ms: Option<u64>,
-    /// `message.timestamp.after.max.ms`.
-    pub timestamp_after_max_ms: Option<u64>,
-    /// `message.timestamp.type` is LogAppendTime.
-    pub log_append_time: bool,
-    /// `compression.type` and its level; `None` is `producer`, as it was sent.
-    pub compression: Option<Compression>,
-    /// Revision of the metadata that these settings are of; objects tell it to a rebuild.
-    pub version: u64,
-}
-
-impl PartitionSettings {
-    /// Kafka's defaults.
-    pub const KAFKA_DEFAULTS: PartitionSettings = PartitionSettings {
-        max_message_bytes: 1_048_588,
-        retention_ms: Some(604_800_000),
-        retention_bytes: None,
-        delete: true,
-        compact: false,
-        timestamp_before_max_ms: None,
-        timestamp_after_max_ms: Some(3_600_000),
-        log_append_time: false,
-        compression: None,
-        version: 0,
-    };
 }
 
 /// State of one idempotent producer (KIP-98), as it is persisted with commits.

@@ -1,7 +1,7 @@
 //! Walks the records of a batch at byte level (magic 2), and finds one by time.
 //!
-//! Pure. Every length is checked against what is left; records are never re-encoded, because a decoder that keeps headers
-//! in a map loses duplicates.
+//! Pure. Every length is checked against what is left; records are never decoded and encoded again, because a decoder that keeps
+//! headers in a map loses duplicates: who writes a record anew copies its bytes.
 
 use bytes::Bytes;
 use thalweg_record::{Batch, LeaderEpoch, Offset, TimestampType, Wall};
@@ -13,13 +13,19 @@ const LOOKUP_CAP_BYTES: usize = 64 << 20;
 
 /// What the walk tells of one record. Offsets and times are relative to the batch's first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RecordView {
+pub struct RecordView<'a> {
+    /// Attributes, of which none has a meaning.
+    pub attributes: u8,
     /// Offset, relative to the base offset.
     pub offset_delta: i64,
     /// Timestamp, relative to the base timestamp, in milliseconds.
     pub timestamp_delta: i64,
-    /// Whether the key is null.
-    pub null_key: bool,
+    /// The key, unless it is null.
+    pub key: Option<&'a [u8]>,
+    /// Whether the value is null: with a key, that is a tombstone.
+    pub null_value: bool,
+    /// Key, value and headers as they are written, from the key's length on.
+    pub content: &'a [u8],
 }
 
 /// The records section does not hold what its lengths say.
@@ -36,8 +42,8 @@ impl<'a> RecordWalk<'a> {
     }
 }
 
-impl Iterator for RecordWalk<'_> {
-    type Item = Result<RecordView, Malformed>;
+impl<'a> Iterator for RecordWalk<'a> {
+    type Item = Result<RecordView<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -65,39 +71,53 @@ fn varint(bytes: &mut &[u8]) -> Result<i64, Malformed> {
     Err(Malformed)
 }
 
-fn skip(bytes: &mut &[u8], len: i64) -> Result<(), Malformed> {
-    let len = usize::try_from(len).map_err(|_| Malformed)?;
-    *bytes = bytes.get(len..).ok_or(Malformed)?;
-    Ok(())
+/// Writes a number as [`varint`] reads it.
+pub(crate) fn put_varint(out: &mut Vec<u8>, value: i64) {
+    let mut raw = ((value << 1) ^ (value >> 63)) as u64;
+    while raw >= 0x80 {
+        out.push(raw as u8 | 0x80);
+        raw >>= 7;
+    }
+    out.push(raw as u8);
 }
 
-/// Skips a field whose length -1 means null; true when it is null.
-fn nullable(bytes: &mut &[u8]) -> Result<bool, Malformed> {
+fn take<'a>(bytes: &mut &'a [u8], len: i64) -> Result<&'a [u8], Malformed> {
+    let len = usize::try_from(len).map_err(|_| Malformed)?;
+    let (taken, rest) = bytes.split_at_checked(len).ok_or(Malformed)?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+/// A field whose length -1 means null.
+fn nullable<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
     match varint(bytes)? {
-        -1 => Ok(true),
-        len => skip(bytes, len).map(|()| false),
+        -1 => Ok(None),
+        len => take(bytes, len).map(Some),
     }
 }
 
-fn one(section: &mut &[u8]) -> Result<RecordView, Malformed> {
-    let len = usize::try_from(varint(section)?).map_err(|_| Malformed)?;
-    let (mut record, rest) = section.split_at_checked(len).ok_or(Malformed)?;
-    *section = rest;
+fn one<'a>(section: &mut &'a [u8]) -> Result<RecordView<'a>, Malformed> {
+    let len = varint(section)?;
+    let mut record = take(section, len)?;
     let bytes = &mut record;
-    skip(bytes, 1)?; // attributes, unused
+    let attributes = take(bytes, 1)?[0];
     let (timestamp_delta, offset_delta) = (varint(bytes)?, varint(bytes)?);
-    let null_key = nullable(bytes)?;
-    nullable(bytes)?;
+    let content = *bytes;
+    let key = nullable(bytes)?;
+    let null_value = nullable(bytes)?.is_none();
     let headers = varint(bytes)?;
     if headers < 0 {
         return Err(Malformed);
     }
     for _ in 0..headers {
         let key = varint(bytes)?;
-        skip(bytes, key)?;
+        take(bytes, key)?;
         nullable(bytes)?;
     }
-    if bytes.is_empty() { Ok(RecordView { offset_delta, timestamp_delta, null_key }) } else { Err(Malformed) }
+    if !bytes.is_empty() {
+        return Err(Malformed);
+    }
+    Ok(RecordView { attributes, offset_delta, timestamp_delta, key, null_value, content })
 }
 
 /// A record found by time.
@@ -112,21 +132,27 @@ pub struct FoundTime {
 }
 
 /// The first record at or after `from` in `batch` (whole, head included) whose timestamp is `time` or later. Under
-/// LogAppendTime that is the first record of the batch. A body that cannot be read holds none.
+/// LogAppendTime all records bear the same. A body that cannot be read holds none, nor does one that cleaning has emptied.
 pub fn first_record_at(batch: &Bytes, time: Wall, from: Offset) -> Option<FoundTime> {
     let Batch { head, body } = Batch::split_from(&mut batch.clone()).ok()?;
     let leader_epoch = head.leader_epoch();
     if Wall(head.max_timestamp()) < time {
         return None;
     }
-    if head.timestamp_type() == TimestampType::LogAppendTime {
+    let stamped = (head.timestamp_type() == TimestampType::LogAppendTime).then(|| head.max_timestamp());
+    // Cleaning leaves batches that begin or end with offsets of no record.
+    let whole = i64::from(head.record_count()) == i64::from(head.last_offset_delta()) + 1;
+    if let Some(timestamp) = stamped.filter(|_| whole) {
         let offset = head.base_offset().max(from);
-        return Some(FoundTime { offset, timestamp: Wall(head.max_timestamp()), leader_epoch });
+        return Some(FoundTime { offset, timestamp: Wall(timestamp), leader_epoch });
     }
     let section = decompress(head.codec(), &body, LOOKUP_CAP_BYTES).ok()?;
     RecordWalk::new(&section).map_while(Result::ok).find_map(|record| {
         let offset = Offset(head.base_offset().0.checked_add(record.offset_delta)?);
-        let timestamp = Wall(head.base_timestamp().checked_add(record.timestamp_delta)?);
+        let timestamp = match stamped {
+            Some(stamped) => Wall(stamped),
+            None => Wall(head.base_timestamp().checked_add(record.timestamp_delta)?),
+        };
         (timestamp >= time && offset >= from).then_some(FoundTime { offset, timestamp, leader_epoch })
     })
 }
@@ -136,31 +162,22 @@ mod tests {
     use super::*;
     use thalweg_record::BatchHead;
 
-    fn put(out: &mut Vec<u8>, value: i64) {
-        let mut raw = ((value << 1) ^ (value >> 63)) as u64;
-        while raw >= 0x80 {
-            out.push(raw as u8 | 0x80);
-            raw >>= 7;
-        }
-        out.push(raw as u8);
-    }
-
     fn record(time: i64, offset: i64, key: Option<&[u8]>) -> Vec<u8> {
         let mut body = vec![0];
-        put(&mut body, time);
-        put(&mut body, offset);
-        put(&mut body, key.map_or(-1, |k| k.len() as i64));
+        put_varint(&mut body, time);
+        put_varint(&mut body, offset);
+        put_varint(&mut body, key.map_or(-1, |k| k.len() as i64));
         body.extend_from_slice(key.unwrap_or_default());
-        put(&mut body, 2);
+        put_varint(&mut body, 2);
         body.extend_from_slice(b"vv");
-        put(&mut body, 2);
+        put_varint(&mut body, 2);
         for _ in 0..2 {
-            put(&mut body, 1);
+            put_varint(&mut body, 1);
             body.push(b'h');
-            put(&mut body, -1);
+            put_varint(&mut body, -1);
         }
         let mut out = Vec::new();
-        put(&mut out, body.len() as i64);
+        put_varint(&mut out, body.len() as i64);
         out.extend(body);
         out
     }
@@ -171,9 +188,10 @@ mod tests {
 
     #[test]
     fn records_are_walked_to_the_last_byte() {
-        let all: Vec<_> = RecordWalk::new(&section()).map(|r| r.expect("sound")).collect();
-        let seen: Vec<_> = all.iter().map(|r| (r.offset_delta, r.timestamp_delta, r.null_key)).collect();
-        assert_eq!(seen, vec![(0, 0, false), (1, 50, true), (2, -7, false)]);
+        let section = section();
+        let all: Vec<_> = RecordWalk::new(&section).map(|r| r.expect("sound")).collect();
+        let seen: Vec<_> = all.iter().map(|r| (r.offset_delta, r.timestamp_delta, r.key)).collect();
+        assert_eq!(seen, vec![(0, 0, Some(&b"k"[..])), (1, 50, None), (2, -7, Some(&b""[..]))]);
     }
 
     #[test]
@@ -198,6 +216,8 @@ mod tests {
         let mut head = BatchHead([0; 61]);
         head.0[16] = 2;
         head.set_batch_length((49 + body.len()) as i32);
+        head.set_last_offset_delta(2);
+        head.set_record_count(3);
         head.set_base_timestamp(1_000);
         head.set_max_timestamp(1_050);
         head.stamp(Offset(70), LeaderEpoch(3));
@@ -207,5 +227,26 @@ mod tests {
         assert_eq!(at(1_001, 0), Some((71, 1_050)));
         assert_eq!(at(990, 72), Some((72, 993)));
         assert_eq!(at(1_051, 0), None);
+    }
+
+    #[test]
+    fn what_cleaning_left_of_a_batch_is_found_where_it_is() {
+        let at = |body: &[u8], count, from| {
+            let mut head = BatchHead([0; 61]);
+            head.0[16] = 2;
+            head.set_batch_length((49 + body.len()) as i32);
+            head.set_last_offset_delta(2);
+            head.set_record_count(count);
+            head.set_timestamp_type(TimestampType::LogAppendTime);
+            head.set_max_timestamp(500);
+            head.stamp(Offset(70), LeaderEpoch(3));
+            let batch: Bytes = [&head.0[..], body].concat().into();
+            first_record_at(&batch, Wall(400), Offset(from)).map(|f| (f.offset.0, f.timestamp.0))
+        };
+        let whole = section();
+        assert_eq!((at(&whole, 3, 0), at(&whole, 3, 71)), (Some((70, 500)), Some((71, 500))));
+        let second = record(50, 1, None);
+        assert_eq!((at(&second, 1, 0), at(&second, 1, 72)), (Some((71, 500)), None));
+        assert_eq!(at(&[], 0, 0), None);
     }
 }

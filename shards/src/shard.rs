@@ -19,6 +19,7 @@ use thalweg_wal::{Device, Log, Lsn};
 
 use crate::{
     append::{OpenGroup, PendingAppend, SealedGroup},
+    cleaning::{Cleaner, CleaningPorts},
     cold::ColdRequest,
     compaction::{CompactionPorts, Compactor},
     event::Event,
@@ -90,6 +91,8 @@ pub struct ShardPorts {
     pub store: StoreLane,
     /// What it compacts objects with, if it does.
     pub compaction: Option<CompactionPorts>,
+    /// What it cleans logs with, if it does.
+    pub cleaning: Option<CleaningPorts>,
     /// The cold reader of this core.
     pub cold: Sender<ColdRequest>,
     /// The coordinators of this core.
@@ -130,6 +133,7 @@ pub struct Shard {
     pub(crate) lending: BTreeSet<PartitionId>,
     /// Time spent in turns since it was last asked for.
     pub(crate) busy_ns: u64,
+    pub(crate) cleaner: Cleaner,
     pub(crate) trim_target: Lsn,
     /// Batches that no upload has taken up.
     pub(crate) batches_waiting: usize,
@@ -165,6 +169,7 @@ impl Shard {
             sealing: Vec::new(),
             lending: BTreeSet::new(),
             busy_ns: 0,
+            cleaner: Cleaner::new(now),
             trim_target: log.trim_point(),
             batches_waiting: 0,
             config,
@@ -243,7 +248,7 @@ impl Shard {
         let ticking = Rc::new(Cell::new(true));
         self.start_ticking(ticking.clone());
         self.show_figures();
-        self.zero_ahead(false);
+        self.zero_in_rest();
         loop {
             let (inbox, open) = (&self.ports.inbox, self.accepts_requests());
             let woken = first_message(&inbox.control, &self.events_in, open.then_some(&inbox.data)).await;
@@ -392,6 +397,10 @@ impl Shard {
             Event::Inquiry(inquiry) => self.inquiry(inquiry),
             Event::Compacted { objects } => self.compacted(objects),
             Event::CompactionEnded(result) => self.compaction_ended(result),
+            Event::CleaningInquiry(inquiry) => self.cleaning_inquiry(inquiry),
+            Event::PartCleaned(partition, object) => self.part_cleaned(partition, object),
+            Event::Cleaned(partition, to) => self.cleaned(partition, to),
+            Event::CleaningEnded(ended) => self.cleaning_ended(ended),
             Event::ReadAgain(again) => self.read_again(again),
             Event::Tick => self.tick(),
         }
@@ -415,6 +424,7 @@ impl Shard {
                 let _gone = reply.try_send(self.measure());
             }
             Control::ExpireProducers { after } => self.config.producer_expiration = after,
+            Control::TuneCleaner(tuning) => self.tune_cleaner(tuning),
             Control::Stop { deadline, done } => {
                 self.stopping = Some(Stopping { deadline, done });
                 self.uploader.drain();
@@ -456,6 +466,7 @@ impl Shard {
         self.confirm_last_group();
         self.resolve_deleted();
         self.run_janitor();
+        self.run_cleaning();
         self.run_compaction();
         self.show_figures();
     }

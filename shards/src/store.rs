@@ -5,7 +5,7 @@
 //! length is bounded by what its one user has in hand. The engine itself works off the shard (port `ObjectStore`); it does
 //! the retries that belong to its transport. Requests of a lane may end in any order.
 
-use std::{ops::Range, rc::Rc, sync::Arc};
+use std::{num::NonZeroU64, ops::Range, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use flume::{Receiver, Sender};
@@ -28,6 +28,8 @@ pub enum StoreRequest {
         parts: Vec<Bytes>,
         /// Whether it may replace.
         condition: PutCondition,
+        /// Bytes per second at most, when it has time.
+        pace: Option<NonZeroU64>,
         /// The outcome.
         reply: Sender<Result<(), StoreError>>,
     },
@@ -86,7 +88,21 @@ impl StoreLane {
     /// # Errors
     /// As there; [`StoreError::Retry`] also when the lane is gone.
     pub async fn put(&self, key: ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> Result<(), StoreError> {
-        self.ask(|reply| StoreRequest::Put { key, parts, condition, reply }).await
+        self.ask(|reply| StoreRequest::Put { key, parts, condition, pace: None, reply }).await
+    }
+
+    /// As [`ObjectStore::put_slowly`].
+    ///
+    /// # Errors
+    /// As there; [`StoreError::Retry`] also when the lane is gone.
+    pub async fn put_slowly(
+        &self,
+        key: ObjectKey,
+        parts: Vec<Bytes>,
+        condition: PutCondition,
+        bytes_per_second: NonZeroU64,
+    ) -> Result<(), StoreError> {
+        self.ask(|reply| StoreRequest::Put { key, parts, condition, pace: Some(bytes_per_second), reply }).await
     }
 
     /// As [`ObjectStore::get_range`].
@@ -181,9 +197,12 @@ impl Meter<'_> {
 async fn run(store: &dyn ObjectStore, request: StoreRequest, meter: &Meter<'_>) {
     let seconds = &meter.meters.seconds;
     match request {
-        StoreRequest::Put { key, parts, condition, reply } => {
+        StoreRequest::Put { key, parts, condition, pace, reply } => {
             let size = parts.iter().map(|part| part.len() as u64).sum();
-            let call = store.put(&key, parts, condition);
+            let call = match pace {
+                None => store.put(&key, parts, condition),
+                Some(pace) => store.put_slowly(&key, parts, condition, pace),
+            };
             let _gone = reply.try_send(meter.count(call, |of| &of.put, &seconds.put, |()| size).await);
         }
         StoreRequest::GetRange { key, range, reply } => {

@@ -9,17 +9,19 @@ use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
 use thalweg_record::ShardId;
 use thalweg_shards::{
+    cleaning::{CleaningConfig, CleaningPorts, Errand},
     cold,
-    compaction::{CompactionConfig, CompactionPorts, CompactionRoom},
+    compaction::{CompactionConfig, CompactionPorts},
     mailbox::{ShardInbox, ShardLane},
     meta::MetaRequest,
     meters::{ShardMeters, StoreMeters},
-    msg::{Ownership, PartitionSpec},
+    msg::{CleanerTuning, Ownership, PartitionSpec},
     pace::DevicePace,
     runtime::{Queue, Runtime},
     shard::{Shard, ShardConfig, ShardPorts},
-    store,
+    store::{self, StoreLane},
     upload::{UploadConfig, WriterIdentity},
+    work_room::WorkRoom,
 };
 use thalweg_wal::{Device, Recovered, RecoveredBatch};
 
@@ -28,7 +30,7 @@ use crate::{
     api::{Edge, EdgeParts, Opening},
     cluster::{
         BalancerPorts, BalancerSettings, ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate, balance,
-        broker_config::PRODUCER_ID_EXPIRATION_MS,
+        broker_config::{self, PRODUCER_ID_EXPIRATION_MS},
     },
     config::Config,
     coordinator::group::{GroupActor, GroupConfig, GroupPorts, GroupRequest},
@@ -65,7 +67,9 @@ pub(super) struct CoreParts {
     pub snapshot: Arc<ClusterSnapshot>,
     pub network: Arc<dyn Network>,
     pub pace: Arc<DevicePace>,
-    pub room: Arc<CompactionRoom>,
+    pub room: Arc<WorkRoom>,
+    pub maps: Arc<WorkRoom>,
+    pub errands: Sender<Errand>,
     pub failed: Sender<String>,
     /// Told when the slice is open, then when the core serves; or why not.
     pub report: Sender<Result<Milestone, String>>,
@@ -128,7 +132,9 @@ fn serve(
     if let Some(after_ms) = go.snapshot.altered.number(PRODUCER_ID_EXPIRATION_MS) {
         config.producer_expiration = Duration::from_millis(after_ms);
     }
-    let ports = shard_ports(&parts, go.meta, device, ownership, runtime);
+    let tuning = cleaner_tuning(&parts.config);
+    let tuning = broker_config::cleaner_tuning(&go.snapshot.altered, tuning);
+    let ports = shard_ports(&parts, tuning, go.meta, device, ownership, runtime);
     let mut shard = Shard::new(config, ports, log);
     shard.adopt(go.snapshot.revision, go.specs, &batches).map_err(|why| format!("shard {}: {why}", parts.id))?;
     drop(batches);
@@ -195,11 +201,37 @@ fn compaction_config(config: &Config) -> CompactionConfig {
         output_bytes: config.object_compaction_bytes,
         split_bytes: config.object_compaction_split_bytes,
         block_bytes: config.object_block_bytes,
+        bytes_per_second: config.object_compaction_bytes_per_second,
+        upload_bytes: config.object_upload_bytes,
     }
+}
+
+/// How the settings say that logs are cleaned.
+pub(super) fn cleaner_tuning(config: &Config) -> CleanerTuning {
+    CleanerTuning {
+        backoff: Duration::from_millis(config.log_cleaner_backoff_ms),
+        dedupe_bytes: config.log_cleaner_dedupe_buffer_size,
+        load_factor: config.log_cleaner_io_buffer_load_factor,
+    }
+}
+
+fn cleaning_ports(parts: &CoreParts, tuning: CleanerTuning, store: StoreLane) -> CleaningPorts {
+    let config = CleaningConfig {
+        backoff: tuning.backoff,
+        dedupe_bytes: tuning.dedupe_bytes,
+        load_factor: tuning.load_factor.share(),
+        output_bytes: parts.config.object_compaction_bytes,
+        block_bytes: parts.config.object_block_bytes,
+        bytes_per_second: parts.config.object_compaction_bytes_per_second,
+        usual_backlog: compaction_config(&parts.config).usual_backlog(),
+    };
+    parts.maps.resize(tuning.dedupe_bytes);
+    CleaningPorts { config, store, room: parts.room.clone(), maps: parts.maps.clone(), errands: parts.errands.clone() }
 }
 
 fn shard_ports(
     parts: &CoreParts,
+    tuning: CleanerTuning,
     meta: Sender<MetaRequest>,
     device: Rc<dyn Device>,
     ownership: Sender<Ownership>,
@@ -208,11 +240,14 @@ fn shard_ports(
     let meters = Rc::new(StoreMeters::new());
     let uploads = store::serve(runtime, Queue::Upload, parts.store.clone(), STORE_REQUESTS, meters.clone());
     let cache = parts.config.cache_read_bytes / u64::from(parts.shards);
+    // Of compaction and of cleaning.
+    let rewrites = store::serve(runtime, Queue::Janitor, parts.store.clone(), STORE_REQUESTS / 2, meters.clone());
     let compaction = parts.config.object_compaction_enable.then(|| CompactionPorts {
         config: compaction_config(&parts.config),
-        store: store::serve(runtime, Queue::Janitor, parts.store.clone(), STORE_REQUESTS / 2, meters.clone()),
+        store: rewrites.clone(),
         room: parts.room.clone(),
     });
+    let cleaning = parts.config.log_cleaner_enable.then(|| cleaning_ports(parts, tuning, rewrites));
     let reads = store::serve(runtime, Queue::Cold, parts.store.clone(), 2 * STORE_REQUESTS, meters);
     let cold = cold::start(runtime.clone(), reads, cold::ColdConfig::with_cache(cache), ShardMeters::new(parts.id));
     ShardPorts {
@@ -222,6 +257,7 @@ fn shard_ports(
         meta,
         store: uploads,
         compaction,
+        cleaning,
         cold,
         ownership,
         peers: parts.lanes.clone(),

@@ -311,6 +311,7 @@ impl Task {
             meta: self.meta,
             store: lane,
             compaction: None,
+            cleaning: None,
             // Nobody reads, and no coordinator is here.
             cold: flume::unbounded().0,
             ownership: flume::unbounded().0,

@@ -8,6 +8,7 @@ use std::{io, rc::Rc, time::Duration};
 use flume::Sender;
 use thalweg_record::{Mono, Wall};
 use thalweg_shards::{
+    cleaning::Errand,
     mailbox::ShardLane,
     runtime::{LocalBoxFuture, Runtime},
 };
@@ -68,6 +69,12 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// A thread is refused.
     fn start_openers(&self, shards: u16) -> io::Result<Sender<Opening>>;
+
+    /// Starts what unpacks the records of logs that are cleaned.
+    ///
+    /// # Errors
+    /// A thread is refused.
+    fn start_cleaner(&self) -> io::Result<Sender<Errand>>;
 }
 
 /// Cores that run.

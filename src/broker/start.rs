@@ -8,11 +8,11 @@ use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
 use thalweg_record::{NodeId, ShardId, failpoint};
 use thalweg_shards::{
-    compaction::CompactionRoom,
     mailbox::{ShardInbox, ShardLane, shard_lanes},
-    msg::{PartitionSettings, PartitionSpec},
+    msg::{CleaningSettings, PartitionSettings, PartitionSpec},
     pace::DevicePace,
     upload::WriterIdentity,
+    work_room::WorkRoom,
 };
 
 use super::{
@@ -116,8 +116,10 @@ impl Broker {
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let (edges, snapshots): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let openings = host.start_openers(shards)?;
+        let errands = host.start_cleaner()?;
         let pace = Arc::new(DevicePace::new(config.wal_max_iops, config.wal_max_bytes_per_second));
-        let room = CompactionRoom::new(config.object_compaction_bytes);
+        let room = WorkRoom::new(config.object_compaction_bytes);
+        let maps = WorkRoom::new(config.log_cleaner_dedupe_buffer_size);
         let (end, ended) = flume::bounded(0);
         let (closing, closed) = flume::bounded(0);
         let (report, reports) = flume::unbounded();
@@ -143,6 +145,8 @@ impl Broker {
                 network: network.clone(),
                 pace: pace.clone(),
                 room: room.clone(),
+                maps: maps.clone(),
+                errands: errands.clone(),
                 mailbox_messages,
                 failed: failed.clone(),
                 report: report.clone(),
@@ -358,11 +362,19 @@ pub(super) fn cluster_settings(
                 timestamp_after_max_ms: config.log_message_timestamp_after_max_ms,
                 log_append_time: config.log_message_timestamp_type == TimestampType::LogAppendTime,
                 compression: None,
+                cleaning: CleaningSettings {
+                    least_ratio: config.log_cleaner_min_cleanable_ratio,
+                    min_lag_ms: config.log_cleaner_min_compaction_lag_ms,
+                    max_lag_ms: config.log_cleaner_max_compaction_lag_ms,
+                    delete_retention_ms: config.log_cleaner_delete_retention_ms,
+                    ..PartitionSettings::KAFKA_DEFAULTS.cleaning
+                },
                 version: 0,
             },
             altered: BTreeMap::new(),
         },
         producer_expiration_ms: config.producer_id_expiration_ms,
+        cleaner: core::cleaner_tuning(config),
         wall: Box::new(move || wall.wall()),
         random: Box::new(move || random.random()),
         no_growth: Box::new(move || growth.no_growth()),

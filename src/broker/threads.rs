@@ -6,6 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 use flume::Sender;
 use thalweg_record::{Mono, ShardId, Wall};
 use thalweg_shards::{
+    cleaning::Errand,
     mailbox::ShardLane,
     runtime::{Executor, LocalBoxFuture, Watchdog, mono_now, random_bits, start_executor, wall_now},
 };
@@ -105,6 +106,10 @@ impl Host for Threads {
 
     fn start_openers(&self, shards: u16) -> io::Result<Sender<Opening>> {
         openers::start(shards)
+    }
+
+    fn start_cleaner(&self) -> io::Result<Sender<Errand>> {
+        openers::start_cleaner()
     }
 }
 

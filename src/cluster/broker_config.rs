@@ -5,6 +5,10 @@
 
 mod foreign;
 
+use std::time::Duration;
+
+use thalweg_shards::msg::{CleanerTuning, Millionths};
+
 use super::{
     ConfigOp,
     altered::{Altered, Values},
@@ -14,14 +18,26 @@ use super::{
 use crate::config::{Kind, SETTINGS, Setting};
 
 /// Settings of the broker's own that act at once, and the least that each may be altered to.
-const DYNAMIC: &[(&str, i64)] =
-    &[(MAX_CONNECTIONS, MIN_CONNECTIONS), (MAX_CONNECTIONS_PER_IP, MIN_CONNECTIONS), (PRODUCER_ID_EXPIRATION_MS, 1)];
+const DYNAMIC: &[(&str, i64)] = &[
+    (MAX_CONNECTIONS, MIN_CONNECTIONS),
+    (MAX_CONNECTIONS_PER_IP, MIN_CONNECTIONS),
+    (PRODUCER_ID_EXPIRATION_MS, 1),
+    (CLEANER_BACKOFF_MS, 0),
+    (CLEANER_DEDUPE_BUFFER_SIZE, 0),
+    (CLEANER_LOAD_FACTOR, 0),
+];
 /// See [`SETTINGS`].
 pub const MAX_CONNECTIONS: &str = "max.connections";
 /// See [`SETTINGS`].
 pub const MAX_CONNECTIONS_PER_IP: &str = "max.connections.per.ip";
 /// See [`SETTINGS`].
 pub const PRODUCER_ID_EXPIRATION_MS: &str = "producer.id.expiration.ms";
+/// See [`SETTINGS`].
+pub const CLEANER_BACKOFF_MS: &str = "log.cleaner.backoff.ms";
+/// See [`SETTINGS`].
+pub const CLEANER_DEDUPE_BUFFER_SIZE: &str = "log.cleaner.dedupe.buffer.size";
+/// See [`SETTINGS`].
+pub const CLEANER_LOAD_FACTOR: &str = "log.cleaner.io.buffer.load.factor";
 /// The fewest connections that may be altered to: below, an administrator could not come back to undo it.
 const MIN_CONNECTIONS: i64 = 10;
 /// Names that are stored for one broker: what nobody knows is taken too.
@@ -145,10 +161,24 @@ fn typed(name: &'static str, kind: Kind, value: &str) -> Result<String, String> 
 
 fn in_bounds(own: &Setting, min: i64, text: String) -> Result<String, String> {
     let wrong = |why: String| Err(format!("Invalid value {text} for configuration {}: {why}", own.key));
+    // The only such settings are shares of a whole.
+    if own.kind == Kind::Double && !text.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share)) {
+        return wrong("Value must be from 0 to 1".to_owned());
+    }
     match text.parse::<i64>() {
         Ok(n) if n < min => wrong(format!("Value must be at least {min}")),
         Ok(n) if n > own.max => wrong(format!("Value must be no more than {}", own.max)),
         _ => Ok(text),
+    }
+}
+
+/// How logs are cleaned: as the settings say that were read at the start, but for what was altered.
+pub fn cleaner_tuning(altered: &Altered, configured: CleanerTuning) -> CleanerTuning {
+    let share = altered.of_broker(CLEANER_LOAD_FACTOR).and_then(|text| text.parse().ok()).map(Millionths::of);
+    CleanerTuning {
+        backoff: altered.number(CLEANER_BACKOFF_MS).map_or(configured.backoff, Duration::from_millis),
+        dedupe_bytes: altered.number(CLEANER_DEDUPE_BUFFER_SIZE).unwrap_or(configured.dedupe_bytes),
+        load_factor: share.unwrap_or(configured.load_factor),
     }
 }
 

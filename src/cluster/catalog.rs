@@ -212,6 +212,7 @@ impl Catalog {
             epochs: partition.epochs.clone(),
             producers: partition.producers.values().cloned().collect(),
             committed_end: partition.committed_end,
+            cleaned: partition.cleaned,
             internal: topic.internal,
             loan: None,
         })

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use thalweg_record::{PartitionId, ShardId};
+use thalweg_record::{Offset, PartitionId, ShardId};
 use thalweg_shards::meta::{CommitRange, CompactedRange, Compaction, CompactionOutcome, ObjectCommit, ObjectId};
 
 #[cfg(feature = "planted-bugs")]
@@ -68,6 +68,22 @@ impl Ledger {
         self.catalog.replace(what, &commit.ranges, object);
         self.catalog.garbage.extend(emptied.into_iter().map(|(id, record)| (id, Garbage { record, handed: false })));
         Ok(CompactionOutcome::Committed(level))
+    }
+
+    /// Records how far log cleaning has seen a partition, if it had been seen up to `from`; durable after the next sync. A repetition is
+    /// fine. The head that bears it sums up what is committed by now, as every head does.
+    pub(super) fn move_dirty_point(&mut self, id: PartitionId, from: Offset, to: Offset) -> Result<bool, Fault> {
+        let Some(partition) = self.catalog.partition_mut(id) else { return Ok(false) };
+        if partition.cleaned == to {
+            return Ok(true);
+        }
+        if partition.cleaned != from || to < from || to > partition.committed_end {
+            return Ok(false);
+        }
+        partition.cleaned = to;
+        let head = schema::encode(&partition.head());
+        self.write(vec![], &[Write::Put(keys::head(id), head)])?;
+        Ok(true)
     }
 
     /// The outcome of a compaction whose object is known already.

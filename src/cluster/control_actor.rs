@@ -8,7 +8,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     rc::Rc,
-    time::Duration,
 };
 
 use flume::{Receiver, Sender};
@@ -22,7 +21,7 @@ use thalweg_shards::{
 use super::{
     actors::Inbox,
     control_msg::ControlRequest,
-    control_turn::Turn,
+    control_turn::{Orders, Turn},
     ids::Random,
     ledger::{Fault, Ledger},
     open::NoGrowth,
@@ -65,7 +64,7 @@ pub(super) async fn serve(
         }
         // The shards or edges may be gone when the process stops: then nobody gets an answer.
         let in_force = match turn.revision {
-            Some(revision) => control.bring_in_force(revision, turn.changes, turn.producers_expire).await,
+            Some(revision) => control.bring_in_force(revision, turn.changes, turn.orders).await,
             None => true,
         };
         if in_force {
@@ -84,7 +83,7 @@ pub(super) async fn serve(
 }
 
 impl Control {
-    async fn bring_in_force(&self, revision: u64, changes: Vec<PartitionChange>, expiration: Option<Duration>) -> bool {
+    async fn bring_in_force(&self, revision: u64, changes: Vec<PartitionChange>, orders: Orders) -> bool {
         let mut by_shard: BTreeMap<ShardId, Vec<PartitionChange>> = BTreeMap::new();
         for change in changes {
             // What lies in the log of the shard before goes too.
@@ -98,7 +97,8 @@ impl Control {
         for lane in &self.shards {
             let changes = by_shard.remove(&lane.id).unwrap_or_default();
             // On the same lane before what is answered: in force with it.
-            expiration.into_iter().for_each(|after| lane.control(ToShard::ExpireProducers { after }));
+            orders.producers_expire.into_iter().for_each(|after| lane.control(ToShard::ExpireProducers { after }));
+            orders.cleaner.into_iter().for_each(|tuning| lane.control(ToShard::TuneCleaner(tuning)));
             lane.control(ToShard::Apply { revision, changes, done: done.clone() });
         }
         drop(done);

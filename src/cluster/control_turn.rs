@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use flume::Sender;
 use thalweg_record::{PartitionId, ShardId, TopicId};
-use thalweg_shards::msg::{PartitionChange, PartitionSettings};
+use thalweg_shards::msg::{CleanerTuning, PartitionChange, PartitionSettings};
 
 use super::{
     altered::{Altered, ConfigTarget, Values, bytes_of},
@@ -32,6 +32,15 @@ const MAKE_ROOM: [&str; 4] = ["log.retention.bytes", "log.retention.ms", "retent
 /// The most groups that have settings of their own.
 const MAX_GROUPS: usize = 10_000;
 
+/// Settings of the broker's own that shards follow, where they change.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Orders {
+    /// How long they remember idle producers from now on.
+    pub(super) producers_expire: Option<Duration>,
+    /// How they clean logs from now on.
+    pub(super) cleaner: Option<CleanerTuning>,
+}
+
 /// The requests of one turn.
 #[derive(Default)]
 pub(super) struct Turn {
@@ -40,8 +49,8 @@ pub(super) struct Turn {
     pub(super) wrote: bool,
     /// Of the newest change that shards or edges must see.
     pub(super) revision: Option<u64>,
-    /// How long shards remember idle producers from now on, when that changes.
-    pub(super) producers_expire: Option<Duration>,
+    /// Settings of shards that change.
+    pub(super) orders: Orders,
     pub(super) changes: Vec<PartitionChange>,
     /// Rules have changed.
     pub(super) acls: bool,
@@ -322,7 +331,12 @@ impl Turn {
         if remembered(&altered) != remembered(&ledger.catalog.altered) {
             let after_ms = remembered(&ledger.catalog.altered).unwrap_or(views.producer_expiration_ms);
             ledger.remember_producers(after_ms);
-            self.producers_expire = Some(Duration::from_millis(after_ms));
+            self.orders.producers_expire = Some(Duration::from_millis(after_ms));
+        }
+        let tuning = |altered: &Altered| broker_config::cleaner_tuning(altered, views.cleaner);
+        let tuned = tuning(&ledger.catalog.altered);
+        if tuned != tuning(&altered) {
+            self.orders.cleaner = Some(tuned);
         }
         Ok(Ok(()))
     }

@@ -74,6 +74,10 @@ impl Turn {
                 let outcome = ledger.compact(shard, &compaction)?;
                 self.answer(reply, outcome);
             }
+            MetaRequest::MoveDirtyPoint { partition, from, to, reply } => {
+                let moved = ledger.move_dirty_point(partition, from, to)?;
+                self.answer(reply, moved);
+            }
             MetaRequest::MostlyDead { reply } => self.answer(reply, ledger.mostly_dead()),
             MetaRequest::Sync { reply } => self.answer(reply, ()),
             MetaRequest::RaiseLogStart { starts, reply } => {

@@ -14,6 +14,7 @@ use std::{
 use futures_lite::future::{block_on, or};
 use thalweg_objectstore::{ObjectStore, StoreError};
 use thalweg_record::{LeaderEpoch, NodeId, Wall};
+use thalweg_shards::msg::CleanerTuning;
 
 use super::{
     broker_config, bucket,
@@ -56,6 +57,8 @@ pub struct ClusterSettings {
     pub defaults: BrokerDefaults,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: u64,
+    /// `log.cleaner.*`, as far as they may be altered.
+    pub cleaner: CleanerTuning,
     /// The wall clock.
     pub wall: WallClock,
     /// Randomness for new ids.

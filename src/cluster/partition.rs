@@ -29,6 +29,8 @@ pub(super) struct Partition {
     pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
     /// Idempotent producers at the committed end.
     pub(super) producers: BTreeMap<i64, ProducerEntry>,
+    /// First offset that no log cleaning has seen.
+    pub(super) cleaned: Offset,
     /// Live parts, by first offset, contiguous.
     pub(super) parts: BTreeMap<Offset, Part>,
 }
@@ -41,6 +43,7 @@ impl Partition {
             committed_end: Offset(head.committed_end),
             epochs: head.epochs.iter().map(schema::epoch).collect(),
             producers: head.producers.iter().map(|row| (row.0, schema::producer(row))).collect(),
+            cleaned: Offset(head.cleaned),
             parts: BTreeMap::new(),
         }
     }
@@ -52,6 +55,7 @@ impl Partition {
             committed_end: self.committed_end.0,
             epochs: self.epochs.iter().map(|(e, o)| (e.0, o.0)).collect(),
             producers: self.producers.values().map(schema::producer_row).collect(),
+            cleaned: self.cleaned.0,
         }
     }
 

@@ -194,6 +194,13 @@ pub(super) struct HeadRecord {
     pub(super) committed_end: i64,
     pub(super) epochs: Vec<EpochRow>,
     pub(super) producers: Vec<ProducerRow>,
+    /// First offset that no log cleaning has seen.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) cleaned: i64,
+}
+
+fn is_zero(offset: &i64) -> bool {
+    *offset == 0
 }
 
 /// A WAL slice of this broker; its id is in the key.

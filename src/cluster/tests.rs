@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use flume::{Receiver, Sender};
@@ -15,7 +16,7 @@ use thalweg_record::{LeaderEpoch, NodeId, Offset, PartitionId, ShardId, TopicId,
 use thalweg_shards::{
     mailbox::{ShardInbox, shard_lanes},
     meta::{CommitOutcome, CommitRange, MetaRequest, ObjectCommit, ObjectId},
-    msg::{Control, PartitionChange, PartitionSpec, ProducerEntry},
+    msg::{CleanerTuning, Control, Millionths, PartitionChange, PartitionSpec, ProducerEntry},
 };
 
 use super::{
@@ -34,6 +35,11 @@ pub(super) fn settings_of(node: i32, data_dir: &Path, seed: u64) -> ClusterSetti
         shards: SHARDS,
         defaults: topic_config::test_defaults(),
         producer_expiration_ms: 1000,
+        cleaner: CleanerTuning {
+            backoff: Duration::from_secs(15),
+            dedupe_bytes: 1 << 20,
+            load_factor: Millionths(900_000),
+        },
         wall: Box::new(|| Wall(10_000)),
         random: Box::new(move || {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);

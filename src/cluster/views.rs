@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use thalweg_record::{LeaderEpoch, PartitionId, ShardId, TopicId};
-use thalweg_shards::msg::{Generation, PartitionSpec};
+use thalweg_shards::msg::{CleanerTuning, Generation, PartitionSpec};
 
 use super::{
     access::ScramCredentials,
@@ -25,6 +25,8 @@ pub(super) struct Views {
     pub(super) leader_epoch: LeaderEpoch,
     /// As the settings say that were read at the start.
     pub(super) producer_expiration_ms: u64,
+    /// The same.
+    pub(super) cleaner: CleanerTuning,
     /// With what was altered of them.
     pub(super) defaults: BrokerDefaults,
     altered: Arc<Altered>,
@@ -48,6 +50,7 @@ impl Views {
             shards: settings.shards,
             leader_epoch: LeaderEpoch(ledger.epoch()),
             producer_expiration_ms: settings.producer_expiration_ms,
+            cleaner: settings.cleaner,
             defaults: altered_defaults(&settings.defaults, &ledger.catalog.altered),
             altered: ledger.catalog.altered.clone(),
             topics: BTreeMap::new(),

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use thalweg_shards::msg::Millionths;
 use url::Url;
 
 use super::{
@@ -116,8 +117,33 @@ settings! {
     /// How often retention is looked at.
     log_retention_check_interval_ms: u64 =
         Setting::of("log.retention.check.interval.ms", "300000").unit("ms").range(1, i64::MAX);
-    /// What becomes of old records: `delete`, `compact` or both. With `compact` records need keys; so far all of them are kept.
+    /// What becomes of old records: `delete`, `compact` (of each key the newest stays) or both. With `compact` records need keys.
     log_cleanup_policy: CleanupPolicy = Setting::of("log.cleanup.policy", "delete").topic_key("cleanup.policy");
+    /// Whether logs are cleaned whose `cleanup.policy` has `compact`.
+    log_cleaner_enable: bool = Setting::of("log.cleaner.enable", "true");
+    /// How often a shard looks for a log to clean.
+    log_cleaner_backoff_ms: u64 = Setting::of("log.cleaner.backoff.ms", "15000").unit("ms").range(0, i64::MAX);
+    /// Memory for the keys of logs that are cleaned, of all shards together; a key takes 24 bytes. What does not fit is cleaned in
+    /// several rounds.
+    log_cleaner_dedupe_buffer_size: u64 =
+        Setting::of("log.cleaner.dedupe.buffer.size", "134217728").range(1 << 20, TIB);
+    /// How full that memory may get, 0 to 1.
+    log_cleaner_io_buffer_load_factor: Millionths = Setting::of("log.cleaner.io.buffer.load.factor", "0.9");
+    /// A log is cleaned when more than this share of its bytes is new since the last time, 0 to 1.
+    log_cleaner_min_cleanable_ratio: Millionths =
+        Setting::of("log.cleaner.min.cleanable.ratio", "0.5").topic_key("min.cleanable.dirty.ratio");
+    /// So long a record stays as it is, by its timestamp.
+    log_cleaner_min_compaction_lag_ms: u64 =
+        Setting::of("log.cleaner.min.compaction.lag.ms", "0").unit("ms").topic_key("min.compaction.lag.ms");
+    /// A log with a record of this age that was not cleaned is cleaned, however little is new. 9223372036854775807: never for that.
+    log_cleaner_max_compaction_lag_ms: Option<u64> =
+        Setting::of("log.cleaner.max.compaction.lag.ms", "9223372036854775807")
+            .unit("ms")
+            .range(1, i64::MAX)
+            .topic_key("max.compaction.lag.ms");
+    /// How long a tombstone (a record with a key and no value) stays after its log was cleaned.
+    log_cleaner_delete_retention_ms: u64 =
+        Setting::of("log.cleaner.delete.retention.ms", "86400000").unit("ms").topic_key("delete.retention.ms");
     /// The largest record batch that is accepted, as it is sent and as it is stored.
     message_max_bytes: u32 =
         Setting::of("message.max.bytes", "1048588").unit("bytes").range(1024, GIB).topic_key("max.message.bytes");
@@ -210,7 +236,7 @@ settings! {
     object_block_bytes: u32 = Setting::of("object.block.bytes", "524288").unit("bytes").range(4096, 1 << 28);
     /// Whether what many uploads hold is brought together in larger objects, by partition, in the background. Each byte is written
     /// once more, and the small objects are deleted.
-    object_compaction_enable: bool = Setting::of("object.compaction.enable", "false");
+    object_compaction_enable: bool = Setting::of("object.compaction.enable", "true");
     /// How often a shard looks for such work.
     object_compaction_interval_ms: u64 =
         Setting::of("object.compaction.interval.ms", "10000").unit("ms").range(1, i64::MAX);
@@ -223,6 +249,10 @@ settings! {
     /// A partition with this much in what is brought together gets an object of its own.
     object_compaction_split_bytes: u64 =
         Setting::of("object.compaction.split.bytes", "67108864").unit("bytes").range(65_536, 5 * GIB);
+    /// So many bytes each shard copies a second while little waits, log cleaning included; twice as many with each
+    /// `object.compaction.objects` full uploads that do, so that it keeps up with any load. 0: as fast as it goes.
+    object_compaction_bytes_per_second: u64 =
+        Setting::of("object.compaction.bytes.per.second", "16777216").range(0, i64::MAX);
     /// How often the metadata is written to the object store, when it has changed: what a broker that lost its disk begins
     /// with (`thalweg metadata rebuild`).
     metadata_snapshot_interval_ms: u64 =

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
+use thalweg_shards::msg::Millionths;
 use url::Url;
 
 use super::{endpoint::Endpoint, setting::Kind};
@@ -48,6 +49,18 @@ impl Typed for Option<u64> {
             Ok(-1 | i64::MAX) => Ok(None),
             Ok(n) if n >= 0 => Ok(Some(n.unsigned_abs())),
             _ => Err(format!("{text:?} is neither -1 nor a whole number")),
+        }
+    }
+}
+
+/// A share: a number from 0 to 1.
+impl Typed for Millionths {
+    const KIND: Kind = Kind::Double;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            Ok(share) if (0.0..=1.0).contains(&share) => Ok(Millionths::of(share)),
+            _ => Err(format!("{text:?} is not a number from 0 to 1")),
         }
     }
 }

@@ -13,7 +13,7 @@ import confluent_kafka as ck
 import metrics
 import pytest
 from test_librdkafka import admin, consumer, create
-from wire import Connection, Part, batch
+from wire import Connection, Part, batch, batch_of, record
 
 pytestmark = pytest.mark.only_thalweg
 
@@ -22,7 +22,9 @@ UNMOVED = {
     "thalweg_group_lag_left_out": "more than 10,000 partitions with a committed offset (unit test in telemetry::lag)",
     "thalweg_fetch_session_evictions_total": "a session may be evicted after two minutes (unit test in k01_fetch::session)",
     "thalweg_garbage_delete_errors_total": "a store that fails deletions alone (unit tests of cluster::bucket)",
-    # Compaction is off (tests/bucket/test_compaction.py switches it on).
+    "thalweg_cleaner_errors_total": "a store that fails while a log is cleaned (simulation)",
+    "thalweg_cleaner_uncleanable_partitions": "a batch that cannot be unpacked (unit tests of cleaning::filter)",
+    # Compaction is off here (tests/bucket/test_compaction.py switches it on).
     **dict.fromkeys(
         (f"thalweg_compaction_{what}" for what in (
             "objects_total", "bytes_total", "seconds", "waiting_bytes", "errors_total", "dropped_total"
@@ -219,6 +221,9 @@ def test_every_metric_is_there_and_moves(s3):
         "max.connections": MAX_CONNECTIONS,
         "shards.balance.interval.ms": 200,
         "shards.balance.threshold.percent": 100_000,
+        # What is cleaned is in the bucket, and no upload.
+        "log.cleaner.backoff.ms": 3_600_000,
+        "object.compaction.enable": "false",
     }
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(brokers.Thalweg(settings))
@@ -227,6 +232,7 @@ def test_every_metric_is_there_and_moves(s3):
         wire = stack.enter_context(Connection(broker.bootstrap))
         workload(broker, wire, s3)
         exact_uploads(broker, s3)
+        clean(broker)
         # With the topic goes the lag of its readers.
         with_topic = watched.note(metrics.read(broker))
         admin(broker).delete_topics(["t"])["t"].result(30)
@@ -282,6 +288,20 @@ def workload(broker, wire, store):
     for tier in ("tail", "ring", "object"):
         assert metrics.total(series, "thalweg_reads_total", tier=tier) > 0, tier
     assert metrics.total(series, "thalweg_cold_cache_hits_total") > 0
+
+
+def clean(broker):
+    """One log is cleaned, from when on a shard looks for some often; another is never dirty enough."""
+    for topic, ratio in (("cleaned", 0.1), ("dirty", 1)):
+        create(broker, topic, 1, cleanup_policy="compact", min_cleanable_dirty_ratio=ratio)
+        records = b"".join(record(delta, b"value", b"key") for delta in range(5))
+        with Connection(broker.bootstrap) as wire:
+            wire.produce(topic, 0, batch_of(records, 5, 1_700_000_000_000, 1_700_000_000_000))
+    often = ck.admin.ConfigEntry("log.cleaner.backoff.ms", "100", incremental_operation=ck.admin.AlterConfigOpType.SET)
+    resource = ck.admin.ConfigResource(ck.admin.ConfigResource.Type.BROKER, "1", incremental_configs=[often])
+    admin(broker).incremental_alter_configs([resource])[resource].result(30)
+    metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_cleaner_rounds_total") > 0)
+    metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_cleaner_dirty_ratio") > 0)
 
 
 def consume(broker):

@@ -69,6 +69,7 @@ def test_what_is_refused_changes_nothing(broker, wire, topic):
         # Kafka has no answer to that.
         ([("retention.ms", 9, "1")], 42 if broker.name == "thalweg" else -1),
         ([("retention.ms", SET, "1"), ("retention.ms", SET, "2")], 42),
+        ([("min.compaction.lag.ms", SET, "10"), ("max.compaction.lag.ms", SET, "9")], 40),
         # One of two is bad: neither changes.
         ([("retention.bytes", SET, "77"), ("retention.ms", SET, "soon")], 40),
     ]:

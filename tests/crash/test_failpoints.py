@@ -24,6 +24,8 @@ pytestmark = pytest.mark.timeout(300)
 BUSY = SETTINGS | {"object.upload.bytes": 1 << 20, "object.upload.interval.ms": 200, "shutdown.timeout.ms": 20_000}
 # Compactions too, whatever was uploaded.
 BUSY |= {"object.compaction.enable": "true", "object.compaction.interval.ms": 100, "object.compaction.objects": 4}
+# And the offsets of groups are cleaned.
+BUSY |= {"log.cleaner.backoff.ms": 100}
 # Name of the failpoint: at which pass.
 UNDER_LOAD = {
     "append": {"append-reserved": 500, "append-sealed": 50, "append-durable": 50, "append-exposed": 50, "append-acknowledged": 50},
@@ -40,6 +42,8 @@ OF_GROUPS = {"group-append": 20, "group-durable": 20}
 OF_MOVES = {"move-sealed": 3, "move-handed-over": 3, "move-taken-over": 3, "move-taken": 3}
 # Partitions move between shards all the time.
 RESTLESS = {"shards.balance.interval.ms": 30, "shards.balance.threshold.percent": 1, "shards.balance.cooldown.ms": 0, "shards": 2}
+# Rounds over the offsets of a group.
+OF_CLEANING = {"cleaning-read": 2, "cleaning-reserved": 2, "cleaning-put": 2, "cleaning-committed": 2, "cleaning-point": 2}
 
 
 def armed(name, times, act="kill"):
@@ -77,7 +81,8 @@ def test_every_failpoint_of_the_source_is_died_at():
     for folder in ("src", "shards", "wal", "objectstore"):
         for path in sorted((brokers.REPOSITORY / folder).rglob("*.rs")):
             found += re.findall(r'failpoint::pass\(\s*"([^"]+)"', path.read_text())
-    named = [name for table in (*UNDER_LOAD.values(), AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS, OF_MOVES) for name in table]
+    tables = (*UNDER_LOAD.values(), AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS, OF_CLEANING, OF_MOVES)
+    named = [name for table in tables for name in table]
     assert sorted(found) == sorted(named)
 
 
@@ -242,20 +247,20 @@ def committed(bootstrap):
     return found.offset
 
 
-@pytest.mark.parametrize("name", OF_GROUPS)
+@pytest.mark.parametrize("name", OF_GROUPS | OF_CLEANING)
 def test_death_while_offsets_are_committed(faulty, name):
     broker = faulty(BUSY)
     load = start(broker)
     commits = Commits(broker.bootstrap)
     # The topic of the offsets is there before the failpoint counts.
     commits.wait_for(1)
-    rearm(broker, load, *armed(name, OF_GROUPS[name]))
+    rearm(broker, load, *armed(name, (OF_GROUPS | OF_CLEANING)[name]))
     broker.start()
     dead_at(broker, name)
     acknowledged = commits.acknowledged
     broker.flags = []
     broker.start()
-    assert acknowledged > OF_GROUPS[name] - 3 and committed(broker.bootstrap) >= acknowledged
+    assert acknowledged > OF_GROUPS.get(name, 0) - 3 and committed(broker.bootstrap) >= acknowledged
     commits.wait_for(acknowledged + 2)
     commits.stopping.set()
     commits.join(30)

@@ -12,7 +12,7 @@ import pytest
 from changed import bare, now_ms, stored
 from test_librdkafka import create
 from waiting import until
-from wire import PRODUCE, Connection, Part, batch, crc32c
+from wire import PRODUCE, Connection, Part, batch, batch_of, batches_in, crc32c, record
 
 NEVER_MS = 3_600_000
 WORDS = random.Random(9).choices([b"offset", b"leader", b"epoch", b"group", b"topic", b"batch", b"record", b"shard"], k=20_000)
@@ -104,6 +104,85 @@ def test_cleanup_policy():
             told[policy] = wire.try_produce("plain", 0, batch([b"without a key"]))
             broker.stop()
     assert told == {"delete": 0, "compact": 87, "delete,compact": 87}
+
+
+def rounds(broker):
+    return metrics.total(metrics.read(broker), "thalweg_cleaner_rounds_total")
+
+
+def keyed(pairs):
+    """A batch of records with keys; without a value it is a tombstone."""
+    when = now_ms()
+    records = b"".join(record(delta, value, key) for delta, (key, value) in enumerate(pairs))
+    return batch_of(records, len(pairs), when, when)
+
+
+# A round does not wait until more is dirty.
+CLEANED_AT_ONCE = {"segment.ms": "1"}
+UNCLEANED = {"shards": 1, "object.upload.interval.ms": 50, "log.cleanup.policy": "compact", "log.cleaner.enable": "false"}
+
+
+@pytest.mark.parametrize(
+    "changed, least, most",
+    [
+        ({}, 2, 2),
+        ({"log.cleaner.enable": "false"}, 0, 0),
+        ({"log.cleaner.min.cleanable.ratio": 1}, 0, 0),
+        ({"log.cleaner.min.compaction.lag.ms": 3_600_000}, 0, 0),
+        ({"log.cleaner.min.cleanable.ratio": 1, "log.cleaner.max.compaction.lag.ms": 1}, 2, 2),
+        ({"log.cleaner.dedupe.buffer.size": 2 << 20}, 1, 1),
+        ({"log.cleaner.io.buffer.load.factor": 0.4}, 4, 4),
+    ],
+    ids=["as set", "off", "dirtier", "young", "overdue", "more memory", "less of it"],
+)
+def test_when_logs_are_cleaned(changed, least, most):
+    """60,000 keys, all uploaded before the start that may clean them; nine tenths of 1 MiB take 39,321."""
+    with bare(UNCLEANED) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 1, **CLEANED_AT_ONCE)
+        for first in range(0, 60_000, 6_000):
+            wire.produce("t", 0, keyed([(b"%d" % n, b"value") for n in range(first, first + 6_000)]))
+        in_objects(broker, 60_000 * 15)
+        broker.stop()
+        cleaning = {"log.cleaner.enable": "true", "log.cleaner.backoff.ms": 100, "log.cleaner.dedupe.buffer.size": 1 << 20}
+        broker.settings |= cleaning | {"log.cleaner.min.cleanable.ratio": 0.01} | changed
+        broker.start()
+        if most:
+            until(lambda: rounds(broker) >= least, f"{least} rounds are over")
+        # What is not due by then will not be.
+        time.sleep(1)
+        assert least <= rounds(broker) <= most, rounds(broker)
+
+
+@pytest.mark.parametrize("often", [100, 3_600_000])
+def test_how_often_logs_are_cleaned(often):
+    """A shard looks at its start, when there is nothing yet, and so much later."""
+    settings = UNCLEANED | {"log.cleaner.enable": "true", "log.cleaner.backoff.ms": often}
+    with bare(settings) as broker, Connection(broker.bootstrap) as wire:
+        metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_cleaner_idle_seconds") > 0)
+        create(broker, "t", 1, **CLEANED_AT_ONCE)
+        wire.produce("t", 0, keyed([(b"k", b"1"), (b"k", b"2")]))
+        in_objects(broker, 60)
+        if often < 1_000:
+            until(lambda: rounds(broker) >= 1, "it is cleaned")
+        else:
+            time.sleep(1)
+            assert rounds(broker) == 0
+
+
+@pytest.mark.parametrize("retention", [0, 86_400_000])
+def test_how_long_tombstones_stay(retention):
+    """The first round sets until when, the second would take it away."""
+    cleaning = {"log.cleaner.enable": "true", "log.cleaner.backoff.ms": 50, "log.cleaner.min.cleanable.ratio": 0.001}
+    settings = UNCLEANED | cleaning | {"log.cleaner.delete.retention.ms": retention}
+    with bare(settings) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 1, **CLEANED_AT_ONCE)
+        wire.produce("t", 0, keyed([(b"k", b"1"), (b"k", None)]))
+        until(lambda: rounds(broker) >= 1, "it is cleaned once")
+        wire.produce("t", 0, keyed([(b"l", b"1")]))
+        until(lambda: rounds(broker) >= 2, "it is cleaned twice")
+        left = wire.fetch([Part("t", 0, 0)], max_wait_ms=10_000).parts["t", 0].records
+        kept = sum(count for _, count, _ in batches_in(left))
+        assert kept == (1 if retention == 0 else 2), "the tombstone, and what came after it"
 
 
 # ---- The write-ahead log --------------------------------------------------------------------------------------------
@@ -227,10 +306,12 @@ COMPACTING = {"object.compaction.enable": "true", "object.compaction.interval.ms
         ({"object.compaction.enable": "false"}, {}),
         ({"object.compaction.interval.ms": 3_600_000}, {}),
         ({"object.compaction.objects": 50}, {}),
+        # A second piece is not read for hours.
+        ({"object.compaction.bytes.per.second": 1}, {}),
         ({"object.compaction.objects": 50, "object.compaction.bytes": 65_536}, {"major": 1}),
         ({"object.compaction.split.bytes": 65_536}, {"minor": 2}),
     ],
-    ids=["as set", "off", "seldom", "more uploads", "a smaller object", "split sooner"],
+    ids=["as set", "off", "seldom", "more uploads", "slowly", "a smaller object", "split sooner"],
 )
 def test_when_objects_are_compacted(changed, made):
     """Five uploads of two partitions, of which one has 150 kB in all."""

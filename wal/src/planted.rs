@@ -50,6 +50,12 @@ pub enum Bug {
     LoanNotAwaited,
     /// What is lent is read from the batch after the one that was asked for.
     LoanReadAhead,
+    /// Cleaning knows keys by two bits of their hash.
+    ShortKeyHash,
+    /// Cleaning takes tombstones away before their delete horizon.
+    TombstoneEarly,
+    /// The dirty point moves before what was cleaned is committed.
+    DirtyPointEarly,
 }
 
 thread_local! {

@@ -24,7 +24,9 @@ pub struct Limits {
     pub total: Duration,
     /// Waits between attempts.
     pub backoff: Backoff,
-    /// Larger objects are uploaded in parts of this size; S3 wants at least 5 MiB.
+    /// Larger objects are uploaded in parts: each part is a request to be paid, and so are their beginning and end.
+    pub single_bytes: usize,
+    /// The most that a part holds; all parts are about as large. S3 wants at least 5 MiB.
     pub part_bytes: usize,
     /// How long the first byte of a read may take before a second request is sent, until the store has shown how fast it
     /// is.
@@ -38,7 +40,8 @@ impl Default for Limits {
             attempt: Duration::from_secs(15),
             total: Duration::from_secs(60),
             backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) },
-            part_bytes: 16 << 20,
+            single_bytes: 32 << 20,
+            part_bytes: 48 << 20,
             hedge: Duration::from_secs(1),
         }
     }

@@ -1,8 +1,11 @@
 //! Large objects: uploaded in parts, which become an object all at once, or are aborted.
 
+use std::{num::NonZeroU64, time::Duration};
+
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use thalweg_objectstore::{ObjectKey, PutCondition, StoreError};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     Requests,
@@ -14,12 +17,13 @@ use crate::{
 /// Parts of one upload in flight.
 const PARTS_AT_ONCE: usize = 4;
 
-/// Uploads `parts` as one object. When it fails, the upload is aborted, as far as the store answers.
+/// Uploads `parts` as one object, at most at `pace` bytes per second. When it fails, the upload is aborted, as far as the store answers.
 pub(crate) async fn put<R: Requests>(
     store: &Inner<R>,
     key: &ObjectKey,
     parts: Vec<Bytes>,
     condition: PutCondition,
+    pace: Option<NonZeroU64>,
 ) -> Result<(), StoreError> {
     let (engine, attempts) = (&store.engine, &store.attempts);
     // The condition acts at the end; looking first spares an upload that must fail.
@@ -33,16 +37,23 @@ pub(crate) async fn put<R: Requests>(
     let size_bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
     let upload = attempts.run(Repeat::Harmless, || engine.begin_upload(key)).await?;
     let done = async {
-        let pieces = cut(parts, attempts.limits.part_bytes);
+        let part_bytes = even(size_bytes as usize, attempts.limits.part_bytes);
+        let pieces = cut(parts, part_bytes);
+        let began = Instant::now();
         let uploads = pieces.into_iter().zip(1u32..).map(|(piece, number)| {
             let upload = upload.as_str();
             async move {
+                if let Some(pace) = pace {
+                    let before = (number - 1) as usize * part_bytes;
+                    sleep_until(began + Duration::from_secs_f64(before as f64 / pace.get() as f64)).await;
+                }
                 let bytes = piece.iter().map(|p| p.len() as u64).sum();
                 let send = || engine.upload_part(key, upload, number, piece.clone());
                 attempts.moving(bytes, Repeat::Harmless, send).await
             }
         });
-        let parts: Vec<Part> = stream::iter(uploads).buffered(PARTS_AT_ONCE).try_collect().await?;
+        let parts: Vec<Part> =
+            stream::iter(uploads).buffered(if pace.is_some() { 1 } else { PARTS_AT_ONCE }).try_collect().await?;
         complete(store, key, &upload, &parts, condition, size_bytes).await
     };
     let outcome = done.await;
@@ -81,6 +92,11 @@ async fn complete<R: Requests>(
     }
 }
 
+/// The size of parts that are as few as may be, and as large as each other: then they end together.
+fn even(size_bytes: usize, most: usize) -> usize {
+    size_bytes.div_ceil(size_bytes.div_ceil(most).max(1)).max(1)
+}
+
 /// Cuts pieces into parts of `part_bytes`, the last one shorter, without a copy.
 fn cut(pieces: Vec<Bytes>, part_bytes: usize) -> Vec<Vec<Bytes>> {
     let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), part_bytes);
@@ -104,6 +120,15 @@ fn cut(pieces: Vec<Bytes>, part_bytes: usize) -> Vec<Vec<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_few_parts_as_may_be_are_alike() {
+        assert_eq!(even(64, 48), 32);
+        assert_eq!(even(48, 48), 48);
+        assert_eq!(even(260, 48), 44);
+        assert_eq!(even(101, 100), 51);
+        assert_eq!(even(0, 48), 1);
+    }
 
     #[test]
     fn parts_are_cut_to_size_and_lose_nothing() {

@@ -1,6 +1,6 @@
 //! The store: the port's calls as tasks of the tokio runtime, made of an engine's single requests.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, num::NonZeroU64, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use thalweg_objectstore::{Access, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
@@ -116,6 +116,29 @@ impl<R: Requests> S3Store<R> {
             answer.recv_async().await.map_err(stopped)?
         })
     }
+
+    fn put_at<'a>(
+        &self,
+        key: &ObjectKey,
+        parts: Vec<Bytes>,
+        condition: PutCondition,
+        pace: Option<NonZeroU64>,
+    ) -> StoreFuture<'a, ()> {
+        let key = key.clone();
+        self.run(move |inner| async move {
+            let Inner { engine, attempts, .. } = &*inner;
+            let size = parts.iter().map(Bytes::len).sum::<usize>();
+            if size > attempts.limits.single_bytes {
+                return multipart::put(&inner, &key, parts, condition, pace).await;
+            }
+            // Sent again after a lost answer, a conditional put would meet its own object.
+            let repeat = match condition {
+                PutCondition::Always => Repeat::Harmless,
+                PutCondition::IfAbsent => Repeat::Ambiguous,
+            };
+            attempts.moving(size as u64, repeat, || engine.put(&key, parts.clone(), condition)).await
+        })
+    }
 }
 
 impl<R: Requests> Inner<R> {
@@ -154,20 +177,17 @@ impl<R: Requests> Inner<R> {
 
 impl<R: Requests> ObjectStore for S3Store<R> {
     fn put<'a>(&'a self, key: &'a ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> StoreFuture<'a, ()> {
-        let key = key.clone();
-        self.run(|inner| async move {
-            let Inner { engine, attempts, .. } = &*inner;
-            let size = parts.iter().map(Bytes::len).sum::<usize>();
-            if size > attempts.limits.part_bytes {
-                return multipart::put(&inner, &key, parts, condition).await;
-            }
-            // Sent again after a lost answer, a conditional put would meet its own object.
-            let repeat = match condition {
-                PutCondition::Always => Repeat::Harmless,
-                PutCondition::IfAbsent => Repeat::Ambiguous,
-            };
-            attempts.moving(size as u64, repeat, || engine.put(&key, parts.clone(), condition)).await
-        })
+        self.put_at(key, parts, condition, None)
+    }
+
+    fn put_slowly<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        parts: Vec<Bytes>,
+        condition: PutCondition,
+        bytes_per_second: NonZeroU64,
+    ) -> StoreFuture<'a, ()> {
+        self.put_at(key, parts, condition, Some(bytes_per_second))
     }
 
     fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {

@@ -65,6 +65,11 @@ impl ObjectEncoder {
         }
     }
 
+    /// Says the object's id, where it was not known before.
+    pub fn name(&mut self, object: u64) {
+        self.object = object;
+    }
+
     /// Bytes of batches so far.
     pub fn size_bytes(&self) -> u64 {
         self.position
@@ -76,7 +81,7 @@ impl ObjectEncoder {
     /// When `partition` comes before the last one, or the batch starts at or before the last offset: offsets would be
     /// stored twice.
     pub fn push(&mut self, partition: PartitionId, batch: &Batch) {
-        self.account(partition, &batch.head, &[&batch.head.0, &batch.body]);
+        self.account(partition, batch.head.base_offset(), &batch.head, &[&batch.head.0, &batch.body]);
         self.small.extend_from_slice(&batch.head.0);
         self.append(batch.body.clone());
     }
@@ -89,11 +94,24 @@ impl ObjectEncoder {
     /// # Panics
     /// As [`ObjectEncoder::push`].
     pub fn push_whole(&mut self, partition: PartitionId, batch: Bytes) -> Result<(), BatchError> {
+        let base = BatchHead::parse(&batch)?.base_offset();
+        self.push_behind(partition, base, batch)
+    }
+
+    /// As [`ObjectEncoder::push_whole`], of a batch before which offsets `from` on are left out, for cleaning took their records: block
+    /// and range cover them, so that what is committed has no holes, and a reader of such an offset is led to this batch.
+    ///
+    /// # Errors
+    /// As [`ObjectEncoder::push_whole`]; also when `from` lies behind the batch's first offset.
+    ///
+    /// # Panics
+    /// As [`ObjectEncoder::push`].
+    pub fn push_behind(&mut self, partition: PartitionId, from: Offset, batch: Bytes) -> Result<(), BatchError> {
         let head = BatchHead::parse(&batch)?;
-        if head.size_bytes() != batch.len() {
+        if head.size_bytes() != batch.len() || from > head.base_offset() {
             return Err(BatchError::Truncated);
         }
-        self.account(partition, &head, &[&batch]);
+        self.account(partition, from, &head, &[&batch]);
         self.append(batch);
         Ok(())
     }
@@ -117,11 +135,11 @@ impl ObjectEncoder {
     }
 
     /// Extends the last block, or opens a new one, and the partition's range.
-    fn account(&mut self, partition: PartitionId, head: &BatchHead, pieces: &[&[u8]]) {
+    fn account(&mut self, partition: PartitionId, from: Offset, head: &BatchHead, pieces: &[&[u8]]) {
         let crc = |seed| pieces.iter().fold(seed, |crc, piece| crc32c::crc32c_append(crc, piece));
         let size_bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let max_timestamp = Wall(head.max_timestamp());
-        self.account_range(partition, head, size_bytes as u64);
+        let max_timestamp = greatest(head);
+        self.account_range(partition, from, head, size_bytes as u64);
         match self.entries.last_mut() {
             Some(block)
                 if block.partition == partition
@@ -139,7 +157,7 @@ impl ObjectEncoder {
             _ => self.entries.push(BlockEntry {
                 partition,
                 leader_epoch: head.leader_epoch(),
-                base: head.base_offset(),
+                base: from,
                 last: head.last_offset(),
                 records: u64::from(head.record_count().max(0).unsigned_abs()),
                 max_timestamp,
@@ -152,11 +170,11 @@ impl ObjectEncoder {
         self.position += size_bytes as u64;
     }
 
-    fn account_range(&mut self, partition: PartitionId, head: &BatchHead, size_bytes: u64) {
-        let max_timestamp = Wall(head.max_timestamp());
+    fn account_range(&mut self, partition: PartitionId, from: Offset, head: &BatchHead, size_bytes: u64) {
+        let max_timestamp = greatest(head);
         match self.ranges.last_mut() {
             Some(range) if range.partition == partition => {
-                assert!(head.base_offset() > range.last, "{partition}: offset {} is in the object", head.base_offset());
+                assert!(from > range.last, "{partition}: offset {from} is in the object");
                 range.last = head.last_offset();
                 range.size_bytes += size_bytes;
                 range.max_timestamp = range.max_timestamp.max(max_timestamp);
@@ -165,7 +183,7 @@ impl ObjectEncoder {
                 assert!(earlier.is_none_or(|e| e.partition < partition), "{partition} comes before the last one");
                 self.ranges.push(PartitionRange {
                     partition,
-                    base: head.base_offset(),
+                    base: from,
                     last: head.last_offset(),
                     size_bytes,
                     max_timestamp,
@@ -190,4 +208,9 @@ impl ObjectEncoder {
         self.parts.push(Bytes::from(end));
         EncodedObject { parts: self.parts, size_bytes, ranges: self.ranges }
     }
+}
+
+/// The greatest timestamp of a batch's records: one without records has none, whatever its head kept.
+fn greatest(head: &BatchHead) -> Wall {
+    if head.record_count() > 0 { Wall(head.max_timestamp()) } else { Wall(-1) }
 }

@@ -170,6 +170,38 @@ fn a_whole_batch_must_be_exactly_one() {
 }
 
 #[test]
+fn what_is_left_out_belongs_to_the_batch_behind_it() {
+    let whole_of = |one: &Batch| Bytes::from([&one.head.0[..], &one.body].concat());
+    let mut empty = batch(35, 5, 2, 5_000, b"");
+    empty.head.set_record_count(0);
+    let mut object = ObjectEncoder::new(0, 150);
+    for (from, one) in [
+        (5, batch(10, 1, 1, 100, b"a")),
+        (11, batch(20, 1, 1, 900, b"b")),
+        // In the first block there is no room for it.
+        (21, batch(21, 1, 1, 200, b"c")),
+        (22, batch(30, 1, 2, 300, b"d")),
+        (31, empty),
+    ] {
+        object.push_behind(partition(1), Offset(from), whole_of(&one)).expect("one batch");
+    }
+    assert!(object.push_behind(partition(1), Offset(50), whole_of(&batch(49, 1, 2, 0, b""))).is_err());
+    object.name(7);
+    let made = object.finish(&Properties::default());
+    let (footer, index, _) = parse(&whole(&made)).expect("an object");
+    assert_eq!(footer.object, 7);
+    let blocks: Vec<_> = index.entries().iter().map(|e| (e.base.0, e.last.0, e.records, e.max_timestamp.0)).collect();
+    assert_eq!(
+        blocks,
+        [(5, 20, 2, 900), (21, 21, 1, 200), (22, 39, 1, 300)],
+        "no hole between, and no time of an empty batch"
+    );
+    assert_eq!((made.ranges[0].base, made.ranges[0].max_timestamp), (Offset(5), Wall(900)));
+    let found = |offset| index.from_offset(partition(1), Offset(offset)).first().map(|e| e.base.0);
+    assert_eq!([found(0), found(7), found(15), found(25)], [Some(5), Some(5), Some(5), Some(22)]);
+}
+
+#[test]
 fn an_object_can_be_inspected() {
     let (store, key) = (MemoryStore::new(), data_key(42, NodeId(3), 9));
     block_on(store.put(&key, sample().parts, PutCondition::IfAbsent)).expect("put");

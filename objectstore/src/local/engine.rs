@@ -1,7 +1,7 @@
 //! The engine: hands file calls to its threads.
 #![expect(clippy::disallowed_methods, reason = "this engine owns threads on which file calls may block")]
 
-use std::{fmt, fs, ops::Range, path::Path, sync::Arc};
+use std::{fmt, fs, num::NonZeroU64, ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use flume::{Receiver, Sender};
@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{Access, ObjectKey, ObjectMeta, ObjectStore, OpenError, PutCondition, StoreError, StoreFuture};
 
-/// Threads of one store: enough to keep a disk busy with an upload, its fsync, and cold reads beside it.
-const THREADS: usize = 4;
+/// Threads of one store: enough to keep a disk busy with an upload, its fsync, and cold reads beside it, while two puts that have time
+/// mostly sleep.
+const THREADS: usize = 6;
 
 type Job = Box<dyn FnOnce(&Files) + Send>;
 
@@ -95,7 +96,18 @@ fn work(files: &Files, inbox: &Receiver<Job>) {
 impl ObjectStore for LocalStore {
     fn put<'a>(&'a self, key: &'a ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> StoreFuture<'a, ()> {
         let key = key.clone();
-        self.change(move |files| files.put(&key, &parts, condition))
+        self.change(move |files| files.put(&key, &parts, condition, None))
+    }
+
+    fn put_slowly<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        parts: Vec<Bytes>,
+        condition: PutCondition,
+        bytes_per_second: NonZeroU64,
+    ) -> StoreFuture<'a, ()> {
+        let key = key.clone();
+        self.change(move |files| files.put(&key, &parts, condition, Some(bytes_per_second)))
     }
 
     fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {
@@ -151,6 +163,16 @@ mod tests {
         block_on(contract(&store, Contract::default()));
         let left = fs::read_dir(folder.path().join("new/store").join(TEMPORARY)).expect("the folder").count();
         assert_eq!(left, 0, "no put leaves its temporary file behind");
+    }
+
+    #[test]
+    fn what_has_time_takes_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = LocalStore::open(folder.path(), Access::ReadWrite, 0).expect("opens");
+        let (began, pace) = (std::time::Instant::now(), NonZeroU64::new(20 << 20).expect("not 0"));
+        let parts = vec![Bytes::from(vec![1; 1 << 20]); 4];
+        block_on(store.put_slowly(&key("data/a"), parts, PutCondition::IfAbsent, pace)).expect("put");
+        assert!(began.elapsed().as_millis() >= 200, "4 MiB at 20 MiB a second");
     }
 
     #[test]

@@ -4,10 +4,13 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
+    num::NonZeroU64,
     ops::Range,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -49,10 +52,17 @@ impl Files {
         self.root.join(key.as_str())
     }
 
-    pub(super) fn put(&self, key: &ObjectKey, parts: &[Bytes], condition: PutCondition) -> Result<(), StoreError> {
+    /// Puts an object, its bytes at most at `pace` per second.
+    pub(super) fn put(
+        &self,
+        key: &ObjectKey,
+        parts: &[Bytes],
+        condition: PutCondition,
+        pace: Option<NonZeroU64>,
+    ) -> Result<(), StoreError> {
         if self.keep_free_bytes == 0 || !key.as_str().starts_with(DATA_FOLDER) {
             // What is not data is small, and without it nothing can be deleted.
-            return self.put_anywhere(key, parts, condition);
+            return self.put_anywhere(key, parts, condition, pace);
         }
         let bytes = parts.iter().map(|part| part.len() as u64).sum();
         // Counted until it is done, though a part of it is on the disk by then: rather too little is taken than too much.
@@ -63,16 +73,23 @@ impl Files {
                 "{key}: the disk has {free} bytes free, {} of them are kept for the metadata",
                 self.keep_free_bytes
             ))),
-            _ => self.put_anywhere(key, parts, condition),
+            _ => self.put_anywhere(key, parts, condition, pace),
         };
         self.under_way.fetch_sub(bytes, Ordering::Relaxed);
         done
     }
 
-    fn put_anywhere(&self, key: &ObjectKey, parts: &[Bytes], condition: PutCondition) -> Result<(), StoreError> {
+    fn put_anywhere(
+        &self,
+        key: &ObjectKey,
+        parts: &[Bytes],
+        condition: PutCondition,
+        pace: Option<NonZeroU64>,
+    ) -> Result<(), StoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.temporary.join(format!("{}-{number}", std::process::id()));
-        let done = self.put_through(&unfinished, &self.path(key), parts, condition);
+        let written = Writer::create(&unfinished, pace).and_then(|writer| writer.write_all(parts));
+        let done = written.and_then(|()| self.put_in_place(&unfinished, &self.path(key), condition));
         if done.is_err() || condition == PutCondition::IfAbsent {
             // What stays for lack of permission or space is cleared at the next open.
             let _left_behind = fs::remove_file(&unfinished);
@@ -85,10 +102,7 @@ impl Files {
         })
     }
 
-    fn put_through(&self, unfinished: &Path, place: &Path, parts: &[Bytes], condition: PutCondition) -> io::Result<()> {
-        let mut writer = Writer::create(unfinished)?;
-        parts.iter().try_for_each(|part| writer.write(part))?;
-        writer.finish()?;
+    fn put_in_place(&self, unfinished: &Path, place: &Path, condition: PutCondition) -> io::Result<()> {
         let folder = place.parent().expect("a key lies below the root");
         self.create_folder(folder)?;
         match condition {
@@ -158,11 +172,20 @@ struct Writer {
     file: File,
     written: u64,
     on_disk: u64,
+    /// Bytes per second at most, if there is a bound, and since when.
+    pace: Option<(NonZeroU64, Instant)>,
 }
 
 impl Writer {
-    fn create(place: &Path) -> io::Result<Writer> {
-        Ok(Writer { file: File::create(place)?, written: 0, on_disk: 0 })
+    fn create(place: &Path, pace: Option<NonZeroU64>) -> io::Result<Writer> {
+        let pace = pace.map(|pace| (pace, Instant::now()));
+        Ok(Writer { file: File::create(place)?, written: 0, on_disk: 0, pace })
+    }
+
+    /// Writes all of it, durably.
+    fn write_all(mut self, parts: &[Bytes]) -> io::Result<()> {
+        parts.iter().try_for_each(|part| self.write(part))?;
+        self.file.sync_all()
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -171,12 +194,21 @@ impl Writer {
             self.written += piece.len() as u64;
             if self.written - self.on_disk >= WRITE_BACK_BYTES as u64 {
                 self.write_back()?;
+                self.keep_pace();
             }
         }
         Ok(())
     }
 
-    /// Sends what the page cache holds to the disk, and waits for it. Durable it is only after [`Writer::finish`]; but an error is
+    /// Waits until so much may have been written.
+    fn keep_pace(&self) {
+        if let Some((pace, began)) = self.pace {
+            let due = Duration::from_secs_f64(self.written as f64 / pace.get() as f64);
+            thread::sleep(due.saturating_sub(began.elapsed()));
+        }
+    }
+
+    /// Sends what the page cache holds to the disk, and waits for it. Durable it is only at the end; but an error is
     /// told here and not again there, for this call takes it off the file.
     fn write_back(&mut self) -> io::Result<()> {
         let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
@@ -192,10 +224,6 @@ impl Writer {
             }
             e => Err(e),
         }
-    }
-
-    fn finish(self) -> io::Result<()> {
-        self.file.sync_all()
     }
 }
 

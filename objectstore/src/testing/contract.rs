@@ -1,5 +1,7 @@
 //! What an engine must do, as assertions. A failed one panics and says which rule was broken.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 
@@ -35,6 +37,7 @@ pub async fn contract(store: &dyn ObjectStore, server: Contract) {
     listings(store).await;
     many_keys(store).await;
     large_objects(store).await;
+    what_has_time(store).await;
 }
 
 fn key(text: &str) -> ObjectKey {
@@ -172,4 +175,17 @@ async fn large_objects(store: &dyn ObjectStore) {
     }
     let again = store.put(&name, parts, PutCondition::IfAbsent).await;
     assert_eq!(again, Err(StoreError::Exists(name.clone())), "a large object knows its condition too");
+}
+
+async fn what_has_time(store: &dyn ObjectStore) {
+    let parts: Vec<Bytes> = (0..9u8).map(|n| Bytes::from(vec![n; 2_100_000])).collect();
+    let pace = NonZeroU64::new(64 << 20).expect("not 0");
+    for (name, parts) in [("slow/large", parts.clone()), ("slow/small", vec![Bytes::from_static(b"few")])] {
+        let (name, whole) = (key(name), parts.concat());
+        assert_eq!(store.put_slowly(&name, parts.clone(), PutCondition::IfAbsent, pace).await, Ok(()));
+        let read = store.get_range(&name, 0..whole.len() as u64).await.expect("a range");
+        assert!(read == whole, "{name} differs");
+        let again = store.put_slowly(&name, parts, PutCondition::IfAbsent, pace).await;
+        assert_eq!(again, Err(StoreError::Exists(name.clone())), "who has time knows the condition too");
+    }
 }

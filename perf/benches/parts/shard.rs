@@ -59,6 +59,7 @@ impl Fixture {
             meta: meta.0,
             store: store.0,
             compaction: None,
+            cleaning: None,
             cold: cold.0,
             ownership: ownership.0,
             peers: Vec::new(),
@@ -165,6 +166,7 @@ fn spec(partition: PartitionId) -> PartitionSpec {
         epochs: Vec::new(),
         producers: Vec::new(),
         committed_end: Offset(0),
+        cleaned: Offset(0),
         internal: false,
         loan: None,
     }

@@ -1,6 +1,9 @@
 //! What scenarios share: one broker, the sizes of loads, and how a load is measured.
 
-use std::{process, time::Duration};
+use std::{
+    process, thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     broker::{Broker, process::usage},
@@ -27,6 +30,8 @@ pub struct Plan {
     pub warm_up: Duration,
     /// How long a broker may take to come to rest between loads.
     pub rest: Duration,
+    /// How long every broker rests before a load, even if it is quiet sooner: disks and their hosts write on for a while.
+    pub least_rest: Duration,
     /// Whether to write out the page cache between loads, so that one broker's does not slow the next.
     pub sync: bool,
     /// Connections of a load, each with a thread.
@@ -44,6 +49,7 @@ impl Plan {
             paced_s: 15.0,
             warm_up: Duration::from_secs(5),
             rest: Duration::from_secs(20),
+            least_rest: Duration::from_secs(4),
             sync: true,
             connections: 4,
             in_flight: 5,
@@ -58,6 +64,7 @@ impl Plan {
             paced_s: 1.0,
             warm_up: Duration::from_millis(300),
             rest: Duration::from_millis(500),
+            least_rest: Duration::ZERO,
             sync: false,
             ..Plan::full(0)
         }
@@ -156,7 +163,10 @@ impl Bench<'_> {
             // SAFETY: writes out the page cache; takes and returns nothing.
             unsafe { libc::sync() };
         }
-        let before = self.broker.settle(self.plan.rest)?;
+        let began = Instant::now();
+        self.broker.settle(self.plan.rest)?;
+        thread::sleep(self.plan.least_rest.saturating_sub(began.elapsed()));
+        let before = self.broker.usage()?;
         let own = usage(process::id())?;
         let outcome = load()?;
         let (after, own_after) = (self.broker.usage()?, usage(process::id())?);

@@ -193,6 +193,19 @@ impl BatchHead {
         self.attributes() & 0x20 != 0
     }
 
+    /// From when on tombstones of the batch may go, in milliseconds since 1970 (KIP-534): with bit 6 of the attributes the base
+    /// timestamp says so.
+    pub fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes() & 0x40 != 0).then(|| self.base_timestamp())
+    }
+
+    /// Sets the base timestamp, and whether it is a delete horizon.
+    pub fn set_base(&mut self, timestamp: i64, is_delete_horizon: bool) {
+        let plain = self.attributes() & !0x40;
+        self.set_attributes(if is_delete_horizon { plain | 0x40 } else { plain });
+        self.set_base_timestamp(timestamp);
+    }
+
     /// Sets where the timestamps come from.
     pub fn set_timestamp_type(&mut self, from: TimestampType) {
         let plain = self.attributes() & !0x08;

@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::CompactionRoom;
-use crate::{meta::CommittedObject, store::StoreLane};
+use crate::{meta::CommittedObject, store::StoreLane, work_room::WorkRoom};
 
 /// The settings `object.compaction.*`.
 #[derive(Clone, Debug)]
@@ -18,11 +17,20 @@ pub struct CompactionConfig {
     pub split_bytes: u64,
     /// `object.block.bytes`.
     pub block_bytes: u32,
+    /// `object.compaction.bytes.per.second`: what a shard copies while little waits; 0: as fast as it goes.
+    pub bytes_per_second: u64,
+    /// `object.upload.bytes`.
+    pub upload_bytes: u64,
 }
 
 impl CompactionConfig {
     /// No work reads from more objects: its commit names each of them, and a transaction has room for 128 of such (etcd).
     pub const MAX_INPUTS: usize = 60;
+
+    /// What waits when small objects begin to be merged, if a shard uploads by size.
+    pub fn usual_backlog(&self) -> u64 {
+        (self.objects as u64).saturating_mul(self.upload_bytes)
+    }
 
     /// Whether a part is as large alone already as compaction would make it.
     pub(super) fn is_large(&self, part: &CommittedObject) -> bool {
@@ -38,5 +46,5 @@ pub struct CompactionPorts {
     /// Its own way to the object store, on the queue `Janitor`.
     pub store: StoreLane,
     /// Shared by all shards.
-    pub room: Arc<CompactionRoom>,
+    pub room: Arc<WorkRoom>,
 }

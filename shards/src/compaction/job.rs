@@ -10,41 +10,35 @@ use std::{
     time::Duration,
 };
 
-use flume::Sender;
-use thalweg_objectstore::{PutCondition, data_key, format::BlockEntry};
-use thalweg_record::{Offset, PartitionId, ShardId, failpoint};
+use thalweg_objectstore::format::BlockEntry;
+use thalweg_record::{Offset, PartitionId, failpoint};
 
 use super::{
     CompactionPorts,
-    output::{self, Described, Head, Input, Unfit},
+    output::{self, Head, Input, Unfit},
+    pace::Pace,
     pipeline::Inquiry,
     plan::{self, Field, Kind, Plan},
 };
 use crate::{
     cold::fetch::{Fetcher, fetch_about, fetch_run},
-    event::{CompactionFailure, Event},
-    meta::{CommittedObject, CompactedRange, Compaction, CompactionOutcome, MetaRequest, ObjectId},
+    event::Event,
+    meta::{CommittedObject, Compaction, CompactionOutcome, MetaRequest, ObjectId},
     meters::ShardMeters,
-    runtime::{Queue, Runtime},
-    upload::WriterIdentity,
+    rewrite::{Described, RewriteFailure, Rewriter, blocks_of, committed, retry, runs, stopping},
+    runtime::Queue,
 };
 
-/// One request reads at most this much, unless a single block is larger.
-const RUN_BYTES: u64 = 4 << 20;
-/// How long a read is tried again.
-const RETRY_FOR: Duration = Duration::from_secs(20);
+/// After this long, cleaning has its turn.
+const TURN: Duration = Duration::from_secs(60);
 /// Partitions described, or given their new object, in one turn of the shard.
 const PARTITIONS_AT_ONCE: usize = 256;
 
 /// All that the work needs.
 pub(super) struct Job {
-    pub shard: ShardId,
-    pub identity: WriterIdentity,
+    pub rewriter: Rewriter,
     pub ports: CompactionPorts,
-    pub meta: Sender<MetaRequest>,
-    pub events: Sender<Event>,
     pub meters: Rc<ShardMeters>,
-    pub runtime: Rc<dyn Runtime>,
     /// Objects that did not read right not long ago.
     pub avoid: Rc<BTreeSet<ObjectId>>,
     /// The id that was reserved last.
@@ -55,25 +49,29 @@ pub(super) struct Job {
 /// Works until nothing is left to do, or something stands against it.
 pub(super) async fn run(job: Job) {
     let result = work(&job).await;
-    let _gone = job.events.try_send(Event::CompactionEnded(result));
+    let _gone = job.rewriter.events.try_send(Event::CompactionEnded(result));
 }
 
-async fn work(job: &Job) -> Result<(), CompactionFailure> {
+async fn work(job: &Job) -> Result<(), RewriteFailure> {
     // Those that change faster than they are copied are left to the next time, and stand in nobody's way meanwhile.
     let mut changing: BTreeSet<PartitionId> = BTreeSet::new();
     let mut committed = false;
-    loop {
+    let start = job.rewriter.runtime.mono();
+    while job.rewriter.runtime.mono().since(start) < TURN {
         let field = survey(job, &changing).await?;
-        job.meters.compaction_waiting_bytes.set(field.fresh.iter().map(plan::Stretch::bytes).sum::<u64>() as f64);
+        let waiting = field.fresh.iter().map(plan::Stretch::bytes).sum();
+        job.meters.compaction_waiting_bytes.set(waiting as f64);
         let Some(plan) = plan::plan(&job.ports.config, field) else { break };
         // Other shards are at work: later.
         let Some(_room) = job.ports.room.take(plan.bytes()) else { break };
-        let began = job.runtime.mono();
-        match compact(job, &plan).await? {
+        let began = job.rewriter.runtime.mono();
+        let config = &job.ports.config;
+        let pace = Rc::new(Pace::new(config.bytes_per_second, config.usual_backlog(), waiting));
+        match compact(job, &plan, &pace).await? {
             Done::Committed(changed) => {
                 committed = true;
                 changing.extend(changed);
-                job.meters.compaction_seconds.record(job.runtime.mono().since(began).as_secs_f64());
+                job.meters.compaction_seconds.record(job.rewriter.runtime.mono().since(began).as_secs_f64());
             }
             Done::Dropped(changed) => {
                 job.meters.compaction_dropped.increment(1);
@@ -81,7 +79,7 @@ async fn work(job: &Job) -> Result<(), CompactionFailure> {
             }
         }
     }
-    if changing.is_empty() || committed { Ok(()) } else { Err(CompactionFailure::Dropped) }
+    if changing.is_empty() || committed { Ok(()) } else { Err(RewriteFailure::Dropped) }
 }
 
 /// What came of a plan; and the partitions that had changed meanwhile.
@@ -90,37 +88,16 @@ enum Done {
     Dropped(BTreeSet<PartitionId>),
 }
 
-fn stopping<T>(_: T) -> CompactionFailure {
-    CompactionFailure::Retry("the broker is stopping".into())
-}
-
-fn retry(why: String) -> CompactionFailure {
-    CompactionFailure::Retry(why)
-}
-
-/// Asks the metadata.
-async fn ask<T>(job: &Job, request: impl FnOnce(Sender<T>) -> MetaRequest) -> Result<T, CompactionFailure> {
-    let (reply, answer) = flume::bounded(1);
-    job.meta.try_send(request(reply)).map_err(stopping)?;
-    answer.recv_async().await.map_err(stopping)
-}
-
-/// Asks the shard.
-async fn inquire<T>(job: &Job, inquiry: impl FnOnce(Sender<T>) -> Inquiry) -> Result<T, CompactionFailure> {
-    let (reply, answer) = flume::bounded(1);
-    job.events.try_send(Event::Inquiry(inquiry(reply))).map_err(stopping)?;
-    answer.recv_async().await.map_err(stopping)
-}
-
 /// What the shard's partitions have in objects, page by page, so that no turn gets long.
-async fn survey(job: &Job, changing: &BTreeSet<PartitionId>) -> Result<Field, CompactionFailure> {
-    let dying: BTreeSet<ObjectId> = ask(job, |reply| MetaRequest::MostlyDead { reply }).await?.into_iter().collect();
+async fn survey(job: &Job, changing: &BTreeSet<PartitionId>) -> Result<Field, RewriteFailure> {
+    let dying: BTreeSet<ObjectId> =
+        job.rewriter.ask(|reply| MetaRequest::MostlyDead { reply }).await?.into_iter().collect();
     let dying = Rc::new(dying);
     let mut field = Field { avoid: job.avoid.clone(), ..Field::default() };
     let mut slot = Some(0);
     while let Some(from) = slot {
         let dying = dying.clone();
-        let page = inquire(job, |reply| Inquiry::Survey { from, dying, reply }).await?;
+        let page = job.rewriter.inquire(|reply| Event::Inquiry(Inquiry::Survey { from, dying, reply })).await?;
         let settled = |stretch: &plan::Stretch| !changing.contains(&stretch.partition);
         field.fresh.extend(page.field.fresh.into_iter().filter(settled));
         field.dying.extend(page.field.dying.into_iter().filter(settled));
@@ -129,45 +106,44 @@ async fn survey(job: &Job, changing: &BTreeSet<PartitionId>) -> Result<Field, Co
     Ok(field)
 }
 
-async fn compact(job: &Job, plan: &Plan) -> Result<Done, CompactionFailure> {
+async fn compact(job: &Job, plan: &Plan, pace: &Rc<Pace>) -> Result<Done, RewriteFailure> {
     let mut described: BTreeMap<PartitionId, Described> = BTreeMap::new();
     let partitions: Vec<PartitionId> = plan.stretches.iter().map(|stretch| stretch.partition).collect();
     for some in partitions.chunks(PARTITIONS_AT_ONCE) {
         let some = some.to_vec();
-        described.extend(inquire(job, |reply| Inquiry::Describe { partitions: some, reply }).await?);
+        described
+            .extend(job.rewriter.inquire(|reply| Event::Inquiry(Inquiry::Describe { partitions: some, reply })).await?);
     }
     if described.len() < plan.stretches.len() {
         // A topic was deleted since.
         return Ok(Done::Dropped(partitions.into_iter().filter(|id| !described.contains_key(id)).collect()));
     }
-    let inputs = read(job, plan).await?;
+    let inputs = read(job, plan, pace).await?;
     failpoint::pass("compaction-read");
     let object = reserve(job).await?;
     failpoint::pass("compaction-reserved");
     let config = &job.ports.config;
-    let head = Head { object, shard: job.shard, identity: &job.identity, block_bytes: config.block_bytes };
-    let encoded = output::encode(&head, plan, &described, inputs, &job.runtime).await;
+    let head = Head { object, rewriter: &job.rewriter, block_bytes: config.block_bytes };
+    let encoded = output::encode(&head, plan, &described, inputs).await;
     let (encoded, ranges) = encoded.map_err(|Unfit { input, why }| match input {
-        Some(input) => CompactionFailure::Unreadable(vec![input], why),
+        Some(input) => RewriteFailure::Unreadable(vec![input], why),
         None => retry(why),
     })?;
-    let key = data_key(object.0, job.identity.node, job.identity.node_epoch);
     let object_bytes = encoded.size_bytes;
-    let put = job.ports.store.put(key.clone(), encoded.parts, PutCondition::IfAbsent).await;
+    let (key, put) = job.rewriter.put(object, encoded.parts, pace).await;
     #[cfg(feature = "planted-bugs")]
     let put = put.or_else(|error| if twice() { Ok(()) } else { Err(error) });
-    put.map_err(|error| retry(error.to_string()))?;
+    put?;
     failpoint::pass("compaction-put");
     commit(job, plan, Compaction { object, key, object_bytes, ranges }).await
 }
 
-async fn reserve(job: &Job) -> Result<ObjectId, CompactionFailure> {
+async fn reserve(job: &Job) -> Result<ObjectId, RewriteFailure> {
     #[cfg(feature = "planted-bugs")]
     if let Some(used) = job.used.get().filter(|_| twice()) {
         return Ok(used);
     }
-    let shard = job.shard;
-    let object = ask(job, |reply| MetaRequest::ReserveObjects { shard, count: 1, reply }).await?;
+    let object = job.rewriter.reserve().await?;
     #[cfg(feature = "planted-bugs")]
     job.used.set(Some(object));
     Ok(object)
@@ -181,11 +157,11 @@ fn twice() -> bool {
 
 /// Commits what has not changed meanwhile. What has stays in the object, where nothing names it; if that is most of it, the object is not
 /// worth its place.
-async fn commit(job: &Job, plan: &Plan, mut what: Compaction) -> Result<Done, CompactionFailure> {
+async fn commit(job: &Job, plan: &Plan, mut what: Compaction) -> Result<Done, RewriteFailure> {
     let mut changed: BTreeSet<PartitionId> = BTreeSet::new();
     loop {
-        let (shard, compaction) = (job.shard, Box::new(what.clone()));
-        match ask(job, |reply| MetaRequest::Compact { shard, compaction, reply }).await? {
+        let (shard, compaction) = (job.rewriter.shard, Box::new(what.clone()));
+        match job.rewriter.ask(|reply| MetaRequest::Compact { shard, compaction, reply }).await? {
             CompactionOutcome::Committed(level) => {
                 failpoint::pass("compaction-committed");
                 count(job, plan, &what);
@@ -211,19 +187,20 @@ async fn commit(job: &Job, plan: &Plan, mut what: Compaction) -> Result<Done, Co
             }
             CompactionOutcome::Unreserved => return Err(retry("the object's reservation was taken away".into())),
             CompactionOutcome::Fenced => {
-                return Err(CompactionFailure::Fatal("another broker has fenced this one's epoch".into()));
+                return Err(RewriteFailure::Fatal("another broker has fenced this one's epoch".into()));
             }
         }
     }
 }
 
 /// Sends readers to the new object, some partitions in each turn of the shard.
-fn tell(job: &Job, plan: &Plan, made: &Compaction, level: u32) -> Result<(), CompactionFailure> {
+fn tell(job: &Job, plan: &Plan, made: &Compaction, level: u32) -> Result<(), RewriteFailure> {
     let first: BTreeMap<PartitionId, &CommittedObject> =
         plan.stretches.iter().map(|stretch| (stretch.partition, &*stretch.parts[0])).collect();
     for some in made.ranges.chunks(PARTITIONS_AT_ONCE) {
-        let objects = some.iter().map(|r| (r.range.partition, committed(made, r, first[&r.range.partition], level)));
-        job.events.try_send(Event::Compacted { objects: objects.collect() }).map_err(stopping)?;
+        let objects =
+            some.iter().map(|r| (r.range.partition, committed(made, r, first[&r.range.partition].epoch, level)));
+        job.rewriter.events.try_send(Event::Compacted { objects: objects.collect() }).map_err(stopping)?;
     }
     Ok(())
 }
@@ -238,7 +215,7 @@ fn count(job: &Job, plan: &Plan, made: &Compaction) {
     kind.increment(1);
     job.meters.compaction_bytes.increment(made.object_bytes);
     tracing::info!(
-        shard = job.shard.0,
+        shard = job.rewriter.shard.0,
         kind = ?plan.kind,
         object = made.object.0,
         bytes = made.object_bytes,
@@ -248,39 +225,23 @@ fn count(job: &Job, plan: &Plan, made: &Compaction) {
     );
 }
 
-fn committed(made: &Compaction, range: &CompactedRange, first: &CommittedObject, level: u32) -> CommittedObject {
-    let range = &range.range;
-    CommittedObject {
-        object: made.object,
-        key: made.key.clone(),
-        object_bytes: made.object_bytes,
-        base: range.base,
-        last: range.last,
-        size_bytes: range.size_bytes,
-        max_timestamp: range.max_timestamp,
-        epoch: first.epoch,
-        level,
-    }
-}
-
 /// Reads what the plan takes, from all inputs side by side; the store lane bounds what is in flight.
-async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, CompactionFailure> {
+async fn read(job: &Job, plan: &Plan, pace: &Rc<Pace>) -> Result<BTreeMap<ObjectId, Input>, RewriteFailure> {
     let mut wanted: BTreeMap<ObjectId, Vec<(PartitionId, Rc<CommittedObject>)>> = BTreeMap::new();
     for stretch in &plan.stretches {
         for part in &stretch.parts {
             wanted.entry(part.object).or_default().push((stretch.partition, part.clone()));
         }
     }
-    let fetcher = Fetcher { runtime: job.runtime.clone(), store: job.ports.store.clone(), retry_for: RETRY_FOR };
-    let fetcher = Rc::new(fetcher);
+    let fetcher = Rc::new(job.rewriter.fetcher());
     let (tell, told) = flume::unbounded();
     let asked = wanted.len();
     for (id, parts) in wanted {
-        let (fetcher, tell) = (fetcher.clone(), tell.clone());
+        let (fetcher, pace, tell) = (fetcher.clone(), pace.clone(), tell.clone());
         let task = async move {
-            let _gone = tell.try_send((id, read_input(&fetcher, &parts).await));
+            let _gone = tell.try_send((id, read_input(&fetcher, &pace, &parts).await));
         };
-        job.runtime.spawn(Queue::Janitor, "compaction input", Box::pin(task));
+        job.rewriter.runtime.spawn(Queue::Janitor, "compaction input", Box::pin(task));
     }
     let mut inputs = BTreeMap::new();
     let mut failed: BTreeMap<ObjectId, String> = BTreeMap::new();
@@ -296,12 +257,16 @@ async fn read(job: &Job, plan: &Plan) -> Result<BTreeMap<ObjectId, Input>, Compa
         None => Ok(inputs),
         // Not the objects, but the store.
         Some(why) if asked > 1 && inputs.is_empty() => Err(retry(why)),
-        Some(why) => Err(CompactionFailure::Unreadable(failed.into_keys().collect(), why)),
+        Some(why) => Err(RewriteFailure::Unreadable(failed.into_keys().collect(), why)),
     }
 }
 
 /// Reads `parts`, by partition, of one object.
-async fn read_input(fetcher: &Fetcher, parts: &[(PartitionId, Rc<CommittedObject>)]) -> Result<Input, String> {
+async fn read_input(
+    fetcher: &Fetcher,
+    pace: &Pace,
+    parts: &[(PartitionId, Rc<CommittedObject>)],
+) -> Result<Input, String> {
     let object = &parts[0].1;
     let (index, properties) = fetch_about(fetcher, object).await.map_err(|e| e.to_string())?;
     let mut input = Input::default();
@@ -313,9 +278,12 @@ async fn read_input(fetcher: &Fetcher, parts: &[(PartitionId, Rc<CommittedObject
         if !input.properties.contains_key(partition) {
             return Err(format!("object {} says nothing of {partition}", part.key));
         }
-        blocks.extend(output::blocks_of(&index, *partition, part)?);
+        blocks.extend(blocks_of(&index, *partition, part)?);
     }
     for run in runs(&blocks) {
+        let size = run.iter().map(|block| u64::from(block.size_bytes)).sum();
+        let begins = pace.begin(fetcher.runtime.mono(), size);
+        fetcher.runtime.sleep_until(begins).await;
         let bytes = fetch_run(fetcher, object, run).await.map_err(|e| e.to_string())?;
         for block in run {
             let from = (block.position - run[0].position) as usize;
@@ -328,22 +296,4 @@ async fn read_input(fetcher: &Fetcher, parts: &[(PartitionId, Rc<CommittedObject
 
 fn place(block: &BlockEntry) -> (PartitionId, Offset) {
     (block.partition, block.base)
-}
-
-/// Cuts blocks that ascend into runs that lie side by side.
-fn runs(blocks: &[BlockEntry]) -> Vec<&[BlockEntry]> {
-    let mut runs = Vec::new();
-    let mut from = 0;
-    for at in 1..=blocks.len() {
-        let goes_on = blocks.get(at).is_some_and(|block| {
-            let before = &blocks[at - 1];
-            let end = block.position + u64::from(block.size_bytes);
-            before.position + u64::from(before.size_bytes) == block.position && end - blocks[from].position <= RUN_BYTES
-        });
-        if !goes_on {
-            runs.push(&blocks[from..at]);
-            from = at;
-        }
-    }
-    runs
 }

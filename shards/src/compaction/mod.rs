@@ -7,18 +7,18 @@
 //! deleted behind the metadata's snapshots as all garbage is.
 //!
 //! `plan` decides (pure), `job` reads, writes and commits (a task of the queue `Janitor`), `pipeline` is the shard's side of it,
-//! `room` bounds the memory of all shards' work together.
+//! `pace` how fast it goes.
 
 mod config;
 mod job;
 mod output;
+mod pace;
 mod pipeline;
 mod plan;
-mod room;
 
 pub use config::{CompactionConfig, CompactionPorts};
+pub(crate) use pace::Pace;
 pub(crate) use pipeline::{Compactor, Inquiry};
-pub use room::CompactionRoom;
 
 #[cfg(test)]
 mod tests;

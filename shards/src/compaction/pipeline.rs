@@ -11,14 +11,13 @@ use thalweg_record::{Mono, PartitionId};
 use super::{
     CompactionConfig,
     job::{self, Job},
-    output::Described,
     plan::{Field, Stretch},
 };
 use crate::{
-    event::CompactionFailure,
     meta::{CommittedObject, ObjectId},
     moves::PeerMessage,
     partition::{Partition, Role},
+    rewrite::{Described, RewriteFailure, describe},
     runtime::Queue,
     shard::Shard,
 };
@@ -88,13 +87,9 @@ impl Shard {
         self.compactor.avoid.retain(|_, until| *until > self.now);
         let job = Job {
             avoid: Rc::new(self.compactor.avoid.keys().copied().collect()),
-            shard: self.config.id,
-            identity: self.config.identity.clone(),
+            rewriter: self.rewriter(ports.store.clone()),
             ports,
-            meta: self.ports.meta.clone(),
-            events: self.events.clone(),
             meters: self.ports.meters.clone(),
-            runtime: self.ports.runtime.clone(),
             #[cfg(feature = "planted-bugs")]
             used: self.compactor.used.clone(),
         };
@@ -107,8 +102,12 @@ impl Shard {
             Inquiry::Survey { from, dying, reply } => {
                 let Some(ports) = &self.ports.compaction else { return };
                 let mut field = Field::default();
+                let cleaned = self.cleaner.at_work_on();
                 let next = self.partitions.page(from, PARTITIONS_PER_TURN, |partition| {
-                    show(&ports.config, partition, &dying, &mut field);
+                    // What is being cleaned is read and written anew just now; another copy of it would be in vain.
+                    if cleaned != Some(partition.id) {
+                        show(&ports.config, partition, &dying, &mut field);
+                    }
                 });
                 let _gone = reply.try_send(Page { field, next });
             }
@@ -130,18 +129,18 @@ impl Shard {
     }
 
     /// The work came to its end.
-    pub(crate) fn compaction_ended(&mut self, result: Result<(), CompactionFailure>) {
+    pub(crate) fn compaction_ended(&mut self, result: Result<(), RewriteFailure>) {
         let Some(interval) = self.ports.compaction.as_ref().map(|ports| ports.config.interval) else { return };
         self.compactor.running = false;
         let mut pause = 1;
         match result {
             Ok(()) => self.compactor.failures = 0,
-            Err(CompactionFailure::Dropped) => {
+            Err(RewriteFailure::Dropped) => {
                 // Where something changes all the time, the same copy would be made in vain again and again.
                 pause = self.compactor.longer_pause();
                 tracing::debug!(shard = self.config.id.0, "compaction dropped: what it copied has changed meanwhile");
             }
-            Err(CompactionFailure::Unreadable(objects, why)) => {
+            Err(RewriteFailure::Unreadable(objects, why)) => {
                 tracing::warn!(
                     shard = self.config.id.0,
                     ?objects,
@@ -152,12 +151,12 @@ impl Shard {
                 let until = self.now.plus(interval * LONGEST_PAUSE);
                 self.compactor.avoid.extend(objects.into_iter().map(|object| (object, until)));
             }
-            Err(CompactionFailure::Retry(why)) => {
+            Err(RewriteFailure::Retry(why)) => {
                 tracing::warn!(shard = self.config.id.0, why, "compaction failed; it is tried again");
                 self.ports.meters.compaction_errors.increment(1);
                 pause = self.compactor.longer_pause();
             }
-            Err(CompactionFailure::Fatal(why)) => {
+            Err(RewriteFailure::Fatal(why)) => {
                 let _gone = self.ports.failed.try_send(format!("shard {}: {why}", self.config.id));
             }
         }
@@ -178,15 +177,5 @@ fn show(config: &CompactionConfig, partition: &Partition, dying: &BTreeSet<Objec
     }
     if !dying.is_empty() {
         field.dying.extend(partition.objects.among(dying).map(|part| stretch(vec![part])));
-    }
-}
-
-fn describe(partition: &Partition) -> Described {
-    Described {
-        topic_name: partition.topic_name.clone(),
-        settings_version: partition.settings.version,
-        leader_epoch: partition.epoch,
-        log_start: partition.log_start,
-        epochs: partition.epochs.entries().to_vec(),
     }
 }

@@ -36,6 +36,7 @@ use crate::{
     shard::{Shard, ShardConfig, ShardPorts},
     store,
     upload::{UploadConfig, WriterIdentity},
+    work_room::WorkRoom,
 };
 
 const SHARD: ShardId = ShardId(0);
@@ -128,6 +129,7 @@ fn spec(index: i32, committed: Vec<CommittedObject>) -> PartitionSpec {
         committed,
         epochs: vec![(LeaderEpoch(1), Offset(0))],
         producers: Vec::new(),
+        cleaned: Offset(0),
         internal: false,
         loan: None,
     }
@@ -200,9 +202,11 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
             output_bytes: 1 << 20,
             split_bytes: 1 << 20,
             block_bytes: 4096,
+            bytes_per_second: 1 << 20,
+            upload_bytes: 1 << 20,
         },
         store: serve(Queue::Janitor),
-        room: CompactionRoom::new(1 << 20),
+        room: WorkRoom::new(1 << 20),
     };
     let reads = cold::ColdConfig::with_cache(1 << 20);
     let (ownership, failed) = (flume::unbounded(), flume::unbounded());
@@ -213,6 +217,7 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
         meta,
         store: serve(Queue::Upload),
         compaction: Some(compaction),
+        cleaning: None,
         cold: cold::start(runtime.clone(), serve(Queue::Cold), reads, ShardMeters::new(SHARD)),
         ownership: ownership.0,
         peers: Vec::new(),

@@ -70,6 +70,22 @@ crate::meters! {
         compaction_errors: Counter = "thalweg_compaction_errors_total", "compactions";
         /// From the start of a compaction, of one object, to its commit.
         compaction_seconds: Histogram = "thalweg_compaction_seconds", "seconds", buckets::STORE;
+        /// Rounds of log cleaning that came to their end, of one partition each.
+        cleaner_rounds: Counter = "thalweg_cleaner_rounds_total", "rounds";
+        /// Rounds of log cleaning that failed and are tried again.
+        cleaner_errors: Counter = "thalweg_cleaner_errors_total", "rounds";
+        /// Bytes of record batches that log cleaning read.
+        cleaner_read_bytes: Counter = "thalweg_cleaner_read_bytes_total", "bytes";
+        /// Bytes of the objects that log cleaning made.
+        cleaner_written_bytes: Counter = "thalweg_cleaner_written_bytes_total", "bytes";
+        /// Length of rounds of log cleaning.
+        cleaner_seconds: Histogram = "thalweg_cleaner_seconds", "seconds", buckets::STORE;
+        /// Of the dirtiest partition, the share of its bytes that no cleaning has seen, 0 to 1.
+        cleaner_dirty_ratio: Gauge = "thalweg_cleaner_dirty_ratio", "ratio";
+        /// Partitions that cannot be cleaned, for a batch in them cannot be unpacked.
+        cleaner_unfit: Gauge = "thalweg_cleaner_uncleanable_partitions", "partitions";
+        /// Since log cleaning last looked for work and had done all of it; 0 while it works.
+        cleaner_idle_seconds: Gauge = "thalweg_cleaner_idle_seconds", "seconds";
         /// Bytes of records in uploads that no compaction has taken up.
         compaction_waiting_bytes: Gauge = "thalweg_compaction_waiting_bytes", "bytes";
     }

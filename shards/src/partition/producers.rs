@@ -4,6 +4,8 @@
 //! durable once the high watermark has passed it, so nothing has to be promoted. After a failed WAL write the slice is
 //! poisoned and nothing is acknowledged any more, so nothing has to be rolled back either.
 
+use std::collections::BTreeMap;
+
 use ahash::AHashMap;
 use thalweg_record::{BatchHead, Offset, Wall};
 
@@ -112,6 +114,12 @@ impl ProducerTable {
             })
         };
         self.sorted().into_iter().filter_map(view).collect()
+    }
+
+    /// The last offset of each producer, staged batches included.
+    pub fn last_offsets(&self) -> BTreeMap<i64, Offset> {
+        let last = |entry: &ProducerEntry| Some((entry.producer_id, entry.window.last()?.last_offset));
+        self.sorted().into_iter().filter_map(last).collect()
     }
 
     /// Forgets producers that wrote nothing since `before` (`producer.id.expiration.ms`).

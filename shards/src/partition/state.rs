@@ -86,6 +86,8 @@ pub struct Partition {
     pub ring: RingIndex,
     /// Committed objects.
     pub objects: ObjectList,
+    /// First offset that no cleaning has seen.
+    pub cleaned: Offset,
     /// Whether coordinators follow its ownership.
     pub internal: bool,
     /// What this shard is to it.
@@ -98,12 +100,17 @@ pub struct Partition {
     pub raising: u32,
     /// What it costs.
     pub load: Load,
+    /// Below this the ring is not read, for cleaning may have been there before the start.
+    ring_from: Offset,
 }
 
 impl Partition {
     /// Opens a partition as the metadata describes it; the ring's batches follow through [`Partition::recover`].
     pub fn open(spec: PartitionSpec) -> Partition {
+        let cleanable = spec.settings.compact || spec.cleaned > Offset(0);
+        let rewritten = spec.committed.iter().rev().find(|part| cleanable && part.level > 0);
         Partition {
+            ring_from: rewritten.map_or(spec.cleaned, |part| part.last.next().max(spec.cleaned)),
             id: spec.partition,
             topic_name: spec.topic_name,
             settings: spec.settings,
@@ -117,6 +124,7 @@ impl Partition {
             epochs: EpochHistory::new(spec.epochs),
             ring: RingIndex::default(),
             objects: ObjectList::new(spec.committed),
+            cleaned: spec.cleaned,
             internal: spec.internal,
             role: Role::Owner,
             since: Generation(0),
@@ -138,6 +146,7 @@ impl Partition {
             epochs: self.epochs.entries().to_vec(),
             producers: self.producers.entries(),
             committed_end: self.committed_end,
+            cleaned: self.cleaned,
             internal: self.internal,
             loan: None,
         }
@@ -179,7 +188,7 @@ impl Partition {
         let (base, last) = (head.base_offset(), head.last_offset());
         if last < self.committed_end {
             // An object holds it; the ring serves it too as long as what follows is contiguous.
-            if self.ring.end().is_none_or(|end| base >= end) {
+            if last >= self.ring_from && self.ring.end().is_none_or(|end| base >= end) {
                 self.index(head, lsn);
             }
             return Ok(());
@@ -331,6 +340,13 @@ impl Partition {
         }
     }
 
+    /// An object with cleaned records has taken the place of others. The ring gives up what it has of them: a reader that got an old
+    /// value from there, and then no tombstone from the objects, would keep what was deleted.
+    pub fn take_cleaned(&mut self, object: CommittedObject) {
+        self.ring.prune(Lsn(u64::MAX), object.last.next());
+        self.objects.replace(object);
+    }
+
     /// Raises the log start; what lies below is gone for readers at once.
     pub fn raise_log_start(&mut self, to: Offset) {
         if to > self.log_start {
@@ -381,6 +397,7 @@ mod tests {
             epochs: vec![(LeaderEpoch(2), Offset(0))],
             producers: vec![],
             committed_end: Offset(20),
+            cleaned: Offset(0),
             internal: false,
             loan: None,
         })
@@ -393,6 +410,54 @@ mod tests {
         head.set_producer_id(-1);
         head.stamp(Offset(base), LeaderEpoch(epoch));
         head
+    }
+
+    #[test]
+    fn what_was_cleaned_is_not_read_from_the_ring() {
+        let object = |id, base: i64, last: i64, level| CommittedObject {
+            object: crate::meta::ObjectId(id),
+            key: thalweg_objectstore::ObjectKey::new(format!("k{id}")).expect("a key"),
+            object_bytes: 1,
+            base: Offset(base),
+            last: Offset(last),
+            size_bytes: 1,
+            max_timestamp: Wall(0),
+            epoch: LeaderEpoch(2),
+            level,
+        };
+        let (uploads, settings) = (
+            [object(1, 0, 9, 0), object(2, 10, 19, 0)],
+            PartitionSettings { compact: true, ..PartitionSettings::KAFKA_DEFAULTS },
+        );
+        let spec = |committed: Vec<CommittedObject>, cleaned| PartitionSpec {
+            partition: PartitionId { topic: TopicId([1; 16]), index: 0 },
+            topic_name: "t".into(),
+            leader_epoch: LeaderEpoch(4),
+            settings: settings.clone(),
+            log_start: Offset(0),
+            committed,
+            epochs: vec![(LeaderEpoch(2), Offset(0))],
+            producers: vec![],
+            committed_end: Offset(20),
+            cleaned: Offset(cleaned),
+            internal: false,
+            loan: None,
+        };
+        let recovered = |spec| {
+            let mut p = Partition::open(spec);
+            for base in [0, 10, 20] {
+                p.recover(&batch(base, 10, 2), Lsn(4096 * base.unsigned_abs())).expect("contiguous");
+            }
+            p
+        };
+        let mut p = recovered(spec(uploads.to_vec(), 0));
+        assert_eq!(p.ring.first(), Some(Offset(0)));
+        p.take_cleaned(object(3, 0, 9, 1));
+        assert_eq!(p.ring.first(), Some(Offset(10)));
+        assert!(matches!(p.tier(Offset(3)), Tier::Objects(found) if found[0].object.0 == 3));
+        // After a crash before the dirty point moved, and after it.
+        assert_eq!(recovered(spec(vec![object(3, 0, 9, 1), uploads[1].clone()], 0)).ring.first(), Some(Offset(10)));
+        assert_eq!(recovered(spec(uploads.to_vec(), 20)).ring.first(), Some(Offset(20)));
     }
 
     #[test]

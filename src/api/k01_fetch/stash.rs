@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flume::{Receiver, Sender};
-use thalweg_record::{Offset, PartitionId};
+use thalweg_record::{Mono, Offset, PartitionId};
 use thalweg_shards::{
     mailbox::{Answer, ReplyTo},
     msg::{FetchFrom, Isolation, PartitionError, Records, Reply, Taken},
@@ -40,12 +40,14 @@ pub struct Stash {
     read: BTreeMap<Key, Result<Taken, PartitionError>>,
     /// The partition that got nothing last time although it had something.
     pub(super) starved: Option<PartitionId>,
+    /// When the last fetch was answered with a few records, which its reader now follows.
+    pub(super) few_at: Option<Mono>,
 }
 
 impl Default for Stash {
     fn default() -> Stash {
         let (due, due_keys, read) = Default::default();
-        Stash { lane: flume::unbounded(), next_slot: 0, due, due_keys, read, starved: None }
+        Stash { lane: flume::unbounded(), next_slot: 0, due, due_keys, read, starved: None, few_at: None }
     }
 }
 

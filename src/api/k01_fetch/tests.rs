@@ -171,6 +171,24 @@ fn nothing_until_max_wait_is_an_empty_answer() {
 }
 
 #[test]
+fn a_reader_at_the_end_of_the_log_is_answered_once_in_a_millisecond() {
+    for (bytes, max_wait_ms, waits_us) in [(200, 500, 1000), (0, 500, 0), (64 << 10, 500, 0), (200, 0, 0)] {
+        let c = cluster();
+        let asked = c.fetch(11, &request(&[0]));
+        let (_, _, _reply) = c.probed(0, vec![found(200)]);
+        c.take(0).reply.send(Reply::Take(vec![ready(bytes)]));
+        c.partitions(asked);
+        let answered = c.0.world.mono();
+        let asked = c.fetch(11, &request(&[0]).with_max_wait_ms(max_wait_ms));
+        let (_, _, _reply) = c.probed(0, vec![found(200)]);
+        let waited = c.0.world.mono().since(answered);
+        assert_eq!(waited, Duration::from_micros(waits_us), "after {bytes} bytes");
+        c.take(0).reply.send(Reply::Take(vec![ready(200)]));
+        c.partitions(asked);
+    }
+}
+
+#[test]
 fn zero_wait_or_min_bytes_answers_at_once_and_sets_no_watch() {
     for (max_wait_ms, min_bytes) in [(0, 1), (500, 0)] {
         let c = cluster();

@@ -5,7 +5,10 @@
 //! while other answers are awaited is remembered. A watch covers all of the fetch's partitions on its shard, so a shard
 //! is probed again as a whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_lite::future::or;
 use thalweg_record::{Mono, ShardId};
@@ -30,6 +33,10 @@ use crate::{
 /// Bytes that one fetch may have read from the ring or the object store at once: a bound of what a connection keeps for
 /// its next fetch.
 pub(super) const SLOW_BYTES: u64 = 8 << 20;
+/// A reader at the end of the log is answered at most once in this time.
+const GATHER: Duration = Duration::from_millis(1);
+/// An answer with less tells that its reader is at the end of the log.
+const FEW_BYTES: u64 = 64 << 10;
 /// What an answer holds of each partition beside its records.
 const PART_BYTES: usize = 64;
 
@@ -104,6 +111,7 @@ impl<'a> Fetch<'a> {
 
     /// Runs it to its end.
     pub async fn run(mut self) -> Fetched {
+        self.gather().await;
         self.probe((0..self.parts.len()).collect()).await;
         let mut tries = 0;
         loop {
@@ -125,8 +133,20 @@ impl<'a> Fetch<'a> {
             if let Delivery::Overtaken = self.deliver(&allotment, &mut taken).await {
                 continue;
             }
-            let parts = taken.into_iter().map(|part| part.map(without_pending)).collect();
+            let parts: Vec<_> = taken.into_iter().map(|part| part.map(without_pending)).collect();
+            let bytes: u64 = parts.iter().flatten().map(|taken| taken.records.bytes()).sum();
+            self.stash.few_at = (1..FEW_BYTES).contains(&bytes).then(|| self.edge.runtime.mono());
             return Fetched { parts, permit, stash: self.stash };
+        }
+    }
+
+    /// Lets a moment go by since an answer with few records: their reader is at the end of the log, and each answer costs the wakes of
+    /// several cores, however much it holds.
+    async fn gather(&mut self) {
+        let Some(few_at) = self.stash.few_at.filter(|_| self.terms.may_park) else { return };
+        let until = few_at.plus(GATHER).min(self.terms.deadline);
+        if until > self.edge.runtime.mono() {
+            or(self.edge.runtime.sleep_until(until), self.edge.stopping()).await;
         }
     }
 

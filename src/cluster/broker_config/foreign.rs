@@ -2,7 +2,7 @@
 
 use crate::config::Kind;
 
-/// Those that Kafka alters while it runs, and that have no meaning here (threads, log cleaner, tiers, Kerberos): checked by type and
+/// Those that Kafka alters while it runs, and that have no meaning here (threads, tiers, Kerberos): checked by type and
 /// stored, for tools set them and read them back.
 pub(super) const STORED: &[(&str, Kind)] = &[
     ("background.threads", Kind::Int),
@@ -13,9 +13,6 @@ pub(super) const STORED: &[(&str, Kind)] = &[
     ("group.share.assignment.interval.ms", Kind::Int),
     ("group.streams.assignment.interval.ms", Kind::Int),
     ("leader.replication.throttled.rate", Kind::Long),
-    ("log.cleaner.backoff.ms", Kind::Long),
-    ("log.cleaner.dedupe.buffer.size", Kind::Long),
-    ("log.cleaner.io.buffer.load.factor", Kind::Double),
     ("log.cleaner.io.buffer.size", Kind::Int),
     ("log.cleaner.io.max.bytes.per.second", Kind::Double),
     ("log.cleaner.threads", Kind::Int),
@@ -86,7 +83,7 @@ group.streams.max.session.timeout.ms group.streams.max.size group.streams.max.st
 group.streams.min.assignment.interval.ms group.streams.min.heartbeat.interval.ms \
 group.streams.min.session.timeout.ms group.streams.num.standby.replicas group.streams.session.timeout.ms \
 initial.broker.registration.timeout.ms inter.broker.listener.name kafka.metrics.polling.interval.secs \
-kafka.metrics.reporters leader.imbalance.check.interval.seconds log.cleaner.enable log.dir \
+kafka.metrics.reporters leader.imbalance.check.interval.seconds log.dir \
 log.dir.failure.timeout.ms log.dirs log.flush.offset.checkpoint.interval.ms log.flush.scheduler.interval.ms \
 log.flush.start.offset.checkpoint.interval.ms log.roll.hours log.roll.jitter.hours max.request.partition.size.limit \
 metadata.log.dir metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms \

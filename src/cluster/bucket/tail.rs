@@ -42,6 +42,8 @@ pub(super) struct TailPart {
     pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
     pub(super) producers: Vec<ProducerEntry>,
     pub(super) blocks: Vec<BlockEntry>,
+    /// It was copied, and perhaps cleaned, from objects of lower ids.
+    pub(super) copied: bool,
 }
 
 impl TailObject {
@@ -53,7 +55,9 @@ impl TailObject {
         if about.cluster_id != cluster_id || !counts {
             return None;
         }
+        let copied = about.upload_sequence == NOT_A_TAIL;
         let parts = about.partitions.into_iter().map(|part| TailPart {
+            copied,
             blocks: found.index.partition(part.partition).to_vec(),
             partition: part.partition,
             topic_name: part.topic_name,
@@ -98,6 +102,7 @@ pub(super) struct Chain {
 
 /// Chains the parts of one partition; `parts` in any order.
 pub(super) fn chain(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Chain {
+    let parts = &newest(parts)[..];
     let fits = fits(begin, parts);
     let may_be_committed = parts.iter().zip(&fits).filter(|(_, fits)| **fits);
     let told = may_be_committed.flat_map(|((_, part), _)| &part.epochs);
@@ -127,6 +132,22 @@ pub(super) fn chain(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Chain {
     };
     let doubts = strays.filter_map(|(stray, _)| doubt(stray)).collect();
     Chain { links, log_start, cut, doubts }
+}
+
+/// The parts without those that a later object holds a copy of: the copy may be cleaned, and of what it was made from some may be gone, so
+/// that a mixture of both could bring back what was deleted.
+fn newest<'a>(parts: &[(ObjectId, &'a TailPart)]) -> Vec<(ObjectId, &'a TailPart)> {
+    let range = |part: &TailPart| Some((part.blocks.first()?.base, part.blocks.last()?.last));
+    let copies: Vec<(ObjectId, Offset, Offset)> = parts
+        .iter()
+        .filter(|(_, part)| part.copied)
+        .filter_map(|(id, part)| range(part).map(|(base, last)| (*id, base, last)))
+        .collect();
+    let is_copied = |(id, part): &(ObjectId, &TailPart)| {
+        let Some((base, last)) = range(part) else { return false };
+        copies.iter().any(|(copy, from, to)| copy > id && *from <= base && *to >= last)
+    };
+    parts.iter().filter(|part| !is_copied(part)).copied().collect()
 }
 
 /// Whether a leader epoch begins inside of a link, before records that an earlier epoch wrote.
@@ -285,7 +306,20 @@ mod tests {
                 last_timestamp: Wall(5),
             }],
             blocks: blocks.iter().map(|(b, l, e)| block(*b, *l, *e)).collect(),
+            copied: false,
         }
+    }
+
+    #[test]
+    fn a_copy_goes_before_what_it_was_made_from() {
+        let plain = |base, last| part(&[(base, last, 0)], &[(0, 0)], 0);
+        let copy = |base, last| TailPart { copied: true, ..plain(base, last) };
+        let links = |parts: &[TailPart]| chained(0, &[(0, 0)], parts).0;
+        assert_eq!(links(&[plain(0, 9), plain(10, 19), copy(0, 19), plain(20, 29)]), [(2, 0, 19), (3, 20, 29)]);
+        // The copy of a copy; an upload beside them.
+        let parts = [plain(0, 9), copy(0, 9), plain(10, 19), copy(0, 19)];
+        assert_eq!(links(&parts), [(3, 0, 19)]);
+        assert_eq!(links(&[copy(0, 9), plain(0, 9)]), [(0, 0, 9)], "of an earlier id it is no copy of this");
     }
 
     fn chained(end: i64, known: &[(i32, i64)], parts: &[TailPart]) -> (Vec<(u64, i64, i64)>, Chain) {

@@ -238,3 +238,28 @@ fn an_object_that_is_mostly_dead_is_named_and_may_be_left() {
 fn scene_upload(all: &[Place; 3]) -> ObjectId {
     all[2].0
 }
+
+#[test]
+fn the_dirty_point_is_durable_and_compared() {
+    let scene = Scene::new();
+    let move_point = |partition, from, to| {
+        let (from, to) = (Offset(from), Offset(to));
+        scene.running.meta(|reply| MetaRequest::MoveDirtyPoint { partition, from, to, reply })
+    };
+    assert!(move_point(scene.a, 0, 25));
+    assert!(move_point(scene.a, 0, 25), "the same again");
+    assert!(!move_point(scene.a, 0, 30), "it is not there any more");
+    assert!(!move_point(scene.a, 25, 31), "behind what is committed");
+    assert!(!move_point(scene.a, 25, 20), "it does not go back");
+    assert!(!move_point(PartitionId { index: 9, ..scene.a }, 0, 5), "there is no such partition");
+    assert!(move_point(scene.a, 25, 28));
+    let (a, b, expected) = (scene.a, scene.b, scene.all_of().map(|(object, base, last)| (object, base, last, 0)));
+    let (_world, cluster) = scene.opened();
+    let (of_a, of_b) = (spec(&cluster, a).expect("there"), spec(&cluster, b).expect("there"));
+    assert_eq!((of_a.cleaned, of_b.cleaned), (Offset(28), Offset(0)));
+    assert_eq!(
+        (places(&of_a), of_a.committed_end),
+        (expected.to_vec(), Offset(30)),
+        "the head that bears it changes nothing else"
+    );
+}

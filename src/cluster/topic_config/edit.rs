@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use thalweg_shards::msg::CleaningSettings;
+
 use super::{BrokerDefaults, TopicConfig, topic_config};
 use crate::{cluster::ConfigOp, config::Kind};
 
@@ -14,7 +16,21 @@ pub fn check(
     defaults: &BrokerDefaults,
 ) -> Result<BTreeMap<String, String>, String> {
     let checked = |(name, value): (&String, &String)| Ok((name.clone(), check_value(known(name)?, value, defaults)?));
-    overrides.iter().map(checked).collect()
+    together(overrides.iter().map(checked).collect::<Result<_, String>>()?, defaults)
+}
+
+/// What values must not be together, as Kafka says it.
+fn together(
+    overrides: BTreeMap<String, String>,
+    defaults: &BrokerDefaults,
+) -> Result<BTreeMap<String, String>, String> {
+    let CleaningSettings { min_lag_ms: min, max_lag_ms, .. } = defaults.effective(&overrides).cleaning;
+    match max_lag_ms {
+        Some(max) if min > max => {
+            Err(format!("conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"))
+        }
+        _ => Ok(overrides),
+    }
 }
 
 /// The overrides after `ops`, in order.
@@ -26,7 +42,8 @@ pub fn edited(
     ops: &[ConfigOp],
     defaults: &BrokerDefaults,
 ) -> Result<BTreeMap<String, String>, String> {
-    apply(overrides, ops, |name| Ok(list_of(known(name)?)), |name, value| check_value(known(name)?, value, defaults))
+    let check = |name: &str, value: &str| check_value(known(name)?, value, defaults);
+    together(apply(overrides, ops, |name| Ok(list_of(known(name)?)), check)?, defaults)
 }
 
 /// The values after `ops`, in order. `list` gives the default of a name that takes a list, and nothing of any other; `check`
@@ -148,6 +165,16 @@ mod tests {
             ConfigOp::Subtract(throttled.clone(), "0:1".into()),
         ]);
         assert_eq!(after.expect("valid")[&throttled], "1:1");
+    }
+
+    #[test]
+    fn the_least_lag_is_not_above_the_most() {
+        let lags = |min, max| map(&[("min.compaction.lag.ms", min), ("max.compaction.lag.ms", max)]);
+        assert!(check(&lags("9", "9"), &defaults()).is_ok());
+        let error = check(&lags("10", "9"), &defaults()).expect_err("a conflict");
+        assert_eq!(error, "conflict topic config setting min.compaction.lag.ms (10) > max.compaction.lag.ms (9)");
+        let set = ConfigOp::Set("min.compaction.lag.ms".into(), "10".into());
+        assert_eq!(edited(&map(&[("max.compaction.lag.ms", "9")]), &[set], &defaults()), Err(error));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use thalweg_shards::{codec::Compression, msg::PartitionSettings};
+use thalweg_shards::{
+    codec::Compression,
+    msg::{Millionths, PartitionSettings},
+};
 
 /// Levels of the codecs for topics that name a codec and no level of it (`compression.*.level`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +63,13 @@ impl BrokerDefaults {
                 "message.timestamp.before.max.ms" => settings.timestamp_before_max_ms = limit(value),
                 "message.timestamp.after.max.ms" => settings.timestamp_after_max_ms = limit(value),
                 "message.timestamp.type" => settings.log_append_time = value == "LogAppendTime",
+                "min.cleanable.dirty.ratio" => {
+                    settings.cleaning.least_ratio = Millionths::of(value.parse().unwrap_or(0.0));
+                }
+                "min.compaction.lag.ms" => settings.cleaning.min_lag_ms = number(value).unwrap_or(0),
+                "max.compaction.lag.ms" => settings.cleaning.max_lag_ms = limit(value),
+                "delete.retention.ms" => settings.cleaning.delete_retention_ms = number(value).unwrap_or(0),
+                "segment.ms" => settings.cleaning.segment_ms = number(value).unwrap_or(u64::MAX),
                 "compression.gzip.level" => levels.gzip = level(value),
                 "compression.lz4.level" => levels.lz4 = level(value),
                 "compression.zstd.level" => levels.zstd = level(value),
@@ -89,6 +99,8 @@ fn limit(value: &str) -> Option<u64> {
 
 #[cfg(test)]
 pub(in crate::cluster) mod tests {
+    use thalweg_shards::msg::CleaningSettings;
+
     use super::*;
 
     /// Kafka's defaults.
@@ -117,9 +129,14 @@ pub(in crate::cluster) mod tests {
             ("message.timestamp.before.max.ms", "7"),
             ("message.timestamp.after.max.ms", "9223372036854775807"),
             ("segment.bytes", "1048576"),
+            ("segment.ms", "11"),
             ("message.timestamp.type", "LogAppendTime"),
             ("compression.type", "gzip"),
             ("compression.gzip.level", "2"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+            ("min.compaction.lag.ms", "8"),
+            ("max.compaction.lag.ms", "9"),
+            ("delete.retention.ms", "10"),
         ];
         let overrides = overrides.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let expected = PartitionSettings {
@@ -132,6 +149,13 @@ pub(in crate::cluster) mod tests {
             timestamp_after_max_ms: None,
             log_append_time: true,
             compression: Some(Compression::Gzip(2)),
+            cleaning: CleaningSettings {
+                least_ratio: Millionths(10_000),
+                min_lag_ms: 8,
+                max_lag_ms: Some(9),
+                delete_retention_ms: 10,
+                segment_ms: 11,
+            },
             version: 0,
         };
         assert_eq!(defaults.effective(&overrides), expected);

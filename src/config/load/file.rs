@@ -70,6 +70,8 @@ fn text_of(setting: &Setting, value: &DeValue<'_>) -> Option<String> {
         (Kind::Int | Kind::Long, DeValue::Integer(n)) => {
             i64::from_str_radix(n.as_str(), n.radix()).ok().map(|n| n.to_string())
         }
+        (Kind::Double, DeValue::Float(n)) => Some(n.as_str().to_owned()),
+        (Kind::Double, DeValue::Integer(n)) => Some(n.as_str().to_owned()),
         (Kind::Text | Kind::List, DeValue::String(s)) => Some(s.to_string()),
         (Kind::List, DeValue::Array(items)) => {
             let text = |item: &Spanned<DeValue<'_>>| match item.get_ref() {

@@ -2,7 +2,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thalweg_record::{Batch, BatchHead, HEAD_LEN, Wall};
-use thalweg_shards::runtime::seeded::Stream;
+use thalweg_shards::{
+    codec::{Compression, compress},
+    runtime::seeded::Stream,
+};
 
 /// An idempotent producer's batch of `values` records, uncompressed.
 pub(crate) fn batch(producer: i64, sequence: i32, values: &[Bytes], at: Wall) -> Batch {
@@ -20,17 +23,50 @@ pub(crate) fn batch(producer: i64, sequence: i32, values: &[Bytes], at: Wall) ->
         body.put_slice(&record);
     }
     let body = body.freeze();
+    let head = head(producer, sequence, values.len(), Compression::Uncompressed, &body, at);
+    Batch { head, body }
+}
+
+fn head(producer: i64, sequence: i32, records: usize, codec: Compression, body: &[u8], at: Wall) -> BatchHead {
     let mut head = BatchHead([0; HEAD_LEN]);
     head.0[16] = 2;
     head.set_batch_length((HEAD_LEN - 12 + body.len()) as i32);
-    head.set_last_offset_delta(values.len() as i32 - 1);
+    head.set_codec(codec.codec());
+    head.set_last_offset_delta(records as i32 - 1);
     head.set_base_timestamp(at.0);
     head.set_max_timestamp(at.0);
     head.set_producer_id(producer);
     head.set_producer_epoch(0);
     head.set_base_sequence(sequence);
-    head.set_record_count(values.len() as i32);
-    head.set_crc(head.compute_crc(&body));
+    head.set_record_count(records as i32);
+    head.set_crc(head.compute_crc(body));
+    head
+}
+
+/// An idempotent producer's batch of records with keys, compressed; a record without a value is a tombstone.
+pub(crate) fn keyed(
+    producer: i64,
+    sequence: i32,
+    records: &[(Bytes, Option<Bytes>)],
+    codec: Compression,
+    at: Wall,
+) -> Batch {
+    let mut section = BytesMut::new();
+    for (delta, (key, value)) in records.iter().enumerate() {
+        let mut record = BytesMut::new();
+        record.put_u8(0);
+        varint(&mut record, 0);
+        varint(&mut record, delta as i64);
+        varint(&mut record, key.len() as i64);
+        record.put_slice(key);
+        varint(&mut record, value.as_ref().map_or(-1, |value| value.len() as i64));
+        record.put_slice(value.as_deref().unwrap_or_default());
+        varint(&mut record, 0);
+        varint(&mut section, record.len() as i64);
+        section.put_slice(&record);
+    }
+    let body = compress(codec, &section.freeze());
+    let head = head(producer, sequence, records.len(), codec, &body, at);
     Batch { head, body }
 }
 

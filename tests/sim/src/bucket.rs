@@ -218,7 +218,7 @@ impl Bucket {
         self.wait(before).await;
         let store = &self.store;
         match request {
-            StoreRequest::Put { key, parts, condition, reply } => {
+            StoreRequest::Put { key, parts, condition, pace: _, reply } => {
                 if self.lag_ms.get() > 0 {
                     self.late.borrow_mut().push_back((self.runtime.mono(), key.clone(), None));
                 }

@@ -12,6 +12,7 @@
 mod batches;
 mod bucket;
 mod fuse;
+mod keyed;
 mod model;
 mod plant;
 mod report;

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use thalweg_record::{Batch, Offset, PartitionId};
 use thalweg_shards::runtime::seeded::Stream;
 
+use crate::keyed::{self, Moment, Pass, Record};
+
 /// A batch's identity: producer and first sequence.
 type Name = (i64, i32);
 
@@ -15,6 +17,9 @@ struct Sent {
     records: i64,
     body: Bytes,
     time: i64,
+    at: Moment,
+    /// The single records, where the log is cleaned.
+    keyed: Vec<Record>,
 }
 
 /// What is known of one partition.
@@ -31,6 +36,8 @@ struct Known {
     high_watermark: i64,
     log_start: i64,
     expires: bool,
+    /// Its log is cleaned.
+    keyed: bool,
 }
 
 /// The model.
@@ -39,20 +46,60 @@ pub(crate) struct Model {
     known: BTreeMap<PartitionId, Known>,
     producers: BTreeSet<i64>,
     violation: Option<String>,
+    /// What the last read of a log that is cleaned found: offsets and keys.
+    found: Vec<(i64, Bytes)>,
     pub(crate) acknowledged: u64,
     pub(crate) read: u64,
+    /// Batches that were read with fewer records than they were sent with.
+    pub(crate) thinned: u64,
+    /// Whole logs that were read and judged by their keys.
+    pub(crate) passes: u64,
 }
 
 impl Model {
     /// Knows the partitions, and which of them retention may cut.
     pub(crate) fn new(partitions: impl Iterator<Item = (PartitionId, bool)>) -> Model {
         let known = partitions.map(|(id, expires)| (id, Known { expires, ..Known::default() })).collect();
-        Model { sent: BTreeMap::new(), known, producers: BTreeSet::new(), violation: None, acknowledged: 0, read: 0 }
+        Model {
+            sent: BTreeMap::new(),
+            known,
+            producers: BTreeSet::new(),
+            violation: None,
+            found: Vec::new(),
+            acknowledged: 0,
+            read: 0,
+            thinned: 0,
+            passes: 0,
+        }
     }
 
     /// A partition is there from now on; retention or somebody may cut it.
-    pub(crate) fn add(&mut self, partition: PartitionId, expires: bool) {
-        self.known.insert(partition, Known { expires, ..Known::default() });
+    pub(crate) fn add(&mut self, partition: PartitionId, expires: bool, keyed: bool) {
+        self.known.insert(partition, Known { expires, keyed, ..Known::default() });
+    }
+
+    /// Whether the partition's log is cleaned.
+    pub(crate) fn is_keyed(&self, partition: PartitionId) -> bool {
+        self.known.get(&partition).is_some_and(|known| known.keyed)
+    }
+
+    /// What the read that was judged last found in a log that is cleaned.
+    pub(crate) fn take_found(&mut self) -> Vec<(i64, Bytes)> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Somebody has read a whole log that is cleaned.
+    pub(crate) fn passed(&mut self, partition: PartitionId, pass: &Pass, now: Moment) {
+        self.passes += 1;
+        let places = &self.known[&partition].places;
+        let here = self.sent.iter().filter(|(_, sent)| sent.partition == partition);
+        let records = here.flat_map(|(name, sent)| {
+            let place = places.get(name).copied();
+            sent.keyed.iter().map(move |record| (place.map(|base| base + record.delta), record, sent.at))
+        });
+        if let Err(why) = pass.judge(records, now) {
+            self.broken(format!("{partition}: {why}"));
+        }
     }
 
     /// The broker gave a producer its id.
@@ -73,10 +120,11 @@ impl Model {
     }
 
     /// A batch is about to be sent for the first time.
-    pub(crate) fn sent(&mut self, partition: PartitionId, batch: &Batch) {
+    pub(crate) fn sent(&mut self, partition: PartitionId, batch: &Batch, at: Moment) {
         let name = (batch.head.producer_id(), batch.head.base_sequence());
-        let records = i64::from(batch.head.record_count());
-        self.sent.insert(name, Sent { partition, records, body: batch.body.clone(), time: batch.head.max_timestamp() });
+        let (records, time) = (i64::from(batch.head.record_count()), batch.head.max_timestamp());
+        let keyed = if self.is_keyed(partition) { keyed::records(batch).expect("made here") } else { Vec::new() };
+        self.sent.insert(name, Sent { partition, records, body: batch.body.clone(), time, at, keyed });
     }
 
     /// A batch was acknowledged at `base`.
@@ -126,6 +174,7 @@ impl Model {
     /// A reader got `pieces` for `offset`, and was told of `end`. Says where it goes on.
     pub(crate) fn read(&mut self, partition: PartitionId, offset: Offset, end: Offset, pieces: Vec<Bytes>) -> Offset {
         let mut next: Option<Offset> = None;
+        self.found.clear();
         for mut piece in pieces {
             while !piece.is_empty() {
                 match self.judge(partition, offset, next, &mut piece) {
@@ -154,6 +203,9 @@ impl Model {
         let batch = Batch::split_from(piece).map_err(|e| e.to_string())?;
         batch.verify_crc().map_err(|e| e.to_string())?;
         let (base, last) = (batch.head.base_offset(), batch.head.last_offset());
+        if self.is_keyed(partition) {
+            return self.judge_keyed(partition, offset, expected, &batch);
+        }
         match expected {
             Some(expected) if base != expected => return Err(format!("{base} comes where {expected} should")),
             None if base > offset || last < offset => return Err(format!("the first batch is {base} to {last}")),
@@ -172,6 +224,32 @@ impl Model {
         if known.is_some_and(|known| *known.heads.entry(name).or_insert(head) != head) {
             return Err(format!("the head of batch {name:?} at {base} is not what was read before"));
         }
+        self.read += 1;
+        Ok(last.next())
+    }
+
+    /// A batch of a log that is cleaned: where it was, with all or some of its records as they were sent. Offsets before it may be gone.
+    fn judge_keyed(
+        &mut self,
+        partition: PartitionId,
+        offset: Offset,
+        expected: Option<Offset>,
+        batch: &Batch,
+    ) -> Result<Offset, String> {
+        let (base, last) = (batch.head.base_offset(), batch.head.last_offset());
+        if last < offset || expected.is_some_and(|expected| base < expected) {
+            return Err(format!("{base} to {last} comes where {} should", expected.unwrap_or(offset)));
+        }
+        let name = (batch.head.producer_id(), batch.head.base_sequence());
+        let sent = self.sent.get(&name).ok_or_else(|| format!("batch {name:?} was never sent"))?;
+        let read = keyed::records(batch).map_err(|why| format!("batch {name:?} at {base}: {why}"))?;
+        let whole = sent.partition == partition && sent.records == last.0 - base.0 + 1;
+        if !whole || !keyed::is_left_of(&read, &sent.keyed) {
+            return Err(format!("batch {name:?} at {base} is not what was sent, and not what cleaning leaves of it"));
+        }
+        self.thinned += u64::from(read.len() < sent.keyed.len());
+        self.pin(partition, base.0, last.0, name)?;
+        self.found.extend(read.into_iter().map(|record| (base.0 + record.delta, record.key)));
         self.read += 1;
         Ok(last.next())
     }
@@ -211,6 +289,13 @@ impl Model {
         let known = &self.known[&partition];
         let (offset, time) = found;
         let batch = known.pinned.get(&offset).map(|(_, name)| self.sent[name].time);
+        if known.keyed {
+            // Which records are left nobody knows here.
+            if offset >= 0 && time < at {
+                self.broken(format!("{partition}: from {at} on {offset} of {time} is the first"));
+            }
+            return;
+        }
         // What retention has cut nobody is asked for.
         let first = if known.expires { i64::MAX } else { 0 };
         let late = |(_, name): &&(i64, Name)| self.sent[name].time >= at;

@@ -70,6 +70,15 @@ pub enum Plant {
     /// What is lent is read from the batch after the one that was asked for.
     #[cfg(feature = "planted-bugs")]
     LoanReadAhead,
+    /// Cleaning knows keys by two bits of their hash.
+    #[cfg(feature = "planted-bugs")]
+    ShortKeyHash,
+    /// Cleaning takes tombstones away before their delete horizon.
+    #[cfg(feature = "planted-bugs")]
+    TombstoneEarly,
+    /// The dirty point moves before what was cleaned is committed.
+    #[cfg(feature = "planted-bugs")]
+    DirtyPointEarly,
 }
 
 impl Plant {
@@ -103,6 +112,9 @@ impl Plant {
             Plant::SentAhead => Bug::SentAhead,
             Plant::LoanNotAwaited => Bug::LoanNotAwaited,
             Plant::LoanReadAhead => Bug::LoanReadAhead,
+            Plant::ShortKeyHash => Bug::ShortKeyHash,
+            Plant::TombstoneEarly => Bug::TombstoneEarly,
+            Plant::DirtyPointEarly => Bug::DirtyPointEarly,
         })
     }
 

@@ -35,6 +35,12 @@ pub struct Report {
     pub figures: u64,
     /// Objects that compaction made, by kind, and those that it threw away (`dropped`).
     pub compacted: std::collections::BTreeMap<String, u64>,
+    /// Rounds of log cleaning.
+    pub cleaned: u64,
+    /// Batches that were read without some of their records, which cleaning had taken.
+    pub thinned: u64,
+    /// Whole logs that were read and judged by their keys.
+    pub passes: u64,
     /// Starts that were refused because acknowledged data was damaged, rightly.
     pub refusals: u64,
     /// Whether the metadata was made anew from the bucket at the end.

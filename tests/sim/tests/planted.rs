@@ -120,6 +120,21 @@ fn what_is_lent_is_read_from_too_far() {
 }
 
 #[test]
+fn keys_that_are_taken_for_one_another() {
+    whole(Plant::ShortKeyHash, 5);
+}
+
+#[test]
+fn a_tombstone_before_its_horizon() {
+    whole(Plant::TombstoneEarly, 10);
+}
+
+#[test]
+fn a_dirty_point_before_what_was_cleaned() {
+    whole(Plant::DirtyPointEarly, 100);
+}
+
+#[test]
 fn a_parked_fetch_that_nobody_wakes() {
     whole(Plant::LostWake, 40);
 }

@@ -34,6 +34,7 @@ pub(super) fn limits() -> Limits {
         attempt: Duration::from_millis(300),
         total: Duration::from_millis(1500),
         backoff: Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(10) },
+        single_bytes: 1000,
         part_bytes: 1000,
         hedge: Duration::from_millis(50),
         ..Limits::default()

@@ -136,7 +136,8 @@ fn bench<R: Requests>(make: Make<R>, kind: Kind) -> Bench<R> {
 
 impl<R: Requests> Bench<R> {
     fn store(&self, path: &str, secret: &str) -> S3Store<R> {
-        let limits = Limits { total: Duration::from_secs(20), ..Limits::default() };
+        let (total, parts) = (Duration::from_secs(20), 16 << 20);
+        let limits = Limits { total, single_bytes: parts, part_bytes: parts, ..Limits::default() };
         let keys = Keys::lasting("key", secret, None);
         S3Store::new(self.server.url(path), keys, self.runtime.handle(), limits, self.make)
     }

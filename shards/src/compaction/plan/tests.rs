@@ -9,6 +9,8 @@ use thalweg_record::{LeaderEpoch, TopicId};
 
 use super::*;
 
+mod cost;
+
 const MIB: u64 = 1 << 20;
 const BLOCK_BYTES: u64 = 512 << 10;
 
@@ -19,6 +21,8 @@ fn config() -> CompactionConfig {
         output_bytes: 256 * MIB,
         split_bytes: 64 * MIB,
         block_bytes: BLOCK_BYTES as u32,
+        bytes_per_second: 0,
+        upload_bytes: 64 * MIB,
     }
 }
 

@@ -177,6 +177,7 @@ fn ports(parts: Parts, meta: Sender<thalweg_shards::meta::MetaRequest>, inbox: S
         meta,
         store: uploads,
         compaction: None,
+        cleaning: None,
         cold: cold::start(parts.runtime, reads, bounds, ShardMeters::new(SHARD)),
         // No internal topics: nobody listens.
         ownership: flume::unbounded().0,

@@ -122,6 +122,7 @@ fn spec(partition: PartitionId, leader_epoch: LeaderEpoch, stored: &Stored) -> P
         epochs: stored.epochs.clone(),
         producers: stored.producers.values().cloned().collect(),
         committed_end: stored.committed_end,
+        cleaned: Offset(0),
         internal: false,
         loan: None,
     }
@@ -148,7 +149,9 @@ impl Store {
                 }
                 let _gone = reply.try_send(outcomes);
             }
-            MetaRequest::Compact { .. } | MetaRequest::MostlyDead { .. } => unreachable!("this shard does not compact"),
+            MetaRequest::Compact { .. } | MetaRequest::MostlyDead { .. } | MetaRequest::MoveDirtyPoint { .. } => {
+                unreachable!("this shard neither compacts nor cleans")
+            }
             MetaRequest::Sync { reply } => {
                 if self.plant != Plant::EarlySync {
                     self.sync();

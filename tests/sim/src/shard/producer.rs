@@ -10,7 +10,7 @@ use thalweg_shards::{
 };
 
 use super::scene::Scene;
-use crate::batches;
+use crate::{batches, keyed::Moment};
 
 /// Batches in flight at most: Kafka remembers five.
 const MOST_IN_FLIGHT: u64 = 4;
@@ -61,7 +61,8 @@ impl Producer {
             })
             .collect();
         let batch = batches::batch(self.id, sequence, &values, scene.runtime.wall());
-        scene.model.borrow_mut().sent(self.partition, &batch);
+        let moment = Moment { mono: scene.runtime.mono(), wall: scene.runtime.wall() };
+        scene.model.borrow_mut().sent(self.partition, &batch, moment);
         batch
     }
 

@@ -18,6 +18,7 @@ use super::{
     producer::Producer,
     scene::{Life, Scene, Topic},
 };
+use crate::keyed::DELETE_RETENTION;
 
 const EXISTS: i16 = 36;
 const UNKNOWN_TOPIC: [i16; 2] = [3, 100];
@@ -33,6 +34,8 @@ pub(crate) struct Wanted {
     pub(crate) partitions: i32,
     /// Retention and DeleteRecords cut it.
     pub(crate) cut: bool,
+    /// Its log is cleaned.
+    pub(crate) keyed: bool,
 }
 
 /// One administrator.
@@ -72,7 +75,7 @@ impl Admin {
         let task = async move {
             while !admin.0.scene.settle.get() {
                 let partitions = 1 + admin.0.random.below(2) as i32;
-                let topic = admin.create(Wanted { name, partitions, cut: false }).await;
+                let topic = admin.create(Wanted { name, partitions, cut: false, keyed: false }).await;
                 for index in 0..topic.partitions {
                     let random = Stream::new(admin.0.random.next(), 1);
                     let partition = PartitionId { topic: topic.id, index };
@@ -95,7 +98,14 @@ impl Admin {
     async fn create(&mut self, wanted: Wanted) -> Topic {
         let config =
             |key: &str, value: &str| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)));
-        let configs = if wanted.cut { vec![config("retention.bytes", RETENTION_BYTES)] } else { Vec::new() };
+        let mut configs = if wanted.cut { vec![config("retention.bytes", RETENTION_BYTES)] } else { Vec::new() };
+        if wanted.keyed {
+            let retention = DELETE_RETENTION.as_millis().to_string();
+            configs.push(config("cleanup.policy", "compact"));
+            configs.push(config("min.cleanable.dirty.ratio", "0.1"));
+            configs.push(config("segment.ms", "1"));
+            configs.push(config("delete.retention.ms", &retention));
+        }
         let topic = CreatableTopic::default()
             .with_name(text(wanted.name).into())
             .with_num_partitions(wanted.partitions)
@@ -131,7 +141,7 @@ impl Admin {
             model.broken(format!("{}: topic id {id} was there before", wanted.name));
             return topic;
         }
-        (0..partitions).for_each(|index| model.add(PartitionId { topic: id, index }, wanted.cut));
+        (0..partitions).for_each(|index| model.add(PartitionId { topic: id, index }, wanted.cut, wanted.keyed));
         scene.topics.borrow_mut().push(topic.clone());
         scene.trace(|| format!("created {} as {id}, {partitions} partitions", wanted.name));
         topic

@@ -51,7 +51,8 @@ impl Gauges {
         (seen.broken.clone(), seen.figures)
     }
 
-    /// Objects that compaction made by kind (`minor`, `major`, `split`), and those that it threw away (`dropped`).
+    /// Objects that compaction made by kind (`minor`, `major`, `split`), and those that it threw away (`dropped`); and rounds of cleaning
+    /// (`cleaned`).
     pub(crate) fn compacted(&self) -> BTreeMap<String, u64> {
         self.0.lock().expect("nothing panics with the lock").compacted.clone()
     }
@@ -83,6 +84,7 @@ impl Recorder for Gauges {
         let kind = match key.name() {
             "thalweg_compaction_objects_total" => key.labels().find(|label| label.key() == "kind").map(|l| l.value()),
             "thalweg_compaction_dropped_total" => Some("dropped"),
+            "thalweg_cleaner_rounds_total" => Some("cleaned"),
             _ => None,
         };
         let counter = |kind: &str| Counter::from_arc(Arc::new(Compacted { kind: kind.into(), seen: self.0.clone() }));

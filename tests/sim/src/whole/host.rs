@@ -19,6 +19,7 @@ use thalweg::{
 };
 use thalweg_record::{Mono, Wall};
 use thalweg_shards::{
+    cleaning::Errand,
     mailbox::ShardLane,
     runtime::{LocalBoxFuture, Queue, Runtime, seeded::Node, seeded::World},
 };
@@ -184,6 +185,17 @@ impl Host for SimulatedHost {
             }
         };
         self.runtime(OPENERS).spawn(Queue::Hot, "openers", Box::pin(task));
+        Ok(lane)
+    }
+
+    fn start_cleaner(&self) -> io::Result<Sender<Errand>> {
+        let (lane, errands) = flume::unbounded::<Errand>();
+        let task = async move {
+            while let Ok(errand) = errands.recv_async().await {
+                errand.run();
+            }
+        };
+        self.runtime(OPENERS).spawn(Queue::Janitor, "cleaner", Box::pin(task));
         Ok(lane)
     }
 }

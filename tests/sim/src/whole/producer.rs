@@ -3,12 +3,13 @@
 
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 
+use bytes::Bytes;
 use kafka_protocol::messages::{
     InitProducerIdRequest, ProduceRequest, ProduceResponse,
     produce_request::{PartitionProduceData, TopicProduceData},
 };
 use thalweg_record::{Batch, Offset, PartitionId};
-use thalweg_shards::runtime::seeded::Stream;
+use thalweg_shards::{codec::Compression, runtime::seeded::Stream};
 use uuid::Uuid;
 
 use super::{
@@ -42,6 +43,10 @@ pub(crate) struct Producer {
     id: i64,
     /// The topic is gone.
     gone: bool,
+    /// Its records have keys.
+    keyed: bool,
+    /// Records with keys that it made.
+    made: u64,
 }
 
 impl Producer {
@@ -49,7 +54,9 @@ impl Producer {
     pub(crate) fn start(scene: &Rc<Scene>, partition: PartitionId, batches: u32, hasty: bool, random: Stream) {
         let (longest_value, pause_ms) = if hasty { (60, 20) } else { (2_500, 120) };
         let client = Client::new(scene, "producer", random);
-        let producer = Producer { client, partition, batches, longest_value, pause_ms, id: -1, gone: false };
+        let keyed = scene.model.borrow().is_keyed(partition);
+        let producer =
+            Producer { client, partition, batches, longest_value, pause_ms, id: -1, gone: false, keyed, made: 0 };
         scene.begin(|scene| &scene.producing, "producer", Box::pin(producer.run()));
     }
 
@@ -101,6 +108,30 @@ impl Producer {
     }
 
     fn next(&mut self, sequence: i32) -> Batch {
+        let batch = if self.keyed { self.next_keyed(sequence) } else { self.next_plain(sequence) };
+        let scene = &self.client.scene;
+        scene.model.borrow_mut().sent(self.partition, &batch, scene.moment());
+        batch
+    }
+
+    /// Records of few keys, which grow old one after the other and are hardly written any more; every third is a tombstone.
+    fn next_keyed(&mut self, sequence: i32) -> Batch {
+        let random = &mut self.client.random;
+        let mut records = Vec::new();
+        for _ in 0..1 + random.below(4) {
+            let key = Bytes::from(format!("key-{}", self.made / 12 + random.below(6)).into_bytes());
+            self.made += 1;
+            let longest = if random.one_in(12) { self.longest_value } else { self.longest_value / 10 };
+            let len = random.below(longest) as usize;
+            let value = batches::value(random, len);
+            records.push((key, Some(value).filter(|_| !random.one_in(3))));
+        }
+        let codecs = [Compression::Uncompressed, Compression::Uncompressed, Compression::Lz4(9), Compression::Snappy];
+        let codec = codecs[random.below(4) as usize];
+        batches::keyed(self.id, sequence, &records, codec, self.client.scene.runtime.wall())
+    }
+
+    fn next_plain(&mut self, sequence: i32) -> Batch {
         let random = &mut self.client.random;
         let records = 1 + random.below(4);
         let longest = if random.one_in(12) { self.longest_value } else { self.longest_value / 10 };
@@ -110,9 +141,7 @@ impl Producer {
                 batches::value(random, len)
             })
             .collect();
-        let batch = batches::batch(self.id, sequence, &values, self.client.scene.runtime.wall());
-        self.client.scene.model.borrow_mut().sent(self.partition, &batch);
-        batch
+        batches::batch(self.id, sequence, &values, self.client.scene.runtime.wall())
     }
 
     fn request(&mut self, batch: &Batch) -> ProduceRequest {

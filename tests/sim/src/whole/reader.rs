@@ -19,6 +19,7 @@ use super::{
     client::{Client, text},
     scene::{Life, Scene},
 };
+use crate::keyed::Pass;
 
 /// Of Fetch: topics by id.
 pub(crate) const FETCH: i16 = 16;
@@ -58,6 +59,20 @@ impl Reader {
     pub(crate) fn start(scene: &Rc<Scene>, random: Stream) {
         let reader = Reader(Client::new(scene, "reader", random));
         scene.begin(|scene| &scene.working, "reader", Box::pin(reader.run()));
+    }
+
+    /// Starts one that goes through the whole log of a topic's first partition, again and again.
+    pub(crate) fn audit(scene: &Rc<Scene>, topic: &'static str, random: Stream) {
+        let mut reader = Reader(Client::new(scene, "auditor", random));
+        let task = async move {
+            let Some(topic) = reader.0.scene.topic(topic).await else { return };
+            let partition = PartitionId { topic: topic.id, index: 0 };
+            while !reader.0.scene.stop.get() {
+                reader.read_all(partition).await;
+                reader.0.pause_ms(200).await;
+            }
+        };
+        scene.begin(|scene| &scene.working, "auditor", Box::pin(task));
     }
 
     async fn run(mut self) {
@@ -263,17 +278,26 @@ impl Reader {
         found.filter(|found| live && found.error_code == 0)
     }
 
-    /// Reads a partition from its start to its end; where it began.
+    /// Reads a partition from its start to its end; where it began. A log that is cleaned is judged by its keys then.
     pub(crate) async fn read_all(&mut self, partition: PartitionId) -> Offset {
         let mut start = self.0.scene.model.borrow().start(partition);
         let (mut offset, end) = (start, self.0.scene.floor(partition));
+        let keyed = self.0.scene.model.borrow().is_keyed(partition);
+        let mut pass = Pass::new(self.0.scene.moment(), end.0);
         while offset < end {
             match self.fetch(partition, offset, 8_000, WAIT).await {
-                Got::Next(next) => offset = next,
+                Got::Next(next) => {
+                    offset = next;
+                    // Of the read that was just judged: nobody else comes between.
+                    pass.see(self.0.scene.model.borrow_mut().take_found());
+                }
                 Got::Expired(to) => (start, offset) = (to, to),
                 Got::Again => self.0.pause_ms(20).await,
-                Got::Gone => break,
+                Got::Gone => return start,
             }
+        }
+        if keyed {
+            self.0.scene.model.borrow_mut().passed(partition, &pass, self.0.scene.moment());
         }
         start
     }

@@ -70,7 +70,11 @@ pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
         metrics::with_local_recorder(&gauges, || caught(|| History::new(seed, plant, trace).run_to_the_end()))?;
     match gauges.outcome() {
         (Some(broken), _) => Err(Violation(broken)),
-        (None, figures) => Ok(Report { figures, compacted: gauges.compacted(), ..report }),
+        (None, figures) => {
+            let mut compacted = gauges.compacted();
+            let cleaned = compacted.remove("cleaned").unwrap_or(0);
+            Ok(Report { figures, compacted, cleaned, ..report })
+        }
     }
 }
 
@@ -200,15 +204,18 @@ impl History {
     }
 
     fn spawn_clients(&mut self) {
-        let stays = Wanted { name: "stays", partitions: 1 + self.random.below(4) as i32, cut: false };
-        let cut = Wanted { name: "is-cut", partitions: 1 + self.random.below(2) as i32, cut: true };
+        let stays = Wanted { name: "stays", partitions: 1 + self.random.below(4) as i32, cut: false, keyed: false };
+        let cut = Wanted { name: "is-cut", partitions: 1 + self.random.below(2) as i32, cut: true, keyed: false };
+        let keyed = Wanted { name: "keyed", partitions: 1, cut: false, keyed: true };
         let batches = if self.hasty { 80 } else { 30 };
         Admin::found(&self.scene, stays, batches, self.hasty, self.stream(0x100));
         Admin::found(&self.scene, cut, batches, self.hasty, self.stream(0x101));
+        Admin::found(&self.scene, keyed, 2 * batches, self.hasty, self.stream(0x102));
         for (name, n) in CHURNED.into_iter().zip(0x110..) {
             Admin::churn(&self.scene, name, self.hasty, self.stream(n));
         }
         (0..READERS).for_each(|n| Reader::start(&self.scene, self.stream(0x200 + n)));
+        Reader::audit(&self.scene, "keyed", self.stream(0x210));
         SessionReader::start(&self.scene, self.stream(0x280));
         Alterer::start(&self.scene, ["stays", "is-cut"], self.stream(0x290));
         for n in 0..2 + self.random.below(2) {
@@ -467,6 +474,9 @@ impl History {
             moves: self.scene.moves.get(),
             figures: 0,
             compacted: Default::default(),
+            cleaned: 0,
+            thinned: model.thinned,
+            passes: model.passes,
             refusals: self.site.refusals,
             rebuilt: self.rebuilt,
             store_deletes: self.bucket.deletes.get(),

@@ -15,7 +15,7 @@ use thalweg_shards::runtime::{
 };
 
 use super::{network::SimulatedNetwork, stream::End};
-use crate::model::Model;
+use crate::{keyed::Moment, model::Model};
 
 /// How far a topic is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,6 +145,11 @@ impl Scene {
     /// The least that the high watermark may be.
     pub(crate) fn floor(&self, partition: PartitionId) -> Offset {
         self.model.borrow().floor(partition)
+    }
+
+    /// What the clocks say.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { mono: self.runtime.mono(), wall: self.runtime.wall() }
     }
 
     /// Says what happens, for whoever follows one seed.

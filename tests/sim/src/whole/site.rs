@@ -124,6 +124,11 @@ pub(crate) fn config(seed: u64) -> Config {
     // In every eighth history a partition fills an object of its own.
     config.object_compaction_bytes = if seed % 8 == 5 { 8 << 10 } else { 64 << 10 };
     config.object_compaction_split_bytes = 16 << 10;
+    // In every other one it is slow enough for much to change meanwhile.
+    config.object_compaction_bytes_per_second = if seed % 2 == 1 { 128 << 10 } else { 0 };
+    config.log_cleaner_backoff_ms = 50;
+    // In every fourth history a round has room for some keys only.
+    config.log_cleaner_dedupe_buffer_size = if seed % 4 == 1 { 20 * 24 } else { 1 << 20 };
     assert_eq!(config.wal_max_group_bytes, GROUP_BYTES);
     config
 }

@@ -1,0 +1,243 @@
+"""Log cleaning: what is left of a compacted topic is what Apache Kafka 4.3.1 leaves of the same records, one by one."""
+
+import random
+import time
+from typing import NamedTuple, Optional
+
+import brokers
+import confluent_kafka as ck
+import metrics
+import pytest
+from records import CODECS
+from test_librdkafka import admin
+from waiting import until
+from wire import Connection, Part, batch_of, batches_in
+
+pytestmark = pytest.mark.only_thalweg
+
+# Kafka cleans no segment that is written to: a record this much later than the first of a segment begins the next.
+SEGMENT_MS = 1_000
+CLEANING = {"log.cleaner.backoff.ms": 100}
+THALWEG = CLEANING | {"shards": 2, "object.upload.interval.ms": 100}
+KEPT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.001", "segment.ms": str(SEGMENT_MS)}
+EPOCH_MS = int(time.time() * 1000) - 3_600_000
+
+
+class Row(NamedTuple):
+    """A record as a client gives it, or gets it back."""
+
+    offset: int
+    key: bytes
+    value: Optional[bytes]
+    headers: tuple
+    timestamp_ms: int
+
+
+def rows(seed, count, keys):
+    """Few keys, each with many records; tombstones, empty values, headers of one name, some batches without anything new."""
+    chance = random.Random(seed)
+    made = []
+    for offset in range(count):
+        key = b"key-%d" % (chance.randrange(keys) if chance.random() < 0.9 else 1_000_000 + chance.randrange(5))
+        value = chance.choice([None, b"", b"v" * chance.randrange(300), chance.randbytes(20), b"%d" % offset])
+        headers = tuple(("name", chance.choice([None, b"", b"%d" % n])) for n in range(chance.randrange(3)))
+        # Not in order.
+        made.append(Row(offset, key, value, headers, EPOCH_MS + offset * 7 + chance.randrange(50)))
+    return made
+
+
+def write(broker, topic, some, codec="none"):
+    failed = []
+    producer = ck.Producer({
+        "bootstrap.servers": broker.bootstrap, "compression.type": codec, "linger.ms": 5, "batch.num.messages": 40,
+        "enable.idempotence": True,
+    })
+    for row in some:
+        producer.produce(
+            topic, row.value, row.key, 0, timestamp=row.timestamp_ms, headers=list(row.headers),
+            on_delivery=lambda error, _message: failed.append(error) if error else None,
+        )
+        producer.poll(0)
+    assert producer.flush(60) == 0 and not failed, failed[:3]
+
+
+def read(broker, topic):
+    """All that is left, from the log's start to its end."""
+    consumer = ck.Consumer({
+        "bootstrap.servers": broker.bootstrap, "group.id": "reads", "enable.auto.commit": False, "enable.partition.eof": True,
+    })
+    consumer.assign([ck.TopicPartition(topic, 0, ck.OFFSET_BEGINNING)])
+    found, last = [], time.monotonic() + 60
+    while time.monotonic() < last:
+        message = consumer.poll(1)
+        if message is None:
+            continue
+        if message.error():
+            assert message.error().code() == ck.KafkaError._PARTITION_EOF, message.error()
+            consumer.close()
+            return found
+        headers = tuple(message.headers() or ())
+        found.append(Row(message.offset(), message.key(), message.value(), headers, message.timestamp()[1]))
+    raise AssertionError(f"{topic} has no end")
+
+
+def newest(some, tombstones=True):
+    last = {row.key: row for row in some}
+    return sorted(row for row in last.values() if tombstones or row.value is not None)
+
+
+def create(broker, topic, **settings):
+    config = KEPT | settings
+    for future in admin(broker).create_topics([ck.admin.NewTopic(topic, 1, 1, config=config)]).values():
+        future.result(30)
+
+
+class Both:
+    """The same records for both brokers."""
+
+    def __init__(self, thalweg, kafka):
+        self.brokers = [thalweg, kafka]
+        self.sent = {}
+
+    def create(self, topic, **settings):
+        for broker in self.brokers:
+            create(broker, topic, **settings)
+        self.sent[topic] = []
+
+    def write(self, topic, some, codec="none"):
+        self.sent[topic] += some
+        for broker in self.brokers:
+            write(broker, topic, some, codec)
+
+    def roll(self, topic):
+        """One more record, so late that Kafka begins another segment with it."""
+        offset = len(self.sent[topic])
+        later = max(row.timestamp_ms for row in self.sent[topic]) + 10 * SEGMENT_MS
+        self.write(topic, [Row(offset, b"roll-%d" % offset, b"", (), later)])
+
+    def left(self, topic, **expected):
+        """Both come to the same; what that is."""
+        wanted = newest(self.sent[topic], **expected)
+
+        def same():
+            return all(read(broker, topic) == wanted for broker in self.brokers)
+
+        until(same, f"{topic} is cleaned", 60)
+        return wanted
+
+
+@pytest.fixture(scope="module")
+def both():
+    with brokers.Thalweg(THALWEG) as thalweg, brokers.Kafka(CLEANING) as kafka:
+        yield Both(thalweg, kafka)
+        thalweg.stop()
+        kafka.stop()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("codec", CODECS)
+def test_of_each_key_the_newest_stays(both, codec):
+    topic = f"newest-{codec}"
+    both.create(topic)
+    some = rows(1, 1_500, 60)
+    both.write(topic, some[:900], codec)
+    both.roll(topic)
+    both.left(topic)
+    # Again, with records of some of the same keys.
+    again = [row._replace(offset=row.offset + 1, timestamp_ms=row.timestamp_ms + 20 * SEGMENT_MS) for row in some[900:]]
+    both.write(topic, again, codec)
+    both.roll(topic)
+    left = both.left(topic)
+    assert len(left) < 100 and any(row.value is None for row in left) and any(row.headers for row in left)
+
+
+@pytest.mark.timeout(300)
+def test_tombstones_go_when_they_were_there_for_long_enough(both):
+    topic = "deleted"
+    both.create(topic, **{"delete.retention.ms": "500"})
+    both.write(topic, rows(2, 800, 40), "lz4")
+    both.roll(topic)
+    tombstones = {row.offset for row in newest(both.sent[topic]) if row.value is None}
+    assert len(tombstones) > 3
+
+    def gone():
+        # The first round sets their horizon, one after it takes them away; each wants something new.
+        both.roll(topic)
+        time.sleep(0.5)
+        return all(not tombstones & {row.offset for row in read(broker, topic)} for broker in both.brokers)
+
+    until(gone, "tombstones are gone", 90)
+    both.roll(topic)
+    both.left(topic, tombstones=False)
+
+
+@pytest.mark.timeout(300)
+def test_rounds_that_have_room_for_some_keys_come_to_the_same():
+    some = rows(3, 1_500, 200)
+    settings = THALWEG | {"log.cleaner.dedupe.buffer.size": 1 << 20, "log.cleaner.io.buffer.load.factor": 0.001}
+    with brokers.Thalweg(settings) as broker:
+        create(broker, "narrow")
+        write(broker, "narrow", some, "zstd")
+        until(lambda: read(broker, "narrow") == newest(some), "it is cleaned", 60)
+        # A thousandth of the 43,690 keys that 1 MiB has room for.
+        rounds = metrics.total(metrics.read(broker), "thalweg_cleaner_rounds_total")
+        assert rounds > 5, rounds
+        for stop in (broker.stop, broker.kill):
+            stop()
+            if stop == broker.stop:
+                # Objects are enough.
+                broker.remove_wal()
+            broker.start()
+            assert read(broker, "narrow") == newest(some)
+        broker.stop()
+
+
+@pytest.mark.timeout(300)
+def test_offsets_of_groups_are_cleaned_and_not_lost():
+    with brokers.Thalweg(THALWEG | {"offsets.topic.num.partitions": 1}) as broker:
+        create(broker, "t")
+        consumer = ck.Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "g", "enable.auto.commit": False})
+
+        def commit(offset):
+            consumer.commit(offsets=[ck.TopicPartition("t", 0, offset)], asynchronous=False)
+
+        def rounds():
+            return metrics.total(metrics.read(broker), "thalweg_cleaner_rounds_total")
+
+        offset = 0
+        while rounds() < 3:
+            offset += 1
+            commit(offset)
+        broker.kill()
+        broker.start()
+        known = consumer.committed([ck.TopicPartition("t", 0)], timeout=30)[0].offset
+        assert known == offset
+        consumer.close()
+        kept = len(read(broker, "__consumer_offsets"))
+        assert kept < offset, (kept, offset)
+        broker.stop()
+
+
+@pytest.mark.timeout(300)
+def test_a_batch_that_cannot_be_unpacked_leaves_its_partition_as_it_is():
+    """It says gzip and is none: the broker looks into compressed batches of compacted topics only, and the topic became one later."""
+    with brokers.Thalweg(THALWEG) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "odd", **{"cleanup.policy": "delete"})
+        create(broker, "sound")
+        wire.produce("odd", 0, batch_of(b"no gzip", 1, EPOCH_MS, EPOCH_MS, attributes=1))
+        policy = ck.admin.ConfigEntry("cleanup.policy", "compact", incremental_operation=ck.admin.AlterConfigOpType.SET)
+        resource = ck.admin.ConfigResource(ck.admin.ConfigResource.Type.TOPIC, "odd", incremental_configs=[policy])
+        admin(broker).incremental_alter_configs([resource])[resource].result(30)
+        some = rows(4, 300, 10)
+        for topic in ("odd", "sound"):
+            write(broker, topic, some)
+        metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_cleaner_uncleanable_partitions") == 1)
+        until(lambda: read(broker, "sound") == newest(some), "the other topic is cleaned")
+        offset = kept = 0
+        while offset < 301:
+            fetched = wire.fetch([Part("odd", 0, offset)], max_wait_ms=10_000).parts["odd", 0]
+            for base, count, _ in batches_in(fetched.records):
+                kept, offset = kept + count, base + count
+        assert kept == 301
+        assert broker.fresh_log().count("the log of this partition cannot be cleaned") == 1
+        broker.stop()
