@@ -176,7 +176,7 @@ impl Shard {
         tally.batches += 1;
         tally.records += u64::try_from(batch.head.record_count()).unwrap_or(0);
         tally.bytes += u64::from(size);
-        self.batches_waiting += 1;
+        self.batches_waiting += usize::from(partition.borrowed.is_none());
         let log_append_time = partition.settings.log_append_time.then_some(self.wall);
         // Another offset than the batch has.
         let lies = origin == Origin::Client && failpoint::lies("append-answered");

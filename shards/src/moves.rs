@@ -57,10 +57,6 @@ pub enum PeerMessage {
     Committed(PartitionId, CommittedObject),
     /// An object that a compaction made has taken the place of others.
     Compacted(PartitionId, CommittedObject),
-    /// Read what was lent.
-    Read(LentRead),
-    /// Look for a time in what was lent.
-    FindTime(LentSearch),
 }
 
 /// A partition on its way.
@@ -90,8 +86,10 @@ pub struct LentRead {
 pub struct LentSearch {
     pub(crate) partition: PartitionId,
     pub(crate) time: Wall,
-    /// The first offset that counts: nothing before it is in objects that the asker does not know.
+    /// The first offset that counts.
     pub(crate) from: Offset,
+    /// Up to where the asker knows of objects: what lies in later ones it would not find.
+    pub(crate) committed_end: Offset,
     pub(crate) reply: Sender<Option<Option<FoundOffset>>>,
 }
 
@@ -102,6 +100,8 @@ pub struct ShardLoad {
     pub busy_ns: u64,
     /// Those of its partitions that may move and cost anything: bytes, and appends and reads.
     pub partitions: Vec<(PartitionId, u64, u64)>,
+    /// What all the others cost, in the same terms: they stay for now.
+    pub staying: (u64, u64),
 }
 
 /// Partitions that are to go once they are durable.
@@ -132,7 +132,8 @@ impl Shard {
         generation: Generation,
         sealed: Sender<Vec<PartitionId>>,
     ) {
-        let serves = !self.refuses_appends();
+        // The loan must soon be over: until it is, the new owner's log is held too.
+        let serves = !self.refuses_appends() && self.uploads_keep_up();
         let cleaned = self.cleaner.at_work_on();
         let may_go = |id: &PartitionId| {
             let Some(partition) = self.partitions.get_mut(id) else { return false };
@@ -225,8 +226,6 @@ impl Shard {
             PeerMessage::TakeOver(partition) => self.take_over(*partition),
             PeerMessage::Committed(id, object) => self.loan_committed(id, object),
             PeerMessage::Compacted(id, object) => self.compacted(vec![(id, object)]),
-            PeerMessage::Read(read) => self.read_lent(read),
-            PeerMessage::FindTime(search) => self.find_lent(search),
         }
     }
 
@@ -237,7 +236,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn tell(&self, shard: ShardId, message: PeerMessage) {
+    fn tell(&self, shard: ShardId, message: PeerMessage) {
         if let Some(lane) = self.ports.peers.get(usize::from(shard.0)) {
             lane.control(Control::Peer(Box::new(message)));
         }
@@ -265,15 +264,19 @@ impl Shard {
         }
         partition.borrowed = None;
         partition.upload_cursor = partition.committed_end;
+        self.batches_waiting += partition.waiting();
         if let Some(first) = partition.ring.first_lsn() {
             self.uploader.take_up_from(first, self.now);
         }
     }
 
     /// Reads what this shard lends.
-    fn read_lent(&mut self, read: LentRead) {
+    pub(crate) fn read_lent(&mut self, read: LentRead) {
         let LentRead { partition, offset, max_bytes, at_least_one, reply } = read;
-        let Some(lent) = self.lent(&partition) else {
+        // What objects hold may have been cleaned there, by the new owner; and what the ring has forgotten is in objects too.
+        let has =
+            |lent: &&Partition| offset >= lent.committed_end && lent.ring.first().is_some_and(|first| first <= offset);
+        let Some(lent) = self.lent(&partition).filter(has) else {
             let _gone = reply.try_send(None);
             return;
         };
@@ -284,11 +287,6 @@ impl Shard {
             first || bytes <= u64::from(max_bytes)
         };
         let batches: Vec<_> = lent.ring.from(offset, lent.high_watermark).take_while(fits).copied().collect();
-        if lent.ring.first().is_none_or(|first| first > offset) {
-            // An object holds it by now, and the ring has forgotten it: what comes after is not what was asked for.
-            let _gone = reply.try_send(None);
-            return;
-        }
         #[cfg(feature = "planted-bugs")]
         let batches = match thalweg_wal::planted(thalweg_wal::Bug::LoanReadAhead) {
             true => batches.into_iter().skip(1).collect(),
@@ -321,14 +319,30 @@ impl Shard {
 
     /// What partitions cost since the last time.
     pub(crate) fn measure(&mut self) -> ShardLoad {
-        let may_move = |p: &&Partition| p.role == Role::Owner && !p.internal;
-        let cost = |p: &Partition| (p.id, p.load.bytes.take(), p.load.requests.take());
-        let partitions = self.partitions.iter().filter(may_move).map(cost).filter(|(_, _, requests)| *requests > 0);
-        ShardLoad { busy_ns: std::mem::take(&mut self.busy_ns), partitions: partitions.collect() }
+        let mut load = ShardLoad { busy_ns: std::mem::take(&mut self.busy_ns), ..ShardLoad::default() };
+        for partition in self.partitions.iter() {
+            let (bytes, requests) = (partition.load.bytes.take(), partition.load.requests.take());
+            let may_move = partition.role == Role::Owner && partition.borrowed.is_none() && !partition.internal;
+            if !may_move {
+                load.staying = (load.staying.0 + bytes, load.staying.1 + requests);
+            } else if requests > 0 {
+                load.partitions.push((partition.id, bytes, requests));
+            }
+        }
+        load
     }
 
     pub(crate) fn count_partitions(&self) {
         self.ports.meters.partitions.set(self.partitions.len() as f64);
+    }
+}
+
+impl Borrowed {
+    /// About how much lies from `offset` on, when it begins at `committed_end`.
+    pub(crate) fn bytes_from(&self, offset: Offset, committed_end: Offset) -> u64 {
+        let records = |from: Offset| u64::try_from(self.until.0 - from.0).unwrap_or(0);
+        let (all, left) = (records(committed_end).max(1), records(offset.max(committed_end)));
+        (u128::from(self.bytes) * u128::from(left) / u128::from(all)) as u64
     }
 }
 
@@ -340,3 +354,6 @@ fn is_at_rest(partition: &Partition) -> bool {
     }
     partition.next == partition.high_watermark
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,10 @@ pub enum Request {
     Producers(Box<ProducersRequest>),
     /// The connection is closed: forget its watches.
     ConnGone(ConnId),
+    /// Another shard of this broker reads what this one lends; see [`crate::moves`].
+    ReadLent(Box<crate::moves::LentRead>),
+    /// Another shard looks for a time in what this one lends.
+    FindLent(Box<crate::moves::LentSearch>),
 }
 
 /// What a shard answers.

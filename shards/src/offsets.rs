@@ -14,8 +14,8 @@ use crate::{
     event::Event,
     mailbox::ShardLane,
     meta::CommittedObject,
-    moves::{LentSearch, PeerMessage},
-    msg::{ConnId, Control, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply},
+    moves::LentSearch,
+    msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply, Request},
     partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
     ring_read::RingRead,
@@ -41,7 +41,7 @@ struct Search {
     ring_from: Offset,
     end: Offset,
     objects: Vec<Rc<CommittedObject>>,
-    /// Whoever lends what lies between objects and ring, when something there may reach the time; and where that begins.
+    /// Whoever lends what lies between objects and ring, when something there may reach the time; and where objects end.
     lender: Option<(ShardLane, Offset)>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
@@ -141,7 +141,7 @@ impl Shard {
         let objects: Vec<_> = objects.into_iter().filter(|o| o.base < ring_from).collect();
         let reaching = partition.borrowed.as_ref().filter(|b| b.until > from && b.max_timestamp >= time);
         let lender = reaching.and_then(|b| self.ports.peers.get(usize::from(b.from.0))).cloned();
-        let lender = lender.map(|lane| (lane, from.max(partition.committed_end)));
+        let lender = lender.map(|lane| (lane, partition.committed_end));
         let batches = self.candidates(partition, time, ring_from, end);
         if objects.is_empty() && lender.is_none() && batches.is_empty() {
             return Lookup::Found(NONE);
@@ -177,9 +177,12 @@ impl Shard {
 
     /// Looks for a time in what this shard lends.
     pub(crate) fn find_lent(&mut self, search: LentSearch) {
-        let LentSearch { partition, time, from, reply } = search;
-        // What the ring has forgotten is in objects that the asker does not know yet.
-        let lent = self.lent(&partition).filter(|lent| lent.ring.first().is_some_and(|first| first <= from));
+        let LentSearch { partition, time, from, committed_end, reply } = search;
+        // What was committed since, and perhaps forgotten by the ring, is in objects that the asker does not know yet.
+        let knows = |lent: &&Partition| {
+            lent.committed_end <= committed_end && lent.ring.first().is_some_and(|first| first <= from)
+        };
+        let lent = self.lent(&partition).filter(knows);
         let Some(lent) = lent else {
             let _gone = reply.try_send(None);
             return;
@@ -249,8 +252,8 @@ async fn run(
             Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
         }
     }
-    if let Some((lender, from)) = &search.lender {
-        match in_loan(&search, lender, *from).await? {
+    if let Some((lender, committed_end)) = &search.lender {
+        match in_loan(&search, lender, *committed_end).await? {
             None => return Ok(None),
             Some(Some(at)) => return Ok(Some(at)),
             Some(None) => {}
@@ -274,11 +277,12 @@ async fn run(
 async fn in_loan(
     search: &Search,
     lender: &ShardLane,
-    from: Offset,
+    committed_end: Offset,
 ) -> Result<Option<Option<FoundOffset>>, PartitionError> {
     let (reply, told) = flume::bounded(1);
     let Search { partition, time, .. } = *search;
-    lender.control(Control::Peer(Box::new(PeerMessage::FindTime(LentSearch { partition, time, from, reply }))));
+    let from = search.from.max(committed_end);
+    lender.send(Request::FindLent(Box::new(LentSearch { partition, time, from, committed_end, reply })));
     told.recv_async().await.map_err(|_dropped| PartitionError::Storage)
 }
 

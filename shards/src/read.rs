@@ -14,10 +14,10 @@ use crate::{
     cold::{ColdError, ColdRead, ColdRequest},
     event::Event,
     mailbox::ReplyTo,
-    moves::{Borrowed, LentRead, PeerMessage},
+    moves::{Borrowed, LentRead},
     msg::{
         DescribeRequest, EpochEnd, EpochEndsRequest, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState,
-        ProducersRequest, RaiseLogStartRequest, Records, Reply, TakeRequest, Taken,
+        ProducersRequest, RaiseLogStartRequest, Records, Reply, Request, TakeRequest, Taken,
     },
     partition::{Partition, RingEntry, Role, Tier},
     ring_read::RingRead,
@@ -83,8 +83,9 @@ impl Shard {
                 let first = bytes.min(u64::from(partition.settings.max_message_bytes)) as u32;
                 state(bytes, first, true)
             }
-            Source::Lender(Borrowed { bytes, .. }) => {
+            Source::Lender(borrowed) => {
                 // An estimate, and there is at least one batch.
+                let bytes = borrowed.bytes_from(part.offset, partition.committed_end);
                 let first = bytes.clamp(1, u64::from(partition.settings.max_message_bytes)) as u32;
                 state(bytes.max(1), first, true)
             }
@@ -213,7 +214,9 @@ impl Shard {
                 let (tell, told) = flume::bounded(1);
                 let FetchFrom { partition, offset, max_bytes, .. } = part;
                 let ask = LentRead { partition, offset, max_bytes, at_least_one: read.owed, reply: tell };
-                self.tell(shard, PeerMessage::Read(ask));
+                if let Some(lane) = self.ports.peers.get(usize::from(shard.0)) {
+                    lane.send(Request::ReadLent(Box::new(ask)));
+                }
                 let wait = async move {
                     let late = match told.recv_async().await {
                         Ok(Some(pieces)) => Ok(Records::Ready(pieces)),

@@ -237,10 +237,14 @@ impl Shard {
         for partition in self.partitions.iter().filter(|p| p.internal) {
             let _gone = self.ports.ownership.try_send(opened(partition));
         }
-        let waiting = |p: &Partition| p.ring.from(p.committed_end, p.high_watermark).count();
-        self.batches_waiting = self.partitions.iter().map(waiting).sum();
+        self.batches_waiting = self.partitions.iter().map(Partition::waiting).sum();
         self.count_partitions();
         Ok(())
+    }
+
+    /// The log holds batches that were not adopted because they count no more: they are resolved as soon as it runs.
+    pub fn gave_up(&mut self) {
+        self.uploader.deleted();
     }
 
     /// Serves until control says stop and everything is done, or the process ends.
@@ -362,6 +366,8 @@ impl Shard {
             Request::RaiseLogStart(raise) => self.delete_records(*raise),
             Request::Describe(describe) => self.describe(*describe),
             Request::Producers(producers) => self.producers(*producers),
+            Request::ReadLent(read) => self.read_lent(*read),
+            Request::FindLent(search) => self.find_lent(*search),
             Request::ConnGone(conn) => {
                 self.watches.remove(conn);
                 let _gone = self.ports.cold.try_send(ColdRequest::ConnGone(conn));
@@ -432,7 +438,7 @@ impl Shard {
         }
     }
 
-    fn change(&mut self, change: PartitionChange) {
+    pub(crate) fn change(&mut self, change: PartitionChange) {
         match change {
             PartitionChange::Open(spec) => {
                 let partition = Partition::open(*spec);
@@ -447,7 +453,10 @@ impl Shard {
                 }
             }
             PartitionChange::Delete(id) => {
-                if let Some(partition) = self.partitions.remove(&id).filter(|p| p.internal) {
+                let deleted = self.partitions.remove(&id);
+                let waited = deleted.as_ref().map_or(0, Partition::waiting);
+                self.batches_waiting = self.batches_waiting.saturating_sub(waited);
+                if let Some(partition) = deleted.filter(|p| p.internal) {
                     let sealed = Ownership::Sealed { partition: id, epoch: partition.epoch };
                     let _gone = self.ports.ownership.try_send(sealed);
                 }

@@ -276,6 +276,14 @@ impl Partition {
         self.high_watermark = end;
     }
 
+    /// Batches that this shard is to upload, and that no upload has taken up. None of them while another shard uploads what comes before.
+    pub fn waiting(&self) -> usize {
+        match self.borrowed {
+            Some(_) => 0,
+            None => self.ring.from(self.upload_cursor, self.next).count(),
+        }
+    }
+
     /// First offset that a reader of either isolation must not see. Without transactions both ends are the same.
     pub fn readable_end(&self) -> Offset {
         self.high_watermark

@@ -67,7 +67,7 @@ impl Uploader {
         }
     }
 
-    /// A partition is deleted: what the log holds of it is resolved.
+    /// A partition is deleted, or some of it counts no more: what the log holds of that is resolved.
     pub(crate) fn deleted(&mut self) {
         self.resolve_due = true;
     }
@@ -218,7 +218,7 @@ impl Shard {
         self.batches_waiting = 0;
         for partition in self.partitions.iter_mut() {
             partition.upload_cursor = partition.committed_end;
-            self.batches_waiting += partition.ring.from(partition.committed_end, partition.high_watermark).count();
+            self.batches_waiting += partition.waiting();
         }
         self.uploader.cursor = self.resolved();
     }
@@ -245,6 +245,12 @@ impl Shard {
         if std::mem::take(&mut self.uploader.resolve_due) {
             self.resolve();
         }
+    }
+
+    /// Whether what the ring holds now will soon be in objects.
+    pub(crate) fn uploads_keep_up(&self) -> bool {
+        let (failures, unresolved) = (self.uploader.failures, self.unresolved_bytes());
+        plan::keeps_up(&self.config.upload, self.log.capacity_bytes(), failures, unresolved)
     }
 
     /// Ring bytes that would have to be read again after a stop.
