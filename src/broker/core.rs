@@ -3,7 +3,7 @@
 //! Runs on the shard's executor. It goes in two steps, because the metadata must know that a slice is in use before
 //! anything is appended: it opens its slice and reports, then waits for the word to serve.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
 use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
@@ -23,9 +23,13 @@ use thalweg_shards::{
     upload::{UploadConfig, WriterIdentity},
     work_room::WorkRoom,
 };
-use thalweg_wal::{Device, Recovered, RecoveredBatch};
+use thalweg_wal::{Device, Lsn, Recovered, RecoveredBatch};
 
-use super::{Network, held::Held, slices::SliceSet};
+use super::{
+    Network,
+    held::{Held, Tails},
+    slices::SliceSet,
+};
 use crate::{
     api::{Edge, EdgeParts, Opening},
     cluster::{
@@ -65,6 +69,8 @@ pub(super) struct CoreParts {
     pub snapshots: Receiver<SnapshotUpdate>,
     /// Who owns what, as the metadata says before the slices were opened.
     pub snapshot: Arc<ClusterSnapshot>,
+    /// Where the log of each partition should go on.
+    pub tails: Arc<Tails>,
     pub network: Arc<dyn Network>,
     pub pace: Arc<DevicePace>,
     pub room: Arc<WorkRoom>,
@@ -92,6 +98,8 @@ pub(super) enum Milestone {
 pub(super) struct Go {
     pub snapshot: Arc<ClusterSnapshot>,
     pub specs: Vec<PartitionSpec>,
+    /// Batches of the slice that count no more.
+    pub given_up: BTreeSet<Lsn>,
     pub meta: Sender<MetaRequest>,
     pub control: Sender<ControlRequest>,
 }
@@ -107,7 +115,7 @@ pub(super) async fn run(parts: CoreParts, runtime: Rc<dyn Runtime>) {
         }
     };
     let batches = Arc::new(std::mem::take(&mut recovered.batches));
-    let held = Held::new(parts.id, batches.clone(), &parts.snapshot);
+    let held = Held::new(parts.id, batches.clone(), &parts.snapshot, &parts.tails);
     let _gone = report.try_send(Ok(Milestone::SliceOpen(held)));
     let Ok(go) = go.recv_async().await else { return };
     let served = serve(parts, go, (device, recovered, batches), &runtime);
@@ -136,7 +144,21 @@ fn serve(
     let tuning = broker_config::cleaner_tuning(&go.snapshot.altered, tuning);
     let ports = shard_ports(&parts, tuning, go.meta, device, ownership, runtime);
     let mut shard = Shard::new(config, ports, log);
-    shard.adopt(go.snapshot.revision, go.specs, &batches).map_err(|why| format!("shard {}: {why}", parts.id))?;
+    let revision = go.snapshot.revision;
+    let adopted = if go.given_up.is_empty() {
+        shard.adopt(revision, go.specs, &batches)
+    } else {
+        tracing::warn!(
+            shard = parts.id.0,
+            batches = go.given_up.len(),
+            "batches count no more: the log of their partitions goes on without them"
+        );
+        shard.gave_up();
+        let count: Vec<RecoveredBatch> =
+            batches.iter().filter(|batch| !go.given_up.contains(&batch.lsn)).copied().collect();
+        shard.adopt(revision, go.specs, &count)
+    };
+    adopted.map_err(|why| format!("shard {}: {why}", parts.id))?;
     drop(batches);
     runtime.spawn(Queue::Hot, "shard", Box::pin(shard.run()));
     GroupActor::spawn(GroupPorts {

@@ -13,7 +13,7 @@ use thalweg_wal::{Device, Log, Lsn, RecoveredBatch};
 
 use super::{
     StartError,
-    held::{Placed, Tail, chain},
+    held::{self, Placed, Tails, chain},
     slices::SliceSet,
 };
 use crate::cluster::{ClusterSnapshot, SliceRecord};
@@ -35,8 +35,7 @@ pub(super) async fn rehome(
     specs: &[Vec<PartitionSpec>],
     snapshot: Arc<ClusterSnapshot>,
 ) -> Result<(), StartError> {
-    let tails: BTreeMap<PartitionId, Tail> =
-        specs.iter().flatten().map(|spec| (spec.partition, Tail::of(spec))).collect();
+    let tails = held::tails(specs);
     let (host, set, new, (done, outcome)) = (set.host.clone(), set.clone(), new.to_vec(), flume::bounded(1));
     let copying = host.run_alone(Box::new(move |runtime| {
         Box::pin(async move {
@@ -58,7 +57,7 @@ async fn copy(
     set: &SliceSet,
     old: Vec<SliceRecord>,
     new: &[SliceRecord],
-    (tails, snapshot): (BTreeMap<PartitionId, Tail>, Arc<ClusterSnapshot>),
+    (tails, snapshot): (Tails, Arc<ClusterSnapshot>),
     runtime: Rc<dyn Runtime>,
 ) -> Result<u64, String> {
     let mut targets = Vec::with_capacity(new.len());

@@ -2,7 +2,12 @@
 //!
 //! Lives on the main task, which waits. The order of the start: metadata, WAL slices, shards, edges, listeners.
 
-use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
@@ -14,11 +19,12 @@ use thalweg_shards::{
     upload::WriterIdentity,
     work_room::WorkRoom,
 };
+use thalweg_wal::Lsn;
 
 use super::{
     CoreBody, Cores, Host, Metadata, MetadataParts, Network, Ports, StartError,
     core::{self, CoreParts, Go, Milestone},
-    held::{self, Held},
+    held::{self, Held, Settled},
     rehome::rehome,
     slices::{self, SliceSet},
     stop::drain_shards,
@@ -111,7 +117,7 @@ impl Broker {
             node: NodeId(config.node_id),
             node_epoch: cluster.node_epoch().0 as u64,
         };
-        let snapshot = cluster.snapshot();
+        let (snapshot, tails) = (cluster.snapshot(), Arc::new(held::tails(&specs)));
         let (lanes, inboxes): (Vec<ShardLane>, Vec<ShardInbox>) = (0..shards).map(|n| shard_lanes(ShardId(n))).unzip();
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let (edges, snapshots): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
@@ -142,6 +148,7 @@ impl Broker {
                 openings: openings.clone(),
                 snapshots,
                 snapshot: snapshot.clone(),
+                tails: tails.clone(),
                 network: network.clone(),
                 pace: pace.clone(),
                 room: room.clone(),
@@ -161,15 +168,15 @@ impl Broker {
         let cores = host.start_cores(bodies)?;
         let held = opened(&reports, shards).await?;
         failpoint::pass("start-opened");
-        let (specs, snapshot) = settle(&mut cluster, held, specs, accept_loss)?;
+        let (specs, given_up, snapshot) = settle(&mut cluster, held, specs, accept_loss)?;
         // From here on the slices may hold what nothing else does.
         for slice in &slices {
             cluster.record_slice(&SliceRecord { closed_empty: false, ..slice.clone() })?;
         }
         let (actors, cluster_lanes) = cluster.actors();
-        for (word, specs) in words.iter().zip(specs) {
+        for ((word, specs), given_up) in words.iter().zip(specs).zip(given_up) {
             let (meta, control) = (cluster_lanes.meta.clone(), cluster_lanes.control.clone());
-            let _gone = word.try_send(Go { snapshot: snapshot.clone(), specs, meta, control });
+            let _gone = word.try_send(Go { snapshot: snapshot.clone(), specs, given_up, meta, control });
         }
         let snapshots = bucket.as_ref().map(|bucket| bucket.objects.clone());
         let actors = bucket.into_iter().fold(actors, ClusterActors::with_bucket);
@@ -273,22 +280,23 @@ async fn opened(reports: &Reports, shards: u16) -> Result<Vec<Held>, StartError>
     Ok(opened)
 }
 
-/// What each shard has to open, and the snapshot to begin with: as the metadata says, corrected by what the slices hold.
+/// What each shard has to open, and leaves of its slice, and the snapshot to begin with: as the metadata says, corrected by what the slices
+/// hold.
 fn settle(
     cluster: &mut Cluster,
     held: Vec<Held>,
     specs: Vec<Vec<PartitionSpec>>,
     accept_loss: bool,
-) -> Result<(Vec<Vec<PartitionSpec>>, Arc<ClusterSnapshot>), StartError> {
-    let settled = held::settle(&held, &specs, accept_loss).map_err(StartError::Wal)?;
-    if settled.is_empty() {
-        return Ok((specs, cluster.snapshot()));
+) -> Result<(Vec<Vec<PartitionSpec>>, Vec<BTreeSet<Lsn>>, Arc<ClusterSnapshot>), StartError> {
+    let Settled { partitions, given_up } = held::settle(&held, &specs, accept_loss).map_err(StartError::Wal)?;
+    if partitions.is_empty() {
+        return Ok((specs, given_up, cluster.snapshot()));
     }
-    let owners: Vec<_> = settled.iter().map(|settled| (settled.partition, settled.owner)).collect();
+    let owners: Vec<_> = partitions.iter().map(|settled| (settled.partition, settled.owner)).collect();
     cluster.record_owners(&owners)?;
     let mut specs = cluster.partitions();
-    held::lend(&mut specs, settled);
-    Ok((specs, cluster.snapshot()))
+    held::lend(&mut specs, partitions);
+    Ok((specs, given_up, cluster.snapshot()))
 }
 
 async fn serving(reports: &Reports, shards: u16) -> Result<(), StartError> {
