@@ -17,7 +17,7 @@ thalweg_shards::meters! {
         excess: Gauge = "thalweg_balancer_excess_ratio", "ratio";
         /// Partitions that moved to even this.
         moves: Counter = "thalweg_balancer_moves_total", "partitions";
-        /// Partitions that should have moved and could not: their last move was not done with, or the disk is full.
+        /// Partitions that should have moved and could not: their shard's uploads fail or lag behind, they are being cleaned, or the disk is full.
         refused: Counter = "thalweg_balancer_refused_total", "partitions";
         /// From asking for moves until all know the new owners: no pause of a producer is longer.
         seconds: Histogram = "thalweg_balancer_move_seconds", "seconds", buckets::LATENCY;
@@ -68,6 +68,7 @@ pub async fn balance(ports: BalancerPorts) {
             meters.moves.increment(moved.len() as u64);
             meters.refused.increment((decisions.len() - moved.len()) as u64);
         }
+        balancer.moved(runtime.mono(), decisions.iter().filter(|decision| moved.contains(&decision.partition)));
         tell(&decisions, &moved, runtime.mono().since(now));
         // What was measured while partitions moved belongs to neither place.
         if measure(&ports).await.is_none() {
@@ -139,7 +140,8 @@ mod tests {
         };
         runtime.spawn(Queue::Janitor, "balancer", Box::pin(balance(ports)));
         let partition = |index| PartitionId { topic: TopicId([1; 16]), index };
-        let hot = ShardLoad { busy_ns: 0, partitions: (0..4).map(|n| (partition(n), 10 << 20, 10)).collect() };
+        let partitions = (0..4).map(|n| (partition(n), 10 << 20, 10)).collect();
+        let hot = ShardLoad { partitions, ..ShardLoad::default() };
         for (inbox, load) in inboxes.into_iter().zip([hot, ShardLoad::default()]) {
             let answer = async move {
                 while let Ok(Control::Measure(reply)) = inbox.control.recv_async().await {

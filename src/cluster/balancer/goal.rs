@@ -10,6 +10,14 @@ pub(super) struct Goal {
     pub(super) name: &'static str,
     /// How much a shard has before anybody cares, each second.
     pub(super) floor: f64,
-    /// How much each of a shard's partitions has, each second, in the order of the load.
-    pub(super) of: fn(&ShardLoad, Duration) -> Vec<f64>,
+    /// How much a shard has, each second.
+    pub(super) of: fn(&ShardLoad, Duration) -> Parts,
+}
+
+/// What a shard has of a goal, each second.
+pub(super) struct Parts {
+    /// Each of the partitions that may move, in the order of the load.
+    pub(super) partitions: Vec<f64>,
+    /// All that stays.
+    pub(super) staying: f64,
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use thalweg_shards::moves::ShardLoad;
 
-use super::goal::Goal;
+use super::goal::{Goal, Parts};
 
-/// A shard serves a hundred times as many.
-const FLOOR_REQUESTS: f64 = 1000.0;
+/// A twentieth of what a shard serves.
+const FLOOR_REQUESTS: f64 = 5000.0;
 
 pub(super) const REQUESTS: Goal = Goal { name: "requests", floor: FLOOR_REQUESTS, of };
 
-fn of(load: &ShardLoad, window: Duration) -> Vec<f64> {
-    load.partitions.iter().map(|(_, _, requests)| *requests as f64 / window.as_secs_f64()).collect()
+fn of(load: &ShardLoad, window: Duration) -> Parts {
+    let rate = |requests: u64| requests as f64 / window.as_secs_f64();
+    let partitions = load.partitions.iter().map(|(_, _, requests)| rate(*requests)).collect();
+    Parts { partitions, staying: rate(load.staying.1) }
 }

@@ -17,6 +17,8 @@ const PATIENCE: u32 = 2;
 const MOST_MOVES: usize = 8;
 /// Once something moves, this part of the threshold is aimed at.
 const AIM: f64 = 0.25;
+/// Of the time for which what moved stays, the part for which its old shard gives nothing more away: it has to upload what it lends first.
+const PAUSE: f64 = 1.0 / 6.0;
 
 /// When to move.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,8 @@ pub struct Balancer {
     excess: [f64; GOALS.len()],
     /// Partitions that moved, and until when they stay.
     resting: BTreeMap<PartitionId, Mono>,
+    /// Shards that gave something away, and until when they give no more.
+    pausing: BTreeMap<ShardId, Mono>,
 }
 
 /// What shards have of a goal.
@@ -65,8 +69,9 @@ struct Rates {
 
 impl Rates {
     fn of(goal: &Goal, loads: &[ShardLoad], window: Duration) -> Rates {
-        let partitions: Vec<Vec<f64>> = loads.iter().map(|load| (goal.of)(load, window)).collect();
-        let shards = partitions.iter().map(|rates| rates.iter().sum()).collect();
+        let parts = loads.iter().map(|load| (goal.of)(load, window));
+        let rates = parts.map(|parts| (parts.partitions.iter().sum::<f64>() + parts.staying, parts.partitions));
+        let (shards, partitions) = rates.unzip();
         Rates { partitions, shards }
     }
 
@@ -98,7 +103,21 @@ impl Rates {
 impl Balancer {
     /// Knows nothing yet.
     pub fn new(settings: BalancerSettings) -> Balancer {
-        Balancer { settings, uneven: [0; GOALS.len()], excess: [0.0; GOALS.len()], resting: BTreeMap::new() }
+        Balancer {
+            settings,
+            uneven: [0; GOALS.len()],
+            excess: [0.0; GOALS.len()],
+            resting: BTreeMap::new(),
+            pausing: BTreeMap::new(),
+        }
+    }
+
+    /// These have moved as they should; what else should have may be tried again at once.
+    pub fn moved<'a>(&mut self, now: Mono, decisions: impl Iterator<Item = &'a Decision>) {
+        for decision in decisions {
+            self.resting.insert(decision.partition, now.plus(self.settings.cooldown));
+            self.pausing.insert(decision.from, now.plus(self.settings.cooldown.mul_f64(PAUSE)));
+        }
     }
 
     /// By goal, how far the busiest shard was above the mean in the last window.
@@ -109,6 +128,7 @@ impl Balancer {
     /// What should move after a window in which the shards had these loads, by shard.
     pub fn window(&mut self, now: Mono, loads: &[ShardLoad], window: Duration) -> Vec<Decision> {
         self.resting.retain(|_, until| *until > now);
+        self.pausing.retain(|_, until| *until > now);
         if loads.len() < 2 || window.is_zero() {
             return Vec::new();
         }
@@ -127,6 +147,9 @@ impl Balancer {
         let mut decisions = Vec::new();
         while decisions.len() < MOST_MOVES && all[at].excess(GOALS[at].floor) > self.settings.threshold * AIM {
             let (from, to) = all[at].ends();
+            if self.pausing.contains_key(&ShardId(from as u16)) {
+                break;
+            }
             let Some(place) = self.choose(at, &all, loads, (from, to)) else { break };
             let partition = loads[from].partitions[place].0;
             let rate = all[at].partitions[from][place];
@@ -135,7 +158,6 @@ impl Balancer {
                 rates.shards[from] -= moved;
                 rates.shards[to] += moved;
             }
-            self.resting.insert(partition, now.plus(self.settings.cooldown));
             let (from, to) = (ShardId(from as u16), ShardId(to as u16));
             decisions.push(Decision { partition, from, to, goal: GOALS[at].name, excess, rate });
         }
@@ -196,13 +218,14 @@ mod tests {
     /// A shard with partitions that cost so many MiB and requests each second.
     fn load(busy: f64, partitions: &[(i32, u64, u64)]) -> ShardLoad {
         let partitions = partitions.iter().map(|(index, mib, requests)| (id(*index), mib << 20, *requests)).collect();
-        ShardLoad { busy_ns: (busy * 1e9) as u64, partitions }
+        ShardLoad { busy_ns: (busy * 1e9) as u64, partitions, staying: (0, 0) }
     }
 
     /// What should move when the same comes again and again, by the window that says so.
     fn settle(balancer: &mut Balancer, loads: &[ShardLoad], windows: u64) -> Vec<(u64, Vec<(i32, u16)>)> {
         let decided = |n| {
             let decisions = balancer.window(at(n), loads, SECOND);
+            balancer.moved(at(n), decisions.iter());
             let moves: Vec<_> = decisions.iter().map(|d| (d.partition.index, d.to.0)).collect();
             (!moves.is_empty()).then_some((n, moves))
         };
@@ -233,6 +256,29 @@ mod tests {
         assert!(settle(&mut balancer, &back, 50).is_empty());
         let one = [load(0.0, &[(7, 50, 0)]), load(0.0, &[])];
         assert!(settle(&mut Balancer::new(SETTINGS), &one, 9).is_empty(), "elsewhere it were as much too much");
+    }
+
+    #[test]
+    fn a_shard_that_gave_something_away_pauses_and_what_was_refused_does_not_rest() {
+        let mut balancer = Balancer::new(SETTINGS);
+        let uneven = [load(0.0, &[(0, 10, 0), (1, 10, 0), (2, 10, 0), (3, 10, 0)]), load(0.0, &[])];
+        balancer.window(at(1), &uneven, SECOND);
+        let refused = balancer.window(at(2), &uneven, SECOND);
+        assert_eq!(refused.len(), 2);
+        balancer.window(at(3), &uneven, SECOND);
+        assert_eq!(balancer.window(at(4), &uneven, SECOND), refused, "it is tried again");
+        balancer.moved(at(4), refused.iter());
+        let others = [load(0.0, &[(4, 10, 0), (5, 10, 0)]), load(0.0, &[])];
+        assert!((5..14).all(|n| balancer.window(at(n), &others, SECOND).is_empty()), "it has to upload what it lends");
+        assert_eq!(balancer.window(at(14), &others, SECOND).len(), 1);
+    }
+
+    #[test]
+    fn what_stays_counts_and_does_not_move() {
+        let mut balancer = Balancer::new(SETTINGS);
+        let lent = ShardLoad { staying: (30 << 20, 10), ..load(0.0, &[]) };
+        assert!(settle(&mut balancer, &[load(0.0, &[(0, 15, 0), (1, 15, 0)]), lent.clone()], 5).is_empty(), "even");
+        assert!(settle(&mut balancer, &[lent, load(0.0, &[])], 5).is_empty(), "nothing that may move");
     }
 
     #[test]
@@ -280,7 +326,9 @@ mod tests {
                     (0..rates.len()).filter(|p| owner[*p] == shard).map(|p| rates[p].1).sum::<u64>()
                 }).max();
                 let before = most(&owner);
-                for decision in balancer.window(at(n), &loads, SECOND) {
+                let decisions = balancer.window(at(n), &loads, SECOND);
+                balancer.moved(at(n), decisions.iter());
+                for decision in decisions {
                     let p = decision.partition.index as usize;
                     prop_assert_eq!(owner[p], usize::from(decision.from.0));
                     owner[p] = usize::from(decision.to.0);
