@@ -112,11 +112,7 @@ impl Broker {
         slices::refuse_strangers(&*ports.files, &set.dir, Some((cluster.cluster_uuid(), set.node)))?;
         let specs = cluster.partitions();
         let slices = prepare_slices(&set, &cluster, &specs, shards).await?;
-        let identity = WriterIdentity {
-            cluster_id: cluster.cluster_id().clone(),
-            node: NodeId(config.node_id),
-            node_epoch: cluster.node_epoch().0 as u64,
-        };
+        let identity = writer_identity(&config, &cluster);
         let (snapshot, tails) = (cluster.snapshot(), Arc::new(held::tails(&specs)));
         let (lanes, inboxes): (Vec<ShardLane>, Vec<ShardInbox>) = (0..shards).map(|n| shard_lanes(ShardId(n))).unzip();
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
@@ -255,6 +251,14 @@ impl Broker {
             self.cores.ended().await.map_err(StartError::Executor)?;
         }
         Ok(())
+    }
+}
+
+fn writer_identity(config: &Config, cluster: &Cluster) -> WriterIdentity {
+    WriterIdentity {
+        cluster_id: cluster.cluster_id().clone(),
+        node: NodeId(config.node_id),
+        node_epoch: cluster.node_epoch().0 as u64,
     }
 }
 
