@@ -1,7 +1,9 @@
 //! What compaction and cleaning have in common: an object of the shard's own takes the place of parts of others.
 //!
 //! Both are tasks of the queue `Janitor` that never touch the shard's state: they ask it and the metadata by messages, and what came of
-//! them goes back as events.
+//! them goes back as events. `pace` says how fast they go.
+
+mod pace;
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
@@ -14,8 +16,7 @@ use thalweg_objectstore::{
 use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId};
 
 use crate::{
-    cold::fetch::Fetcher,
-    compaction::Pace,
+    cold::fetch::{Fetcher, fetch_run},
     event::Event,
     meta::{CommittedObject, CompactedRange, Compaction, MetaRequest, ObjectId},
     partition::Partition,
@@ -24,6 +25,8 @@ use crate::{
     store::StoreLane,
     upload::WriterIdentity,
 };
+
+pub(crate) use pace::Pace;
 
 /// One request reads at most this much, unless a single block is larger.
 const RUN_BYTES: u64 = 4 << 20;
@@ -126,10 +129,7 @@ impl Rewriter {
         pace: &Pace,
     ) -> (ObjectKey, Result<(), RewriteFailure>) {
         let key = data_key(object.0, self.identity.node, self.identity.node_epoch);
-        let put = match pace.rate() {
-            None => self.store.put(key.clone(), parts, PutCondition::IfAbsent).await,
-            Some(rate) => self.store.put_slowly(key.clone(), parts, PutCondition::IfAbsent, rate).await,
-        };
+        let put = self.store.put_paced(key.clone(), parts, PutCondition::IfAbsent, pace.rate()).await;
         (key, put.map_err(|error| retry(error.to_string())))
     }
 
@@ -184,6 +184,18 @@ pub(crate) fn runs(blocks: &[BlockEntry]) -> Vec<&[BlockEntry]> {
         }
     }
     runs
+}
+
+/// Reads blocks that lie side by side in the object of `part`, when their turn has come.
+pub(crate) async fn read_run(
+    fetcher: &Fetcher,
+    pace: &Pace,
+    part: &CommittedObject,
+    blocks: &[BlockEntry],
+) -> Result<Bytes, String> {
+    let size = blocks.iter().map(|block| u64::from(block.size_bytes)).sum();
+    fetcher.runtime.sleep_until(pace.begin(fetcher.runtime.mono(), size)).await;
+    fetch_run(fetcher, part, blocks).await.map_err(|e| e.to_string())
 }
 
 /// What objects say of a partition's contiguous parts in them, summed up.

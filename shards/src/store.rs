@@ -88,21 +88,21 @@ impl StoreLane {
     /// # Errors
     /// As there; [`StoreError::Retry`] also when the lane is gone.
     pub async fn put(&self, key: ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> Result<(), StoreError> {
-        self.ask(|reply| StoreRequest::Put { key, parts, condition, pace: None, reply }).await
+        self.put_paced(key, parts, condition, None).await
     }
 
-    /// As [`ObjectStore::put_slowly`].
+    /// As [`ObjectStore::put_slowly`] at `pace` bytes per second, if there is one, else as [`ObjectStore::put`].
     ///
     /// # Errors
     /// As there; [`StoreError::Retry`] also when the lane is gone.
-    pub async fn put_slowly(
+    pub async fn put_paced(
         &self,
         key: ObjectKey,
         parts: Vec<Bytes>,
         condition: PutCondition,
-        bytes_per_second: NonZeroU64,
+        pace: Option<NonZeroU64>,
     ) -> Result<(), StoreError> {
-        self.ask(|reply| StoreRequest::Put { key, parts, condition, pace: Some(bytes_per_second), reply }).await
+        self.ask(|reply| StoreRequest::Put { key, parts, condition, pace, reply }).await
     }
 
     /// As [`ObjectStore::get_range`].

@@ -60,32 +60,7 @@ impl Files {
         condition: PutCondition,
         pace: Option<NonZeroU64>,
     ) -> Result<(), StoreError> {
-        if self.keep_free_bytes == 0 || !key.as_str().starts_with(DATA_FOLDER) {
-            // What is not data is small, and without it nothing can be deleted.
-            return self.put_anywhere(key, parts, condition, pace);
-        }
-        let bytes = parts.iter().map(|part| part.len() as u64).sum();
-        // Counted until it is done, though a part of it is on the disk by then: rather too little is taken than too much.
-        let all = self.under_way.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let free = rustix::fs::statvfs(&self.root).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-        let done = match free {
-            Ok(free) if free < self.keep_free_bytes.saturating_add(all) => Err(StoreError::Retry(format!(
-                "{key}: the disk has {free} bytes free, {} of them are kept for the metadata",
-                self.keep_free_bytes
-            ))),
-            _ => self.put_anywhere(key, parts, condition, pace),
-        };
-        self.under_way.fetch_sub(bytes, Ordering::Relaxed);
-        done
-    }
-
-    fn put_anywhere(
-        &self,
-        key: &ObjectKey,
-        parts: &[Bytes],
-        condition: PutCondition,
-        pace: Option<NonZeroU64>,
-    ) -> Result<(), StoreError> {
+        let _under_way = self.admit(key, parts)?;
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.temporary.join(format!("{}-{number}", std::process::id()));
         let written = Writer::create(&unfinished, pace).and_then(|writer| writer.write_all(parts));
@@ -100,6 +75,25 @@ impl Files {
             io::ErrorKind::NotFound => StoreError::Retry(format!("{key}: {e}")),
             _ => store_error(key, &e),
         })
+    }
+
+    /// Room on the disk for an object, until it is there.
+    fn admit(&self, key: &ObjectKey, parts: &[Bytes]) -> Result<UnderWay<'_>, StoreError> {
+        // What is not data is small, and without it nothing can be deleted.
+        let counts = self.keep_free_bytes > 0 && key.as_str().starts_with(DATA_FOLDER);
+        let bytes = if counts { parts.iter().map(|part| part.len() as u64).sum() } else { 0 };
+        let under_way = UnderWay { all: &self.under_way, bytes };
+        let all = self.under_way.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if counts {
+            let free = rustix::fs::statvfs(&self.root).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+            if let Some(free) = free.ok().filter(|free| *free < self.keep_free_bytes.saturating_add(all)) {
+                return Err(StoreError::Retry(format!(
+                    "{key}: the disk has {free} bytes free, {} of them are kept for the metadata",
+                    self.keep_free_bytes
+                )));
+            }
+        }
+        Ok(under_way)
     }
 
     fn put_in_place(&self, unfinished: &Path, place: &Path, condition: PutCondition) -> io::Result<()> {
@@ -163,6 +157,18 @@ impl Files {
         let place = self.temporary.join("probe");
         File::create(&place)?;
         fs::remove_file(&place)
+    }
+}
+
+/// Bytes of a put that counts until this is dropped, though a part of it is on the disk by then: rather too little is taken than too much.
+struct UnderWay<'a> {
+    all: &'a AtomicU64,
+    bytes: u64,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The work itself: looks for the dirtiest partition that is due, reads, writes and commits, until none is due.
+//! The work itself: cleans each partition that is due once, the dirtiest first: reads, writes and commits.
 //!
 //! A task of the queue `Janitor` on the shard's core; records are unpacked elsewhere. Parts are written anew from the lowest up, for a
 //! tombstone may go only when nothing older of its key is left below; the dirty point moves after all of them.
@@ -17,19 +17,19 @@ use thalweg_record::{Batch, Offset, PartitionId, failpoint};
 use super::{
     CleaningPorts,
     errand::{self, Lost},
-    filter::{Outcome, Rules, Unfit, index},
+    filter::{Rules, Unfit, index},
     keys::KeyMap,
     pipeline::{Ended, Inquiry, Subject},
     plan::{self, Dirt},
+    run::{Run, sift, walk},
 };
 use crate::{
-    cold::fetch::{Fetcher, fetch_about, fetch_run},
-    compaction::Pace,
+    cold::fetch::{Fetcher, fetch_about},
     event::Event,
     meta::{CommitRange, CommittedObject, CompactedRange, Compaction, CompactionOutcome, MetaRequest, ObjectId},
     meters::ShardMeters,
     msg::ProducerEntry,
-    rewrite::{RewriteFailure, Rewriter, about, blocks_of, committed, retry, runs, sealed, stopping},
+    rewrite::{Pace, RewriteFailure, Rewriter, about, blocks_of, committed, read_run, retry, runs, sealed, stopping},
     work_room::Taken,
 };
 
@@ -76,7 +76,7 @@ struct Tally {
     objects: usize,
 }
 
-/// Cleans each partition that is due once, the dirtiest first. It comes to an end, however fast others become due: compaction wants its turn.
+/// Comes to an end, however fast others become due: then other settings act, and what failed is left alone for a while.
 pub(super) async fn run(job: Job) {
     let mut ended = Ended::default();
     for dirt in survey(&job).await.unwrap_or_default() {
@@ -202,13 +202,6 @@ struct Dirty<'a> {
     parts: Vec<(&'a Rc<CommittedObject>, Vec<BlockEntry>)>,
 }
 
-/// Blocks of an object side by side, read.
-struct Run {
-    base: Offset,
-    last: Offset,
-    bytes: Bytes,
-}
-
 impl Cleaning<'_> {
     /// What no round has seen, as far as one round can go.
     async fn dirty(&self, dirt: &Dirt) -> Result<Dirty<'_>, Stopped> {
@@ -218,7 +211,7 @@ impl Cleaning<'_> {
         for part in self.subject.parts.iter().filter(|part| part.last >= dirt.from) {
             let (_, mut blocks) = self.look(part).await?;
             blocks.drain(..blocks.partition_point(|block| block.last < dirt.from));
-            dirty.records += blocks.iter().map(|block| block.records).sum::<u64>();
+            dirty.records += blocks.iter().map(|block| records_from(block, dirt.from)).sum::<u64>();
             dirty.parts.push((part, blocks));
             if dirty.records > most {
                 break;
@@ -394,11 +387,8 @@ impl Cleaning<'_> {
         blocks: &[BlockEntry],
         tally: &mut Tally,
     ) -> Result<Run, RewriteFailure> {
-        let size = blocks.iter().map(|block| u64::from(block.size_bytes)).sum();
-        let runtime = &self.job.rewriter.runtime;
-        runtime.sleep_until(self.pace.begin(runtime.mono(), size)).await;
-        let bytes = fetch_run(&self.fetcher, part, blocks).await;
-        let bytes = bytes.map_err(|e| RewriteFailure::Unreadable(vec![part.object], e.to_string()))?;
+        let bytes = read_run(&self.fetcher, &self.pace, part, blocks).await;
+        let bytes = bytes.map_err(|why| RewriteFailure::Unreadable(vec![part.object], why))?;
         tally.read_bytes += bytes.len() as u64;
         self.job.meters.cleaner_read_bytes.increment(bytes.len() as u64);
         let (first, last) = (blocks.first(), blocks.last());
@@ -440,55 +430,10 @@ impl Cleaning<'_> {
     }
 }
 
-/// What stays of a run.
-#[derive(Default)]
-struct Sifted {
-    kept: Vec<Bytes>,
-    changed: bool,
-    records_before: u64,
-    records_after: u64,
-}
-
-/// Filters the batches of a run; the one that ends at `must_end` stays in any case.
-fn sift(rules: &Rules, run: Run, must_end: Offset) -> Result<Sifted, Unfit> {
-    let mut sifted = Sifted::default();
-    let (mut bytes, mut next) = (run.bytes, run.base);
-    walk(&mut bytes, |whole, batch| {
-        let (base, last) = (batch.head.base_offset(), batch.head.last_offset());
-        if base < next || last < base || last > run.last {
-            return Err(Unfit(format!("the batch at offset {base} is not in its place")));
-        }
-        next = last.next();
-        sifted.records_before += u64::try_from(batch.head.record_count()).unwrap_or(0);
-        let left = match rules.filter(batch, last == must_end)? {
-            Outcome::Whole => whole,
-            Outcome::Rest(rest) => {
-                sifted.changed = true;
-                rest
-            }
-            Outcome::Gone => {
-                sifted.changed = true;
-                return Ok(true);
-            }
-        };
-        let count = thalweg_record::BatchHead::parse(&left).map_or(0, |head| head.record_count());
-        sifted.records_after += u64::try_from(count).unwrap_or(0);
-        sifted.kept.push(left);
-        Ok(true)
-    })?;
-    Ok(sifted)
-}
-
-/// Shows each batch, as it is and split, until one is the last; whether none was.
-fn walk(bytes: &mut Bytes, mut show: impl FnMut(Bytes, &Batch) -> Result<bool, Unfit>) -> Result<bool, Unfit> {
-    while !bytes.is_empty() {
-        let whole = bytes.clone();
-        let batch = Batch::split_from(bytes).map_err(|e| Unfit(format!("a block that is not batches: {e}")))?;
-        if !show(whole.slice(..batch.size_bytes()), &batch)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// The most records of a block from `from` on.
+fn records_from(block: &BlockEntry, from: Offset) -> u64 {
+    let offsets = block.last.next().0.saturating_sub(block.base.max(from).0);
+    block.records.min(u64::try_from(offsets).unwrap_or(0))
 }
 
 /// A bug to be found: the dirty point moves before anything is written anew.

@@ -9,7 +9,8 @@
 //! ranges of parts stay contiguous, though their records do not; the last batch of each live producer stays, be it empty, and so
 //! does the last of each part. Only what objects hold is cleaned: the ring is what Kafka calls the active segment.
 //!
-//! `plan` decides what is due, `keys` is the map, `filter` decides record by record (all pure); `errand` takes their work to a thread
+//! `plan` decides what is due, `keys` is the map, `filter` decides record by record, `run` what stays of what was read
+//! together (all pure); `errand` takes their work to a thread
 //! that may be slow; `job` reads, writes and commits (a task of the queue `Janitor`); `pipeline` is the shard's side of it.
 
 mod config;
@@ -19,6 +20,7 @@ mod job;
 mod keys;
 mod pipeline;
 mod plan;
+mod run;
 
 pub use config::{CleaningConfig, CleaningPorts};
 pub use errand::Errand;

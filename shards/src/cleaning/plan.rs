@@ -3,10 +3,10 @@
 //! As in Kafka, with objects in the place of segments and the ring in the place of the active one: a partition is due when its dirty
 //! bytes are more than `min.cleanable.dirty.ratio` of all that a round would go through, or when something dirty is older than
 //! `max.compaction.lag.ms`. Kafka's active segment would hold back most of it for days; here it is enough that some has come together, or
-//! waits for a while, so that not each upload costs a round. An object with a record younger than `min.compaction.lag.ms`, and all behind it, is left for later. A part's
-//! age is that of its newest record.
+//! waits for a while, so that not each upload costs a round. An object with a record younger than `min.compaction.lag.ms`, and all
+//! behind it, is left for later. A part's age is that of its newest record.
 
-use std::{cmp::Ordering, rc::Rc};
+use std::rc::Rc;
 
 use thalweg_record::{Offset, PartitionId, Wall};
 
@@ -103,9 +103,7 @@ pub(super) fn dirt<'a>(
 /// The partitions that are due, the dirtiest first.
 pub(super) fn due(mut dirt: Vec<Dirt>) -> Vec<Dirt> {
     dirt.retain(Dirt::is_due);
-    dirt.sort_by(|a, b| {
-        b.ratio().partial_cmp(&a.ratio()).unwrap_or(Ordering::Equal).then(a.partition.cmp(&b.partition))
-    });
+    dirt.sort_by(|a, b| b.ratio().total_cmp(&a.ratio()).then(a.partition.cmp(&b.partition)));
     dirt
 }
 

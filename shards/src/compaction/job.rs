@@ -16,20 +16,19 @@ use thalweg_record::{Offset, PartitionId, failpoint};
 use super::{
     CompactionPorts,
     output::{self, Head, Input, Unfit},
-    pace::Pace,
     pipeline::Inquiry,
     plan::{self, Field, Kind, Plan},
 };
 use crate::{
-    cold::fetch::{Fetcher, fetch_about, fetch_run},
+    cold::fetch::{Fetcher, fetch_about},
     event::Event,
     meta::{CommittedObject, Compaction, CompactionOutcome, MetaRequest, ObjectId},
     meters::ShardMeters,
-    rewrite::{Described, RewriteFailure, Rewriter, blocks_of, committed, retry, runs, stopping},
+    rewrite::{Described, Pace, RewriteFailure, Rewriter, blocks_of, committed, read_run, retry, runs, stopping},
     runtime::Queue,
 };
 
-/// After this long, cleaning has its turn.
+/// After this long it makes a pause, in which cleaning finds the room for objects free.
 const TURN: Duration = Duration::from_secs(60);
 /// Partitions described, or given their new object, in one turn of the shard.
 const PARTITIONS_AT_ONCE: usize = 256;
@@ -281,10 +280,7 @@ async fn read_input(
         blocks.extend(blocks_of(&index, *partition, part)?);
     }
     for run in runs(&blocks) {
-        let size = run.iter().map(|block| u64::from(block.size_bytes)).sum();
-        let begins = pace.begin(fetcher.runtime.mono(), size);
-        fetcher.runtime.sleep_until(begins).await;
-        let bytes = fetch_run(fetcher, object, run).await.map_err(|e| e.to_string())?;
+        let bytes = read_run(fetcher, pace, object, run).await?;
         for block in run {
             let from = (block.position - run[0].position) as usize;
             let content = bytes.slice(from..from + block.size_bytes as usize);

@@ -6,18 +6,15 @@
 //! changed meanwhile, the work is dropped and nothing is lost. Inputs of which nothing is live any more are garbage then, and are
 //! deleted behind the metadata's snapshots as all garbage is.
 //!
-//! `plan` decides (pure), `job` reads, writes and commits (a task of the queue `Janitor`), `pipeline` is the shard's side of it,
-//! `pace` how fast it goes.
+//! `plan` decides (pure), `job` reads, writes and commits (a task of the queue `Janitor`), `pipeline` is the shard's side of it.
 
 mod config;
 mod job;
 mod output;
-mod pace;
 mod pipeline;
 mod plan;
 
 pub use config::{CompactionConfig, CompactionPorts};
-pub(crate) use pace::Pace;
 pub(crate) use pipeline::{Compactor, Inquiry};
 
 #[cfg(test)]

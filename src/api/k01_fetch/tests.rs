@@ -172,7 +172,9 @@ fn nothing_until_max_wait_is_an_empty_answer() {
 
 #[test]
 fn a_reader_at_the_end_of_the_log_is_answered_once_in_a_millisecond() {
-    for (bytes, max_wait_ms, waits_us) in [(200, 500, 1000), (0, 500, 0), (64 << 10, 500, 0), (200, 0, 0)] {
+    for (bytes, max_wait_ms, waits_us) in
+        [(200, 500, 1000), (0, 500, 0), (64 << 10, 500, 0), (200, 0, 0), (199, 500, 0)]
+    {
         let c = cluster();
         let asked = c.fetch(11, &request(&[0]));
         let (_, _, _reply) = c.probed(0, vec![found(200)]);

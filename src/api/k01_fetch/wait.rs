@@ -35,7 +35,7 @@ use crate::{
 pub(super) const SLOW_BYTES: u64 = 8 << 20;
 /// A reader at the end of the log is answered at most once in this time.
 const GATHER: Duration = Duration::from_millis(1);
-/// An answer with less tells that its reader is at the end of the log.
+/// An answer with less, and with all there is, tells that its reader is at the end of the log.
 const FEW_BYTES: u64 = 64 << 10;
 /// What an answer holds of each partition beside its records.
 const PART_BYTES: usize = 64;
@@ -135,7 +135,8 @@ impl<'a> Fetch<'a> {
             }
             let parts: Vec<_> = taken.into_iter().map(|part| part.map(without_pending)).collect();
             let bytes: u64 = parts.iter().flatten().map(|taken| taken.records.bytes()).sum();
-            self.stash.few_at = (1..FEW_BYTES).contains(&bytes).then(|| self.edge.runtime.mono());
+            let at_the_end = (1..FEW_BYTES).contains(&bytes) && bytes >= self.readable();
+            self.stash.few_at = at_the_end.then(|| self.edge.runtime.mono());
             return Fetched { parts, permit, stash: self.stash };
         }
     }
@@ -224,9 +225,13 @@ impl<'a> Fetch<'a> {
         Some(woken.iter().filter_map(|slot| self.watching.remove(slot)).flatten().collect())
     }
 
+    /// Bytes that were there when it was last asked.
+    fn readable(&self) -> u64 {
+        self.states.iter().flatten().map(|state| state.bytes).sum()
+    }
+
     fn is_enough(&self) -> bool {
-        let readable: u64 = self.states.iter().flatten().map(|state| state.bytes).sum();
-        !self.terms.may_park || readable >= self.terms.min_bytes || self.states.iter().any(Result::is_err)
+        !self.terms.may_park || self.readable() >= self.terms.min_bytes || self.states.iter().any(Result::is_err)
     }
 
     /// Allots what there is, and waits until the executor has room for an answer of that size; takes less when room is

@@ -159,6 +159,17 @@ fn what_lies_behind_the_map_stays() {
 }
 
 #[test]
+fn no_key_is_taken_from_a_batch_whose_checksum_is_wrong() {
+    let Batch { head, body } = batch(0, &[(Some(b"key"), Some(b"1"), 1)]);
+    let mut damaged = body.to_vec();
+    let key = body.windows(3).position(|bytes| bytes == b"key").expect("it is not compressed");
+    damaged[key] ^= 1;
+    let mut keys = KeyMap::new(1 << 20, 0.9, Offset(0));
+    assert!(index(&mut keys, &Batch { head, body: damaged.into() }).is_err());
+    assert_eq!((keys.len(), keys.end()), (0, Offset(0)));
+}
+
+#[test]
 fn records_without_a_key_go() {
     let one = batch(0, &[(None, Some(b"x"), 1), (Some(b"k"), Some(b"y"), 2)]);
     let rules = rules(mapped(std::slice::from_ref(&one)));
