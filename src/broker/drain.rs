@@ -443,9 +443,12 @@ mod tests {
         PartitionId { topic: TopicId([1; 16]), index }
     }
 
-    /// Where partitions go on that have these epochs.
-    fn tails(of: &[(i32, i64, &[(i32, i64)])]) -> Tails {
-        let tail = |(index, committed_end, epochs): &(i32, i64, &[(i32, i64)])| {
+    /// Index, committed end, and each epoch with the offset where it begins.
+    type Goes<'a> = (i32, i64, &'a [(i32, i64)]);
+
+    /// Where partitions go on.
+    fn tails(of: &[Goes]) -> Tails {
+        let tail = |(index, committed_end, epochs): &Goes| {
             let spec = PartitionSpec {
                 partition: partition(*index),
                 topic_name: "t".into(),

@@ -164,7 +164,7 @@ impl Broker {
         let cores = host.start_cores(bodies)?;
         let held = opened(&reports, shards).await?;
         failpoint::pass("start-opened");
-        let (specs, given_up, snapshot) = settle(&mut cluster, held, specs, accept_loss)?;
+        let Openings { specs, given_up, snapshot } = settle(&mut cluster, held, specs, accept_loss)?;
         // From here on the slices may hold what nothing else does.
         for slice in &slices {
             cluster.record_slice(&SliceRecord { closed_empty: false, ..slice.clone() })?;
@@ -284,23 +284,31 @@ async fn opened(reports: &Reports, shards: u16) -> Result<Vec<Held>, StartError>
     Ok(opened)
 }
 
-/// What each shard has to open, and leaves of its slice, and the snapshot to begin with: as the metadata says, corrected by what the slices
-/// hold.
+/// What to begin with.
+struct Openings {
+    /// What each shard has to open.
+    specs: Vec<Vec<PartitionSpec>>,
+    /// Where batches lie in its slice that count no more.
+    given_up: Vec<BTreeSet<Lsn>>,
+    snapshot: Arc<ClusterSnapshot>,
+}
+
+/// As the metadata says, corrected by what the slices hold.
 fn settle(
     cluster: &mut Cluster,
     held: Vec<Held>,
     specs: Vec<Vec<PartitionSpec>>,
     accept_loss: bool,
-) -> Result<(Vec<Vec<PartitionSpec>>, Vec<BTreeSet<Lsn>>, Arc<ClusterSnapshot>), StartError> {
+) -> Result<Openings, StartError> {
     let Settled { partitions, given_up } = held::settle(&held, &specs, accept_loss).map_err(StartError::Wal)?;
     if partitions.is_empty() {
-        return Ok((specs, given_up, cluster.snapshot()));
+        return Ok(Openings { specs, given_up, snapshot: cluster.snapshot() });
     }
     let owners: Vec<_> = partitions.iter().map(|settled| (settled.partition, settled.owner)).collect();
     cluster.record_owners(&owners)?;
     let mut specs = cluster.partitions();
     held::lend(&mut specs, partitions);
-    Ok((specs, given_up, cluster.snapshot()))
+    Ok(Openings { specs, given_up, snapshot: cluster.snapshot() })
 }
 
 async fn serving(reports: &Reports, shards: u16) -> Result<(), StartError> {
