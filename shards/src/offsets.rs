@@ -14,7 +14,7 @@ use crate::{
     event::Event,
     mailbox::ShardLane,
     meta::CommittedObject,
-    moves::LentSearch,
+    moves::{LentSearch, Sought},
     msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply, Request},
     partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
@@ -41,10 +41,17 @@ struct Search {
     ring_from: Offset,
     end: Offset,
     objects: Vec<Rc<CommittedObject>>,
-    /// Whoever lends what lies between objects and ring, when something there may reach the time; and where objects end.
-    lender: Option<(ShardLane, Offset)>,
+    /// Whoever lends what lies between objects and ring, when something there may be as late.
+    loan: Option<InLoan>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
+}
+
+/// Where to look in a loan.
+struct InLoan {
+    lender: ShardLane,
+    sought: Sought,
+    committed_end: Offset,
 }
 
 enum Lookup {
@@ -100,11 +107,6 @@ impl Shard {
     ) -> Result<Lookup, PartitionError> {
         let partition = self.owned(&id)?;
         partition.check_epoch(current)?;
-        // Which record of a loan is the latest is not known when some of it is deleted; it is soon over.
-        let cut = partition.borrowed.is_some() && partition.log_start > partition.committed_end;
-        if query == OffsetQuery::MaxTimestamp && cut {
-            return Err(PartitionError::Storage);
-        }
         Ok(self.look_up(partition, query))
     }
 
@@ -117,22 +119,27 @@ impl Shard {
             OffsetQuery::Latest => at(partition.readable_end()),
             OffsetQuery::Earliest | OffsetQuery::EarliestLocal => at(partition.log_start),
             OffsetQuery::LatestTiered => Lookup::Found(NONE),
-            OffsetQuery::Time(time) => self.search(partition, time),
+            OffsetQuery::Time(time) => self.search(partition, time, Sought::Time(time)),
             OffsetQuery::MaxTimestamp => {
                 let object = partition.objects.max_timestamp(partition.log_start).map(|o| o.max_timestamp);
                 let from = partition.committed_end.max(partition.log_start);
                 let ring = partition.ring.max_timestamp(from, partition.readable_end()).map(|e| e.max_timestamp);
-                let lent =
-                    partition.borrowed.as_ref().filter(|b| b.until > partition.log_start).map(|b| b.max_timestamp);
+                let borrowed = partition.borrowed.as_ref().filter(|b| b.until > partition.log_start);
+                let lent = borrowed.map(|b| b.max_timestamp);
+                if lent.is_some() && partition.log_start > partition.committed_end {
+                    // Some of the loan is deleted: its lender knows what is the latest of the rest. Objects are deleted altogether.
+                    return self.search(partition, ring.unwrap_or(Wall(i64::MIN)), Sought::MaxTimestamp);
+                }
                 match object.max(lent).max(ring) {
-                    Some(greatest) => self.search(partition, greatest),
+                    Some(greatest) => self.search(partition, greatest, Sought::Time(greatest)),
                     None => Lookup::Found(NONE),
                 }
             }
         }
     }
 
-    fn search(&self, partition: &Partition, time: Wall) -> Lookup {
+    /// Looks for `time` in objects and ring, and for what is `sought` in a loan, as far as that is as late.
+    fn search(&self, partition: &Partition, time: Wall, sought: Sought) -> Lookup {
         let (from, end) = (partition.log_start, partition.readable_end());
         let trimmed = self.log.trim_point();
         let served = |e: &&RingEntry| e.lsn >= trimmed || self.cache.get(e.lsn, e.size as usize).is_some();
@@ -141,21 +148,12 @@ impl Shard {
         let objects: Vec<_> = objects.into_iter().filter(|o| o.base < ring_from).collect();
         let reaching = partition.borrowed.as_ref().filter(|b| b.until > from && b.max_timestamp >= time);
         let lender = reaching.and_then(|b| self.ports.peers.get(usize::from(b.from.0))).cloned();
-        let lender = lender.map(|lane| (lane, partition.committed_end));
+        let loan = lender.map(|lender| InLoan { lender, sought, committed_end: partition.committed_end });
         let batches = self.candidates(partition, time, ring_from, end);
-        if objects.is_empty() && lender.is_none() && batches.is_empty() {
+        if objects.is_empty() && loan.is_none() && batches.is_empty() {
             return Lookup::Found(NONE);
         }
-        Lookup::Search(Box::new(Search {
-            partition: partition.id,
-            time,
-            from,
-            ring_from,
-            end,
-            objects,
-            lender,
-            batches,
-        }))
+        Lookup::Search(Box::new(Search { partition: partition.id, time, from, ring_from, end, objects, loan, batches }))
     }
 
     fn candidates(
@@ -175,9 +173,9 @@ impl Shard {
         batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect()
     }
 
-    /// Looks for a time in what this shard lends.
+    /// Looks for a time, or for the latest record, in what this shard lends.
     pub(crate) fn find_lent(&mut self, search: LentSearch) {
-        let LentSearch { partition, time, from, committed_end, reply } = search;
+        let LentSearch { partition, sought, from, committed_end, reply } = search;
         // What was committed since, and perhaps forgotten by the ring, is in objects that the asker does not know yet.
         let knows = |lent: &&Partition| {
             lent.committed_end <= committed_end && lent.ring.first().is_some_and(|first| first <= from)
@@ -188,9 +186,13 @@ impl Shard {
             return;
         };
         let (begin, end) = (from, lent.high_watermark);
+        let time = match sought {
+            Sought::Time(time) => time,
+            Sought::MaxTimestamp => lent.ring.max_timestamp(begin, end).map_or(Wall(i64::MAX), |e| e.max_timestamp),
+        };
         let batches = self.candidates(lent, time, begin, end);
-        let (objects, lender) = (Vec::new(), None);
-        let search = Search { partition, time, from, ring_from: begin, end, objects, lender, batches };
+        let (objects, loan) = (Vec::new(), None);
+        let search = Search { partition, time, from, ring_from: begin, end, objects, loan, batches };
         let (cold, events, runtime) = (self.ports.cold.clone(), self.events.clone(), self.ports.runtime.clone());
         let task = async move {
             // Whoever asked hears of a failure by the lane that closes.
@@ -252,11 +254,11 @@ async fn run(
             Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
         }
     }
-    if let Some((lender, committed_end)) = &search.lender {
-        match in_loan(&search, lender, *committed_end).await? {
+    if let Some(loan) = &search.loan {
+        match in_loan(&search, loan).await? {
             None => return Ok(None),
-            Some(Some(at)) => return Ok(Some(at)),
-            Some(None) => {}
+            Some(Some(at)) if at.timestamp >= Some(search.time) => return Ok(Some(at)),
+            Some(_) => {}
         }
     }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
@@ -274,15 +276,12 @@ async fn run(
 }
 
 /// Asks the shard that lends what lies between objects and ring; the outer `None` when it lends no more.
-async fn in_loan(
-    search: &Search,
-    lender: &ShardLane,
-    committed_end: Offset,
-) -> Result<Option<Option<FoundOffset>>, PartitionError> {
+async fn in_loan(search: &Search, loan: &InLoan) -> Result<Option<Option<FoundOffset>>, PartitionError> {
     let (reply, told) = flume::bounded(1);
-    let Search { partition, time, .. } = *search;
+    let InLoan { lender, sought, committed_end } = loan;
+    let (partition, sought, committed_end) = (search.partition, *sought, *committed_end);
     let from = search.from.max(committed_end);
-    lender.send(Request::FindLent(Box::new(LentSearch { partition, time, from, committed_end, reply })));
+    lender.send(Request::FindLent(Box::new(LentSearch { partition, sought, from, committed_end, reply })));
     told.recv_async().await.map_err(|_dropped| PartitionError::Storage)
 }
 

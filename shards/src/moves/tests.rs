@@ -4,15 +4,15 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use futures_lite::future::block_on;
 use thalweg_objectstore::{MemoryStore, data_key};
-use thalweg_record::{HEAD_LEN, LeaderEpoch, NodeId, TopicId};
+use thalweg_record::{HEAD_LEN, LeaderEpoch, NodeId, TimestampType, TopicId};
 use thalweg_wal::{LogConfig, Lsn, RecoveredBatch, SliceIdentity, create, device::MemoryDevice, open};
 
 use super::*;
 use crate::{
-    mailbox::shard_lanes,
+    mailbox::{Answer, ReplyTo, shard_lanes},
     meta::ObjectId,
     meters::{ShardMeters, StoreMeters},
-    msg::{PartitionChange, PartitionSettings},
+    msg::{Isolation, OffsetQuery, OffsetsRequest, PartitionChange, PartitionSettings, Reply, Request},
     pace::DevicePace,
     runtime::{
         Queue,
@@ -185,12 +185,61 @@ fn a_lender_sends_whoever_does_not_know_its_newest_object_to_look_there() {
     let mut find = |from, committed_end| {
         let (reply, answer) = flume::bounded(1);
         let (partition, from, committed_end) = (PARTITION, Offset(from), Offset(committed_end));
-        shard.find_lent(LentSearch { partition, time: Wall(1 << 40), from, committed_end, reply });
+        shard.find_lent(LentSearch { partition, sought: Sought::Time(Wall(1 << 40)), from, committed_end, reply });
         world.run_until(1000, || !answer.is_empty() || answer.is_disconnected());
         answer.try_recv().expect("an answer")
     };
     assert_eq!(find(0, 0), None, "the object that holds 0 to 9 is not known there");
     assert_eq!(find(10, 10), Some(None), "nothing is as late");
+}
+
+/// Batches whose records all bear these timestamps, and their bytes.
+fn appended(at: &[(i64, i64)]) -> (Vec<RecoveredBatch>, Bytes) {
+    let mut batches = batches(&at.iter().map(|(base, _)| *base).collect::<Vec<_>>());
+    let mut bytes = Vec::new();
+    for (batch, (_, time)) in batches.iter_mut().zip(at) {
+        batch.head.0[16] = 2;
+        batch.head.set_timestamp_type(TimestampType::LogAppendTime);
+        batch.head.set_max_timestamp(*time);
+        batch.head.set_record_count(10);
+        bytes.extend_from_slice(&batch.head.0);
+        bytes.resize(bytes.len() + BATCH_BYTES as usize - HEAD_LEN, 0);
+    }
+    (batches, bytes.into())
+}
+
+#[test]
+fn the_latest_record_is_found_although_some_of_a_loan_is_deleted() {
+    let world = World::new(1);
+    let latest = |log_start, lent: &[(i64, i64)], own: &[(i64, i64)]| {
+        let ((lent, lent_bytes), (own, own_bytes)) = (appended(lent), appended(own));
+        let loan = Loan::From { lender: OTHER, heads: lent.iter().map(|batch| batch.head).collect() };
+        let spec_of_owner = PartitionSpec { log_start: Offset(log_start), ..spec(0, Some(loan)) };
+        let (mut owner, mut lender) =
+            (shard(&world, vec![spec_of_owner], &own), shard(&world, vec![spec(0, Some(Loan::To(SHARD)))], &lent));
+        owner.cache.insert(Lsn(0), own_bytes);
+        lender.cache.insert(Lsn(0), lent_bytes);
+        let (lanes, inboxes): (Vec<_>, Vec<_>) = [SHARD, OTHER].map(shard_lanes).into_iter().unzip();
+        owner.ports.peers = lanes;
+        let (lane, answers) = flume::unbounded();
+        let (parts, isolation) = (vec![(PARTITION, OffsetQuery::MaxTimestamp, None)], Isolation::Uncommitted);
+        owner.offsets(OffsetsRequest { parts, isolation, reply: ReplyTo::new(lane, 0) });
+        world.run_until(1000, || !inboxes[1].data.is_empty() || !answers.is_empty());
+        if let Ok(Request::FindLent(search)) = inboxes[1].data.try_recv() {
+            lender.find_lent(*search);
+        }
+        world.run_until(1000, || !answers.is_empty());
+        let Ok(Answer { reply: Reply::Offsets(found), .. }) = answers.try_recv() else { panic!("no answer") };
+        let found = found[0].as_ref().expect("found");
+        (found.offset.map(|offset| offset.0), found.timestamp.map(|time| time.0))
+    };
+    let lent = [(0, 500), (10, 100)];
+    assert_eq!(latest(0, &lent, &[(20, 7)]), (Some(0), Some(500)));
+    assert_eq!(latest(10, &lent, &[(20, 7)]), (Some(10), Some(100)), "in what is left of the loan");
+    assert_eq!(latest(15, &lent, &[(20, 100)]), (Some(15), Some(100)), "the first of several");
+    assert_eq!(latest(10, &lent, &[(20, 101)]), (Some(20), Some(101)), "in the owner's own log");
+    assert_eq!(latest(10, &lent, &[]), (Some(10), Some(100)));
+    assert_eq!(latest(20, &lent, &[(20, 7)]), (Some(20), Some(7)), "all of the loan is deleted");
 }
 
 #[test]
