@@ -37,7 +37,7 @@ use thalweg_wal::{Device, IoBuf, RecoveredBatch, SliceIdentity};
 
 use super::{
     Host, Ports, SliceFiles, StartError, core,
-    held::{Begins, Tail, Tails},
+    held::{self, Begins, Tail, Tails},
     look, slices,
     start::cluster_settings,
     stores,
@@ -208,7 +208,8 @@ impl Work {
         total: &mut Drained,
         progress: &dyn Progress,
     ) -> Result<(Cluster, Result<(), String>), StartError> {
-        let specs: Vec<PartitionSpec> = cluster.partitions().into_iter().flatten().collect();
+        let specs = cluster.partitions();
+        let tails = held::tails(&specs, &cluster.cuts());
         let writer = WriterIdentity {
             cluster_id: cluster.cluster_id().clone(),
             node: NodeId(self.config.node_id),
@@ -231,7 +232,8 @@ impl Work {
             identity: slice.identity,
             writer,
             revision,
-            specs,
+            specs: specs.into_iter().flatten().collect(),
+            tails,
             meta: lanes.meta.clone(),
         };
         let executor = start_executor(ShardId(0), watchdog.hearts()[0].clone(), move |runtime| async move {
@@ -288,6 +290,7 @@ struct Task {
     writer: WriterIdentity,
     revision: u64,
     specs: Vec<PartitionSpec>,
+    tails: Tails,
     meta: Sender<MetaRequest>,
 }
 
@@ -299,8 +302,7 @@ impl Task {
         let config = slices::log_config(&self.config);
         let opened = thalweg_wal::open(device.clone(), self.identity, config, runtime.random(), false).await;
         let recovered = opened.map_err(|e| e.to_string())?;
-        let tails: Tails = self.specs.iter().map(|spec| (spec.partition, Tail::of(spec))).collect();
-        let (batches, found) = sort_out(&tails, &recovered.batches);
+        let (batches, found) = sort_out(&self.tails, &recovered.batches);
         let _gone = tell.try_send(Told::Begins(found.bytes));
         let lane = store::serve(&runtime, Queue::Upload, self.objects, STORE_REQUESTS, Rc::new(StoreMeters::new()));
         let (shard_lane, inbox) = shard_lanes(ShardId(0));
@@ -438,6 +440,7 @@ mod tests {
     use thalweg_wal::Lsn;
 
     use super::*;
+    use crate::cluster::Cuts;
 
     fn partition(index: i32) -> PartitionId {
         PartitionId { topic: TopicId([1; 16]), index }
@@ -448,24 +451,21 @@ mod tests {
 
     /// Where partitions go on.
     fn tails(of: &[Goes]) -> Tails {
-        let tail = |(index, committed_end, epochs): &Goes| {
-            let spec = PartitionSpec {
-                partition: partition(*index),
-                topic_name: "t".into(),
-                leader_epoch: LeaderEpoch(9),
-                settings: PartitionSettings::KAFKA_DEFAULTS,
-                log_start: Offset(5),
-                committed: vec![],
-                epochs: epochs.iter().map(|(epoch, first)| (LeaderEpoch(*epoch), Offset(*first))).collect(),
-                producers: vec![],
-                committed_end: Offset(*committed_end),
-                cleaned: Offset(0),
-                internal: false,
-                loan: None,
-            };
-            (spec.partition, Tail::of(&spec))
+        let spec = |(index, committed_end, epochs): &Goes| PartitionSpec {
+            partition: partition(*index),
+            topic_name: "t".into(),
+            leader_epoch: LeaderEpoch(9),
+            settings: PartitionSettings::KAFKA_DEFAULTS,
+            log_start: Offset(5),
+            committed: vec![],
+            epochs: epochs.iter().map(|(epoch, first)| (LeaderEpoch(*epoch), Offset(*first))).collect(),
+            producers: vec![],
+            committed_end: Offset(*committed_end),
+            cleaned: Offset(0),
+            internal: false,
+            loan: None,
         };
-        of.iter().map(tail).collect()
+        held::tails(&[of.iter().map(spec).collect()], &Cuts::new())
     }
 
     fn batch(index: i32, base: i64, count: i32, epoch: i32) -> RecoveredBatch {

@@ -12,7 +12,7 @@ use thalweg_record::{BatchHead, LeaderEpoch, Offset, PartitionId, ShardId};
 use thalweg_shards::{moves::Loan, msg::PartitionSpec};
 use thalweg_wal::{Lsn, RecoveredBatch};
 
-use crate::cluster::ClusterSnapshot;
+use crate::cluster::{ClusterSnapshot, Cuts};
 
 /// What the slice of one shard holds.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub(super) struct Tail {
     pub(super) committed_end: Offset,
     /// Of what is committed.
     epochs: Vec<(LeaderEpoch, Offset)>,
+    /// Where an earlier start accepted loss, and the epoch that the log went on with.
+    cut: Option<(LeaderEpoch, Offset)>,
 }
 
 /// The epochs of what no object holds of a partition, and where each begins.
@@ -59,28 +61,40 @@ pub(super) struct Settled {
     pub partitions: Vec<Settlement>,
     /// Per slice, where batches lie that count no more.
     pub given_up: Vec<BTreeSet<Lsn>>,
+    /// Partitions that end now before a gap, and where.
+    pub cuts: Vec<(PartitionId, Offset)>,
+}
+
+/// The batches of one partition that no object holds, in the order of their offsets, whatever slices they lie in.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub batches: Vec<Placed>,
+    /// Where it ends, when there is a gap and more behind it.
+    pub cut: Option<Offset>,
 }
 
 impl Tail {
-    pub(super) fn of(spec: &PartitionSpec) -> Tail {
+    fn of(spec: &PartitionSpec, cuts: &Cuts) -> Tail {
         Tail {
             partition: spec.partition,
             topic_name: spec.topic_name.clone(),
             log_start: spec.log_start,
             committed_end: spec.committed_end,
             epochs: spec.epochs.clone(),
+            cut: cuts.get(&spec.partition).copied(),
         }
     }
 
-    /// Whether objects have records of another leader epoch where a batch lies, or of a later one before it: the partition went on without
-    /// it. Below the log start nothing counts.
+    /// Whether objects have records of another leader epoch where a batch lies, or of a later one before it, or it was cut off: the
+    /// partition went on without it. Below the log start nothing counts.
     pub(super) fn supersedes(&self, head: &BatchHead) -> bool {
         let (base, epoch) = (head.base_offset(), head.leader_epoch());
         if base < self.committed_end {
             let committed = self.epochs.iter().rev().find(|(_, first)| *first <= base);
             return base >= self.log_start && committed.is_some_and(|(committed, _)| *committed != epoch);
         }
-        self.epochs.last().is_some_and(|(committed, _)| epoch < *committed)
+        let cut_off = self.cut.is_some_and(|(later, at)| epoch < later && base >= at);
+        cut_off || self.epochs.last().is_some_and(|(committed, _)| epoch < *committed)
     }
 
     /// Its name as people know it.
@@ -125,8 +139,8 @@ impl Held {
 }
 
 /// Where all partitions go on.
-pub(super) fn tails(specs: &[Vec<PartitionSpec>]) -> Tails {
-    specs.iter().flatten().map(|spec| (spec.partition, Tail::of(spec))).collect()
+pub(super) fn tails(specs: &[Vec<PartitionSpec>], cuts: &Cuts) -> Tails {
+    specs.iter().flatten().map(|spec| (spec.partition, Tail::of(spec, cuts))).collect()
 }
 
 /// The partitions of one slice that its shard does not own, or whose batches do not lead on from what is committed, one after the other.
@@ -161,8 +175,9 @@ fn odd(batches: &[RecoveredBatch], tails: &Tails, owns: impl Fn(PartitionId) -> 
 ///
 /// # Errors
 /// Batches of one are missing, or lie in more than two slices.
-pub(super) fn settle(held: &[Held], specs: &[Vec<PartitionSpec>], accept_loss: bool) -> Result<Settled, String> {
-    let mut settled = Settled { partitions: Vec::new(), given_up: vec![BTreeSet::new(); held.len()] };
+pub(super) fn settle(held: &[Held], tails: &Tails, accept_loss: bool) -> Result<Settled, String> {
+    let given_up = vec![BTreeSet::new(); held.len()];
+    let mut settled = Settled { given_up, ..Settled::default() };
     let odd: BTreeSet<PartitionId> = held.iter().flat_map(|held| &held.odd).copied().collect();
     if odd.is_empty() {
         return Ok(settled);
@@ -177,10 +192,10 @@ pub(super) fn settle(held: &[Held], specs: &[Vec<PartitionSpec>], accept_loss: b
             found.entry(batch.partition).or_default().push((slice, *batch));
         }
     }
-    for spec in specs.iter().flatten() {
-        let Some(batches) = found.remove(&spec.partition) else { continue };
-        let tail = Tail::of(spec);
-        let chain = chain(&tail, batches.clone(), accept_loss)?;
+    for (partition, batches) in found {
+        let Some(tail) = tails.get(&partition) else { continue };
+        let Chain { batches: chain, cut } = chain(tail, batches.clone(), accept_loss)?;
+        settled.cuts.extend(cut.map(|at| (partition, at)));
         let counts: BTreeSet<(usize, Lsn)> = chain.iter().map(|(slice, batch)| (*slice, batch.lsn)).collect();
         for (slice, batch) in batches {
             let known = batch.head.last_offset() < tail.committed_end && !tail.supersedes(&batch.head);
@@ -188,7 +203,7 @@ pub(super) fn settle(held: &[Held], specs: &[Vec<PartitionSpec>], accept_loss: b
                 settled.given_up[slice].insert(batch.lsn);
             }
         }
-        settled.partitions.extend(settlement(&tail, &chain, held)?);
+        settled.partitions.extend(settlement(tail, &chain, held)?);
     }
     Ok(settled)
 }
@@ -225,11 +240,11 @@ pub(super) fn lend(specs: &mut [Vec<PartitionSpec>], settled: Vec<Settlement>) {
     }
 }
 
-/// The batches of one partition that no object holds, in the order of their offsets, whatever slices they lie in.
+/// Puts together what `found` has of a partition, twice or out of order.
 ///
 /// # Errors
 /// Batches are missing between two; with `accept_loss` all behind the gap are left out, as when one log is cut.
-pub(super) fn chain(tail: &Tail, found: Vec<Placed>, accept_loss: bool) -> Result<Vec<Placed>, String> {
+pub(super) fn chain(tail: &Tail, found: Vec<Placed>, accept_loss: bool) -> Result<Chain, String> {
     let open = |head: &BatchHead| head.last_offset() >= tail.committed_end && !tail.supersedes(head);
     let mut found: Vec<Placed> = found.into_iter().filter(|(_, batch)| open(&batch.head)).collect();
     let mut begins = Begins::default();
@@ -237,7 +252,7 @@ pub(super) fn chain(tail: &Tail, found: Vec<Placed>, accept_loss: bool) -> Resul
     found.retain(|(_, batch)| begins.in_force(&batch.head));
     found.sort_by_key(|(slice, batch)| (batch.head.base_offset(), *slice));
     let mut next = tail.committed_end;
-    let mut chain = Vec::with_capacity(found.len());
+    let mut chain = Chain { batches: Vec::with_capacity(found.len()), cut: None };
     for (slice, batch) in found {
         let base = batch.head.base_offset();
         if base > next {
@@ -246,12 +261,13 @@ pub(super) fn chain(tail: &Tail, found: Vec<Placed>, accept_loss: bool) -> Resul
                 return Err(why);
             }
             tracing::error!("{why}; it ends there, for loss is accepted");
+            chain.cut = Some(next);
             break;
         }
         // What was copied is not copied again.
         if base == next {
             next = batch.head.last_offset().next();
-            chain.push((slice, batch));
+            chain.batches.push((slice, batch));
         }
     }
     Ok(chain)
@@ -301,8 +317,12 @@ mod tests {
         slices.iter().enumerate().map(held).collect()
     }
 
+    fn goes_on(spec: PartitionSpec) -> Tails {
+        tails(&[vec![spec]], &Cuts::new())
+    }
+
     fn settled(slices: &[&[RecoveredBatch]], committed_end: i64) -> (u16, Option<(u16, Vec<i64>)>) {
-        let settled = settle(&held(slices), &[vec![spec(committed_end)]], false).expect("whole").partitions;
+        let settled = settle(&held(slices), &goes_on(spec(committed_end)), false).expect("whole").partitions;
         let lender = settled[0].lender.clone();
         (settled[0].owner.0, lender.map(|(of, heads)| (of.0, heads.iter().map(|h| h.base_offset().0).collect())))
     }
@@ -314,15 +334,15 @@ mod tests {
         assert_eq!(settled(&[&second, &first], 5), (0, Some((1, vec![5]))));
         assert_eq!(settled(&[&first, &second], 10), (1, None), "what is committed counts no more");
         assert_eq!(settled(&[&first, &[]], 0), (0, None), "it accepted nothing yet");
-        assert!(settle(&held(&[&first, &second]), &[vec![spec(15)]], false).expect("whole").partitions.is_empty());
+        assert!(settle(&held(&[&first, &second]), &goes_on(spec(15)), false).expect("whole").partitions.is_empty());
     }
 
     #[test]
     fn a_gap_is_refused_or_the_end() {
         let (first, second) = ([batch(0, 5, 1)], [batch(10, 5, 1)]);
         let both = held(&[&first, &second]);
-        assert!(settle(&both, &[vec![spec(0)]], false).expect_err("a gap").contains("offset 5 is neither"));
-        let settled = settle(&both, &[vec![spec(0)]], true).expect("accepted");
+        assert!(settle(&both, &goes_on(spec(0)), false).expect_err("a gap").contains("offset 5 is neither"));
+        let settled = settle(&both, &goes_on(spec(0)), true).expect("accepted");
         let ends = &settled.partitions[0];
         assert_eq!((ends.owner, ends.lender.is_none()), (ShardId(0), true));
         assert_eq!(settled.given_up, [BTreeSet::new(), BTreeSet::from([second[0].lsn])], "it does not come back");
@@ -332,26 +352,46 @@ mod tests {
     fn a_slice_that_is_lost_costs_what_comes_after_it_too() {
         let second = [batch(10, 5, 1), batch(15, 5, 1)];
         let slices: [&[RecoveredBatch]; 2] = [&[], &second];
-        assert!(settle(&held(&slices), &[vec![spec(0)]], false).expect_err("a gap").contains("offset 0 is neither"));
-        let settled = settle(&held(&slices), &[vec![spec(0)]], true).expect("accepted");
+        assert!(settle(&held(&slices), &goes_on(spec(0)), false).expect_err("a gap").contains("offset 0 is neither"));
+        let settled = settle(&held(&slices), &goes_on(spec(0)), true).expect("accepted");
         assert!(settled.partitions.is_empty(), "it is where the metadata says");
         assert_eq!(settled.given_up[1], BTreeSet::from([second[0].lsn, second[1].lsn]));
         // The next start needs no word: a later epoch has begun before them.
         let second = [second[0], second[1], batch(0, 12, 3)];
-        let again = settle(&held(&[&[], &second]), &[vec![spec(0)]], false).expect("whole");
+        let again = settle(&held(&[&[], &second]), &goes_on(spec(0)), false).expect("whole");
         assert_eq!(again.partitions[0].owner, ShardId(1));
         assert_eq!(again.given_up[1], BTreeSet::from([second[0].lsn, second[1].lsn]));
         // Nor later, when objects hold it.
         let later =
             PartitionSpec { epochs: vec![(LeaderEpoch(1), Offset(0)), (LeaderEpoch(3), Offset(4))], ..spec(15) };
-        let later = settle(&held(&[&[], &second[..2]]), &[vec![later]], false).expect("whole");
+        let later = settle(&held(&[&[], &second[..2]]), &goes_on(later), false).expect("whole");
         assert!(later.partitions.is_empty());
         assert_eq!(later.given_up[1].len(), 2, "one lies where other records are, one goes on from nothing");
     }
 
     #[test]
+    fn what_was_cut_off_stays_so_though_nothing_was_appended_since() {
+        let (first, second) = ([batch(0, 5, 1)], [batch(10, 5, 1), batch(15, 5, 1)]);
+        let accepted = settle(&held(&[&first, &second]), &goes_on(spec(0)), true).expect("accepted");
+        assert_eq!(accepted.cuts, [(PARTITION, Offset(5))]);
+        let known = |at, committed_end| {
+            tails(&[vec![spec(committed_end)]], &Cuts::from([(PARTITION, (LeaderEpoch(3), Offset(at)))]))
+        };
+        let again = settle(&held(&[&first, &second]), &known(5, 0), false).expect("the loss is known");
+        assert_eq!((again.partitions[0].owner, again.partitions[0].lender.is_none()), (ShardId(0), true));
+        assert_eq!((again.given_up, again.cuts), (accepted.given_up, vec![]));
+        let second = [second[0], second[1], batch(5, 5, 3)];
+        let later = settle(&held(&[&first, &second]), &known(5, 0), false).expect("it went on");
+        assert_eq!((later.partitions[0].owner, later.given_up[1].len()), (ShardId(1), 2));
+        // Another gap is another loss.
+        let third = [batch(20, 5, 4)];
+        let other = settle(&held(&[&first, &third]), &known(5, 0), false).expect_err("a gap");
+        assert!(other.contains("offset 5 is neither"), "{other}");
+    }
+
+    #[test]
     fn a_slice_in_order_is_not_looked_at_again() {
-        let tails = tails(&[vec![spec(5)]]);
+        let tails = goes_on(spec(5));
         let odd = |batches: &[RecoveredBatch]| !odd(batches, &tails, |_| true).is_empty();
         assert!(!odd(&[batch(0, 5, 1), batch(5, 5, 1), batch(10, 5, 4)]));
         assert!(!odd(&[batch(5, 5, 1), batch(5, 5, 1), batch(10, 5, 1)]), "twice the same");
@@ -371,7 +411,7 @@ mod tests {
     #[test]
     fn lenders_open_what_they_lend() {
         let (first, second) = ([batch(0, 5, 1)], [batch(5, 5, 1)]);
-        let settled = settle(&held(&[&first, &second]), &[vec![spec(0)]], false).expect("whole").partitions;
+        let settled = settle(&held(&[&first, &second]), &goes_on(spec(0)), false).expect("whole").partitions;
         let mut specs = vec![vec![], vec![spec(0)]];
         lend(&mut specs, settled);
         assert!(matches!(specs[0][0].loan, Some(Loan::To(ShardId(1)))));

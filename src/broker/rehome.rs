@@ -8,12 +8,12 @@
 use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 use thalweg_record::{Mono, PartitionId};
-use thalweg_shards::{msg::PartitionSpec, runtime::Runtime};
+use thalweg_shards::runtime::Runtime;
 use thalweg_wal::{Device, Log, Lsn, RecoveredBatch};
 
 use super::{
     StartError,
-    held::{self, Placed, Tails, chain},
+    held::{Placed, Tails, chain},
     slices::SliceSet,
 };
 use crate::cluster::{ClusterSnapshot, SliceRecord};
@@ -32,10 +32,9 @@ pub(super) async fn rehome(
     set: &SliceSet,
     old: Vec<SliceRecord>,
     new: &[SliceRecord],
-    specs: &[Vec<PartitionSpec>],
+    tails: Arc<Tails>,
     snapshot: Arc<ClusterSnapshot>,
 ) -> Result<(), StartError> {
-    let tails = held::tails(specs);
     let (host, set, new, (done, outcome)) = (set.host.clone(), set.clone(), new.to_vec(), flume::bounded(1));
     let copying = host.run_alone(Box::new(move |runtime| {
         Box::pin(async move {
@@ -57,7 +56,7 @@ async fn copy(
     set: &SliceSet,
     old: Vec<SliceRecord>,
     new: &[SliceRecord],
-    (tails, snapshot): (Tails, Arc<ClusterSnapshot>),
+    (tails, snapshot): (Arc<Tails>, Arc<ClusterSnapshot>),
     runtime: Rc<dyn Runtime>,
 ) -> Result<u64, String> {
     let mut targets = Vec::with_capacity(new.len());
@@ -78,7 +77,7 @@ async fn copy(
     // What an object holds needs no WAL. The batches of a partition may lie in two slices, in whatever order these come.
     let mut kept = Vec::new();
     for (partition, batches) in found {
-        kept.extend(chain(&tails[&partition], batches, set.accept_loss)?);
+        kept.extend(chain(&tails[&partition], batches, set.accept_loss)?.batches);
     }
     // In the order they were read, but for those that lie in a slice behind what comes after them.
     let mut furthest: BTreeMap<PartitionId, (usize, Lsn)> = BTreeMap::new();

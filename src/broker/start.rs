@@ -24,7 +24,7 @@ use thalweg_wal::Lsn;
 use super::{
     CoreBody, Cores, Host, Metadata, MetadataParts, Network, Ports, StartError,
     core::{self, CoreParts, Go, Milestone},
-    held::{self, Held, Settled},
+    held::{self, Held, Settled, Tails},
     rehome::rehome,
     slices::{self, SliceSet},
     stop::drain_shards,
@@ -111,9 +111,10 @@ impl Broker {
         let wal_lock = slices::lock(&*ports.files, &set.dir)?;
         slices::refuse_strangers(&*ports.files, &set.dir, Some((cluster.cluster_uuid(), set.node)))?;
         let specs = cluster.partitions();
-        let slices = prepare_slices(&set, &cluster, &specs, shards).await?;
+        let tails = Arc::new(held::tails(&specs, &cluster.cuts()));
+        let slices = prepare_slices(&set, &cluster, &tails, shards).await?;
         let identity = writer_identity(&config, &cluster);
-        let (snapshot, tails) = (cluster.snapshot(), Arc::new(held::tails(&specs)));
+        let snapshot = cluster.snapshot();
         let (lanes, inboxes): (Vec<ShardLane>, Vec<ShardInbox>) = (0..shards).map(|n| shard_lanes(ShardId(n))).unzip();
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
         let (edges, snapshots): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
@@ -164,7 +165,7 @@ impl Broker {
         let cores = host.start_cores(bodies)?;
         let held = opened(&reports, shards).await?;
         failpoint::pass("start-opened");
-        let Openings { specs, given_up, snapshot } = settle(&mut cluster, held, specs, accept_loss)?;
+        let Openings { specs, given_up, snapshot } = settle(&mut cluster, held, (specs, &tails), accept_loss)?;
         // From here on the slices may hold what nothing else does.
         for slice in &slices {
             cluster.record_slice(&SliceRecord { closed_empty: false, ..slice.clone() })?;
@@ -297,10 +298,12 @@ struct Openings {
 fn settle(
     cluster: &mut Cluster,
     held: Vec<Held>,
-    specs: Vec<Vec<PartitionSpec>>,
+    (specs, tails): (Vec<Vec<PartitionSpec>>, &Tails),
     accept_loss: bool,
 ) -> Result<Openings, StartError> {
-    let Settled { partitions, given_up } = held::settle(&held, &specs, accept_loss).map_err(StartError::Wal)?;
+    let settled = held::settle(&held, tails, accept_loss).map_err(StartError::Wal)?;
+    let Settled { partitions, given_up, cuts } = settled;
+    cluster.record_cuts(&cuts)?;
     if partitions.is_empty() {
         return Ok(Openings { specs, given_up, snapshot: cluster.snapshot() });
     }
@@ -322,7 +325,7 @@ async fn serving(reports: &Reports, shards: u16) -> Result<(), StartError> {
 async fn prepare_slices(
     set: &SliceSet,
     cluster: &Cluster,
-    specs: &[Vec<PartitionSpec>],
+    tails: &Arc<Tails>,
     shards: u16,
 ) -> Result<Vec<SliceRecord>, StartError> {
     let recorded = set.relocated(cluster.slices()?);
@@ -335,7 +338,7 @@ async fn prepare_slices(
     }
     let new: Vec<SliceRecord> = (0..shards).map(|n| set.draw(ShardId(n))).collect();
     if !recorded.is_empty() {
-        rehome(set, recorded.clone(), &new, specs, cluster.snapshot()).await?;
+        rehome(set, recorded.clone(), &new, tails.clone(), cluster.snapshot()).await?;
         failpoint::pass("rehome-copied");
     }
     let of_today: Vec<SliceRecord> =

@@ -331,7 +331,7 @@ impl Ledger {
 
     /// Writes the heads of `partitions`, and marks objects as garbage; the store keeps them until a snapshot in the
     /// bucket does not name them.
-    fn bury(
+    pub(super) fn bury(
         &mut self,
         compares: Vec<Compare>,
         dead: Vec<(ObjectId, Object)>,

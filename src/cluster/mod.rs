@@ -11,6 +11,7 @@ mod compaction;
 mod control_actor;
 mod control_msg;
 mod control_turn;
+mod cuts;
 mod error;
 pub mod group_config;
 mod ids;
@@ -42,6 +43,7 @@ pub use bucket::{
     rebuild_store, restore, verify_bucket, verify_local, verify_store,
 };
 pub use control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic};
+pub use cuts::Cuts;
 pub use error::ClusterError;
 pub use ids::{Random, cluster_id_text};
 pub use open::{Cluster, ClusterSettings, OpenStore, WallClock, owner_of_prefix};

@@ -197,6 +197,9 @@ pub(super) struct HeadRecord {
     /// First offset that no log cleaning has seen.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) cleaned: i64,
+    /// Where loss was accepted, and the epoch that the log goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cut: Option<EpochRow>,
 }
 
 fn is_zero(offset: &i64) -> bool {

@@ -80,7 +80,7 @@ def test_nobody_notices_that_partitions_move():
         series = metrics.read(broker)
         errors = {bears: n for (name, bears), n in series.items() if name == "thalweg_request_errors_total" and n}
         assert not errors
-        assert "a partition moves to another shard" in broker.fresh_log()
+        assert "a partition moved to another shard" in broker.fresh_log()
         # What moved is where it is after kill -9.
         broker.kill()
         broker.start()
@@ -131,7 +131,7 @@ def test_what_moved_rests(rests):
             for _ in range(30):
                 for index in chosen:
                     messages.produce(wire, "t", {index: data})
-            lines = re.findall(r"a partition moves to another shard.*?partition=(\S+)", broker.fresh_log())
+            lines = re.findall(r"a partition moved to another shard.*?partition=(\S+)", broker.fresh_log())
             if len(lines) > len(set(lines)):
                 break
         assert lines, "nothing moved"

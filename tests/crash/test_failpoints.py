@@ -6,6 +6,7 @@ acknowledged is there afterwards, once, in order: from the ring and, when the lo
 
 import contextlib
 import re
+import shutil
 import signal
 import threading
 import time
@@ -151,6 +152,40 @@ def test_death_while_a_partition_moves(faulty, name):
     load.wait_for(500, 60)
     broker.kill()
     recovers(broker, load)
+
+
+def test_a_loss_that_was_accepted_is_not_asked_about_again(faulty):
+    """What a partition's old shard held is lost, and what its new shard has is behind a gap. Nothing is appended since, nor trimmed."""
+    broker = faulty(NOTHING_UPLOADED | RESTLESS | {"wal.capacity.bytes": 256 << 20})
+    # Only what is lent is uploaded.
+    broker.flags = armed("upload-before-commit", 1)
+    load = start(broker)
+    load.shifts = True
+    dead_at(broker, "upload-before-commit")
+    load.stopping.set()
+    load.client.purge()
+    load.join(60)
+    kept = broker.directory / "kept"
+    shutil.copytree(broker.data, kept)
+    for number in range(2):
+        broker.flags = []
+        sorted((broker.data / "wal").glob("*.wal"))[number].unlink()
+        with pytest.raises(brokers.BrokerFailed, match="--accept-loss"):
+            broker.start()
+        broker.flags = ["--accept-loss"]
+        broker.start()
+        broker.kill()
+        if "it ends there, for loss is accepted" in broker.fresh_log():
+            break
+        # That was what came after a move.
+        shutil.rmtree(broker.data)
+        shutil.copytree(kept, broker.data)
+    else:
+        pytest.fail("no slice holds what came before a move")
+    broker.flags = []
+    broker.start()
+    assert "batches count no more" in broker.fresh_log()
+    broker.kill()
 
 
 @pytest.mark.parametrize("name", AFTER_A_CUT_UPLOAD)
