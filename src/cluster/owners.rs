@@ -43,7 +43,7 @@ impl Ledger {
 }
 
 impl Cluster {
-    /// Records who owns partitions, as the logs tell; see [`Ledger::set_owners`].
+    /// Records who owns partitions, as the logs tell; durable after the next sync.
     ///
     /// # Errors
     /// The store fails, or this broker's epoch is fenced.
