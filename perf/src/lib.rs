@@ -16,5 +16,6 @@ pub mod load;
 pub mod machine;
 pub mod report;
 pub mod scenario;
+pub mod skew;
 pub mod store;
 pub mod wal;

@@ -12,8 +12,10 @@ use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
 use crate::{
     cold::{ColdError, ColdFindTime, ColdRequest},
     event::Event,
+    mailbox::ShardLane,
     meta::CommittedObject,
-    msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply},
+    moves::{LentSearch, Sought},
+    msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply, Request},
     partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
     ring_read::RingRead,
@@ -39,8 +41,17 @@ struct Search {
     ring_from: Offset,
     end: Offset,
     objects: Vec<Rc<CommittedObject>>,
+    /// Whoever lends what lies between objects and ring, when something there may be as late.
+    loan: Option<InLoan>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
+}
+
+/// Where to look in a loan.
+struct InLoan {
+    lender: ShardLane,
+    sought: Sought,
+    committed_end: Offset,
 }
 
 enum Lookup {
@@ -94,7 +105,7 @@ impl Shard {
         query: OffsetQuery,
         current: Option<LeaderEpoch>,
     ) -> Result<Lookup, PartitionError> {
-        let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+        let partition = self.owned(&id)?;
         partition.check_epoch(current)?;
         Ok(self.look_up(partition, query))
     }
@@ -108,38 +119,88 @@ impl Shard {
             OffsetQuery::Latest => at(partition.readable_end()),
             OffsetQuery::Earliest | OffsetQuery::EarliestLocal => at(partition.log_start),
             OffsetQuery::LatestTiered => Lookup::Found(NONE),
-            OffsetQuery::Time(time) => self.search(partition, time),
+            OffsetQuery::Time(time) => self.search(partition, time, Sought::Time(time)),
             OffsetQuery::MaxTimestamp => {
                 let object = partition.objects.max_timestamp(partition.log_start).map(|o| o.max_timestamp);
                 let from = partition.committed_end.max(partition.log_start);
                 let ring = partition.ring.max_timestamp(from, partition.readable_end()).map(|e| e.max_timestamp);
-                match object.max(ring) {
-                    Some(greatest) => self.search(partition, greatest),
+                let borrowed = partition.borrowed.as_ref().filter(|b| b.until > partition.log_start);
+                let lent = borrowed.map(|b| b.max_timestamp);
+                if lent.is_some() && partition.log_start > partition.committed_end {
+                    // Some of the loan is deleted: its lender knows what is the latest of the rest. Objects are deleted altogether.
+                    return self.search(partition, ring.unwrap_or(Wall(i64::MIN)), Sought::MaxTimestamp);
+                }
+                match object.max(lent).max(ring) {
+                    Some(greatest) => self.search(partition, greatest, Sought::Time(greatest)),
                     None => Lookup::Found(NONE),
                 }
             }
         }
     }
 
-    fn search(&self, partition: &Partition, time: Wall) -> Lookup {
+    /// Looks for `time` in objects and ring, and for what is `sought` in a loan, as far as that is as late.
+    fn search(&self, partition: &Partition, time: Wall, sought: Sought) -> Lookup {
         let (from, end) = (partition.log_start, partition.readable_end());
         let trimmed = self.log.trim_point();
         let served = |e: &&RingEntry| e.lsn >= trimmed || self.cache.get(e.lsn, e.size as usize).is_some();
         let ring_from = partition.ring.from(from, end).find(served).map_or(end, |e| e.base);
-        let objects: Vec<_> =
-            partition.objects.reaching(time, from, CANDIDATES).into_iter().filter(|o| o.base < ring_from).collect();
+        let objects = partition.objects.reaching(time, from, CANDIDATES);
+        let objects: Vec<_> = objects.into_iter().filter(|o| o.base < ring_from).collect();
+        let reaching = partition.borrowed.as_ref().filter(|b| b.until > from && b.max_timestamp >= time);
+        let lender = reaching.and_then(|b| self.ports.peers.get(usize::from(b.from.0))).cloned();
+        let loan = lender.map(|lender| InLoan { lender, sought, committed_end: partition.committed_end });
+        let batches = self.candidates(partition, time, ring_from, end);
+        if objects.is_empty() && loan.is_none() && batches.is_empty() {
+            return Lookup::Found(NONE);
+        }
+        Lookup::Search(Box::new(Search { partition: partition.id, time, from, ring_from, end, objects, loan, batches }))
+    }
+
+    fn candidates(
+        &self,
+        partition: &Partition,
+        time: Wall,
+        from: Offset,
+        end: Offset,
+    ) -> Vec<(RingEntry, Option<Bytes>)> {
         let mut batches = Vec::new();
-        let mut next = ring_from;
+        let mut next = from;
         while batches.len() < CANDIDATES {
             let Some(entry) = partition.ring.first_at_time(time, next, end) else { break };
             next = entry.last.next();
             batches.push(*entry);
         }
-        if objects.is_empty() && batches.is_empty() {
-            return Lookup::Found(NONE);
-        }
-        let batches = batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect();
-        Lookup::Search(Box::new(Search { partition: partition.id, time, from, ring_from, end, objects, batches }))
+        batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect()
+    }
+
+    /// Looks for a time, or for the latest record, in what this shard lends.
+    pub(crate) fn find_lent(&mut self, search: LentSearch) {
+        let LentSearch { partition, sought, from, committed_end, reply } = search;
+        // What was committed since, and perhaps forgotten by the ring, is in objects that the asker does not know yet.
+        let knows = |lent: &&Partition| {
+            lent.committed_end <= committed_end && lent.ring.first().is_some_and(|first| first <= from)
+        };
+        let lent = self.lent(&partition).filter(knows);
+        let Some(lent) = lent else {
+            let _gone = reply.try_send(None);
+            return;
+        };
+        let (begin, end) = (from, lent.high_watermark);
+        let time = match sought {
+            Sought::Time(time) => time,
+            Sought::MaxTimestamp => lent.ring.max_timestamp(begin, end).map_or(Wall(i64::MAX), |e| e.max_timestamp),
+        };
+        let batches = self.candidates(lent, time, begin, end);
+        let (objects, loan) = (Vec::new(), None);
+        let search = Search { partition, time, from, ring_from: begin, end, objects, loan, batches };
+        let (cold, events, runtime) = (self.ports.cold.clone(), self.events.clone(), self.ports.runtime.clone());
+        let task = async move {
+            // Whoever asked hears of a failure by the lane that closes.
+            if let Ok(found) = run(search, &cold, &events, &*runtime).await {
+                let _gone = reply.try_send(found.map(|found| found.offset.map(|_| found)));
+            }
+        };
+        self.ports.runtime.spawn(Queue::Cold, "lent-offsets", Box::pin(task));
     }
 }
 
@@ -193,6 +254,13 @@ async fn run(
             Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
         }
     }
+    if let Some(loan) = &search.loan {
+        match in_loan(&search, loan).await? {
+            None => return Ok(None),
+            Some(Some(at)) if at.timestamp >= Some(search.time) => return Ok(Some(at)),
+            Some(_) => {}
+        }
+    }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
     let Some(read) = in_ring(missing, events).await? else { return Ok(None) };
     let mut read = read.into_iter();
@@ -205,6 +273,16 @@ async fn run(
         runtime.breathe().await;
     }
     Ok(Some(NONE))
+}
+
+/// Asks the shard that lends what lies between objects and ring; the outer `None` when it lends no more.
+async fn in_loan(search: &Search, loan: &InLoan) -> Result<Option<Option<FoundOffset>>, PartitionError> {
+    let (reply, told) = flume::bounded(1);
+    let InLoan { lender, sought, committed_end } = loan;
+    let (partition, sought, committed_end) = (search.partition, *sought, *committed_end);
+    let from = search.from.max(committed_end);
+    lender.send(Request::FindLent(Box::new(LentSearch { partition, sought, from, committed_end, reply })));
+    told.recv_async().await.map_err(|_dropped| PartitionError::Storage)
 }
 
 /// Reads `batches` through the shard, which keeps the budget of ring reads and holds the trim point below them; `None` when

@@ -7,19 +7,21 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use metrics::Counter;
-use thalweg_record::{Offset, PartitionId};
+use thalweg_record::{Offset, PartitionId, ShardId};
 use thalweg_wal::Lsn;
 
 use crate::{
     cold::{ColdError, ColdRead, ColdRequest},
     event::Event,
     mailbox::ReplyTo,
+    moves::{Borrowed, LentRead},
     msg::{
         DescribeRequest, EpochEnd, EpochEndsRequest, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState,
-        ProducersRequest, RaiseLogStartRequest, Records, Reply, TakeRequest, Taken,
+        ProducersRequest, RaiseLogStartRequest, Records, Reply, Request, TakeRequest, Taken,
     },
-    partition::{Partition, RingEntry, Tier},
+    partition::{Partition, RingEntry, Role, Tier},
     ring_read::RingRead,
+    runtime::Queue,
     shard::Shard,
 };
 
@@ -33,6 +35,7 @@ enum Source {
     Memory,
     Ring,
     Objects(Vec<Rc<crate::meta::CommittedObject>>),
+    Lender(Borrowed),
     Nothing,
 }
 
@@ -50,7 +53,7 @@ impl Shard {
     }
 
     fn readable(&self, part: &FetchFrom) -> Result<&Partition, PartitionError> {
-        let partition = self.partitions.get(&part.partition).ok_or(PartitionError::Moved(self.revision))?;
+        let partition = self.owned(&part.partition)?;
         partition.check_epoch(part.current_leader_epoch)?;
         partition.check_offset(part.offset)?;
         Ok(partition)
@@ -80,6 +83,12 @@ impl Shard {
                 let first = bytes.min(u64::from(partition.settings.max_message_bytes)) as u32;
                 state(bytes, first, true)
             }
+            Source::Lender(borrowed) => {
+                // An estimate, and there is at least one batch.
+                let bytes = borrowed.bytes_from(part.offset, partition.committed_end);
+                let first = bytes.clamp(1, u64::from(partition.settings.max_message_bytes)) as u32;
+                state(bytes.max(1), first, true)
+            }
         })
     }
 
@@ -87,6 +96,7 @@ impl Shard {
         let ring = match partition.tier(offset) {
             Tier::End => return Source::Nothing,
             Tier::Objects(objects) => return Source::Objects(objects),
+            Tier::Lender => return partition.borrowed.clone().map_or(Source::Nothing, Source::Lender),
             Tier::Ring => partition.ring.from(offset, partition.readable_end()).next(),
         };
         match ring {
@@ -139,17 +149,23 @@ impl Shard {
     fn take_part(&self, part: &FetchFrom, owed: bool) -> Result<(Taken, Found), PartitionError> {
         let partition = self.readable(part)?;
         let head = frame(partition);
+        partition.load.count(0);
         if part.max_bytes == 0 && !owed {
             return Ok((head, Found::Ready(Vec::new())));
         }
         let found = match self.source(partition, part.offset) {
             Source::Nothing => Found::Ready(Vec::new()),
             Source::Objects(objects) => Found::Objects(objects),
+            Source::Lender(Borrowed { from, .. }) => Found::Lender(from),
             Source::Memory => {
                 let batches = self.within(partition, part, owed, true);
                 let pieces = self.in_memory(&batches);
                 let meters = &self.ports.meters;
                 count_read(&meters.reads.tail, &meters.read_bytes.tail, &pieces);
+                partition
+                    .load
+                    .bytes
+                    .set(partition.load.bytes.get() + pieces.iter().map(|p| p.len() as u64).sum::<u64>());
                 Found::Ready(pieces)
             }
             Source::Ring => Found::Ring(self.within(partition, part, owed, false)),
@@ -173,7 +189,7 @@ impl Shard {
     }
 
     /// What memory has of `batches`, never past one that is not here: a reader takes what it is given for all there is.
-    fn in_memory(&self, batches: &[RingEntry]) -> Vec<Bytes> {
+    pub(crate) fn in_memory(&self, batches: &[RingEntry]) -> Vec<Bytes> {
         runs(batches).map_while(|(lsn, len)| self.cache.get(lsn, len)).collect()
     }
 
@@ -193,6 +209,24 @@ impl Shard {
                     reply.send_more(Reply::Late(at, late.map(|records| Taken { records, ..head })));
                 };
                 self.read_ring(RingRead::new(batches, Box::new(done)));
+            }
+            Found::Lender(shard) => {
+                let (tell, told) = flume::bounded(1);
+                let FetchFrom { partition, offset, max_bytes, .. } = part;
+                let ask = LentRead { partition, offset, max_bytes, at_least_one: read.owed, reply: tell };
+                if let Some(lane) = self.ports.peers.get(usize::from(shard.0)) {
+                    lane.send(Request::ReadLent(Box::new(ask)));
+                }
+                let wait = async move {
+                    let late = match told.recv_async().await {
+                        Ok(Some(pieces)) => Ok(Records::Ready(pieces)),
+                        // The loan is over: the next fetch finds the batches in objects.
+                        Ok(None) => Ok(Records::Pending),
+                        Err(_dropped) => Err(PartitionError::Storage),
+                    };
+                    reply.send_more(Reply::Late(at, late.map(|records| Taken { records, ..head })));
+                };
+                self.ports.runtime.spawn(Queue::Hot, "lent-read", Box::pin(wait));
             }
             Found::Objects(objects) => {
                 let (meters, events) = (self.ports.meters.clone(), self.events.clone());
@@ -236,7 +270,7 @@ impl Shard {
     pub(crate) fn epoch_ends(&mut self, request: EpochEndsRequest) {
         let EpochEndsRequest { parts, reply } = request;
         let ends = parts.into_iter().map(|(id, epoch, current)| {
-            let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+            let partition = self.owned(&id)?;
             partition.check_epoch(current)?;
             if epoch > partition.epoch {
                 return Ok(EpochEnd(None));
@@ -255,9 +289,9 @@ impl Shard {
         let DescribeRequest { partitions, reply } = request;
         let view = |p: &Partition| Ok(p.view(self.watches.on(p.id)));
         let views = if partitions.is_empty() {
-            self.partitions.iter().map(view).collect()
+            self.partitions.iter().filter(|p| p.role != Role::Lender).map(view).collect()
         } else {
-            let one = |id: &PartitionId| view(self.partitions.get(id).ok_or(PartitionError::Moved(self.revision))?);
+            let one = |id: &PartitionId| view(self.owned(id)?);
             partitions.iter().map(one).collect()
         };
         reply.send(Reply::Describe(views));
@@ -267,7 +301,7 @@ impl Shard {
     pub(crate) fn producers(&mut self, request: ProducersRequest) {
         let ProducersRequest { parts, reply } = request;
         let views = parts.into_iter().map(|id| {
-            let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+            let partition = self.owned(&id)?;
             Ok(partition.producers.views(partition.high_watermark))
         });
         let views = views.collect();
@@ -279,7 +313,10 @@ impl Shard {
         let RaiseLogStartRequest { parts, reply } = request;
         let mut starts = Vec::new();
         let checked = parts.into_iter().map(|(id, to)| {
-            let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+            let partition = self.owned(&id)?;
+            if let Role::Sealed(to_come) = partition.role {
+                return Err(PartitionError::Moving(to_come));
+            }
             if partition.settings.compact && !partition.settings.delete {
                 return Err(PartitionError::PolicyViolation);
             }
@@ -313,6 +350,7 @@ impl Shard {
     pub(crate) fn raise_log_starts(&mut self, starts: &[(PartitionId, Offset)]) {
         for (id, to) in starts {
             if let Some(partition) = self.partitions.get_mut(id) {
+                partition.raising = partition.raising.saturating_sub(1);
                 partition.raise_log_start(*to);
                 self.watches.wake(*id);
             }
@@ -336,6 +374,7 @@ enum Found {
     Ready(Vec<Bytes>),
     Ring(Vec<RingEntry>),
     Objects(Vec<Rc<crate::meta::CommittedObject>>),
+    Lender(ShardId),
 }
 
 /// Counts a read that brought something.

@@ -20,7 +20,8 @@ use thalweg_shards::{
 };
 
 use super::{
-    k00_produce::Opening,
+    gather::Newer,
+    k00_produce::{Opening, Unanswered},
     k01_fetch::{Sessions, Stash},
 };
 use crate::{
@@ -87,7 +88,7 @@ pub struct Edge {
     /// Fetch sessions of its connections.
     pub fetch_sessions: RefCell<Sessions>,
     snapshot: RefCell<Arc<ClusterSnapshot>>,
-    waiting: RefCell<Vec<(u64, Sender<()>)>>,
+    waiting: RefCell<Vec<(Newer, Sender<()>)>>,
     producer_ids: Cell<(i64, i64)>,
     connections: Cell<u64>,
     stop: RefCell<Option<Sender<Infallible>>>,
@@ -157,10 +158,10 @@ impl Edge {
         }
         *self.snapshot.borrow_mut() = Arc::clone(&newer);
         if let Some(coordinator) = self.groups.get(usize::from(self.home.0)) {
-            let _stopping = coordinator.try_send(GroupRequest::Published(newer));
+            let _stopping = coordinator.try_send(GroupRequest::Published(Arc::clone(&newer)));
         }
         self.waiting.borrow_mut().retain(|(wanted, wake)| {
-            if *wanted > revision {
+            if !wanted.is_met_by(&newer) {
                 return true;
             }
             let _gone = wake.try_send(());
@@ -168,12 +169,12 @@ impl Edge {
         });
     }
 
-    /// The newest snapshot, as soon as its revision is at least `revision`. Waits for ever for one that never comes:
-    /// bound it with a deadline.
-    pub async fn snapshot_at(&self, revision: u64) -> Arc<ClusterSnapshot> {
-        if self.snapshot.borrow().revision < revision {
+    /// The newest snapshot, as soon as it is as new as wanted. Waits for ever for one that never comes: bound it with a
+    /// deadline.
+    pub async fn snapshot_at(&self, wanted: Newer) -> Arc<ClusterSnapshot> {
+        if !wanted.is_met_by(&self.snapshot.borrow()) {
             let (wake, woken) = flume::bounded(1);
-            self.waiting.borrow_mut().push((revision, wake));
+            self.waiting.borrow_mut().push((wanted, wake));
             let _published = woken.recv_async().await;
         }
         self.snapshot()
@@ -254,6 +255,8 @@ pub struct Caller {
     pub software: RefCell<Option<(StrBytes, StrBytes)>>,
     /// A Produce waits for its batches to be opened; meanwhile the connection is not read.
     pub opening: Cell<bool>,
+    /// Its Produces that are not answered.
+    pub unanswered: Rc<Unanswered>,
     /// What its last fetch left behind.
     pub stash: RefCell<Option<Box<Stash>>>,
 }
@@ -271,6 +274,7 @@ impl Caller {
             advertised_port,
             software,
             opening: Cell::new(false),
+            unanswered: Rc::default(),
             stash,
         }
     }

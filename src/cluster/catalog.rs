@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use thalweg_objectstore::ObjectKey;
-use thalweg_record::{LeaderEpoch, Offset, PartitionId, TopicId};
+use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId, TopicId};
 use thalweg_shards::{
     meta::{CommitRange, CommittedObject, ObjectCommit, ObjectId},
     msg::{PartitionSettings, PartitionSpec},
@@ -16,7 +16,8 @@ use super::{
     access::ScramCredentials,
     altered::Altered,
     partition::Partition,
-    schema::{BlockRecord, GarbageRecord},
+    schema::{BlockRecord, GarbageRecord, OwnerRow},
+    snapshot::owner_shard,
     store::Revision,
 };
 use crate::auth::AclBinding;
@@ -85,6 +86,10 @@ pub(super) struct Catalog {
     /// Blocks of reserved ids, by their first.
     pub(super) blocks: BTreeMap<ObjectId, BlockRecord>,
     pub(super) garbage: BTreeMap<ObjectId, Garbage>,
+    /// Partitions that were moved to other shards.
+    pub(super) owners: BTreeMap<PartitionId, OwnerRow>,
+    /// Some partition has something in the log of a shard that does not own it.
+    pub(super) loans: bool,
     /// Settings that were altered, but those of topics.
     pub(super) altered: Arc<Altered>,
     /// Access rules, and the ids of their records.
@@ -104,6 +109,17 @@ impl Catalog {
     /// A partition, to change it.
     pub(super) fn partition_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
         self.topics.get_mut(&id.topic)?.partitions.get_mut(usize::try_from(id.index).ok()?)
+    }
+
+    /// The shard that a partition was moved to when the broker had as many shards, and where its identity does not put it.
+    pub(super) fn moved_to(&self, id: PartitionId, shards: u16) -> Option<ShardId> {
+        let row = self.owners.get(&id).filter(|row| row.shards == shards && row.shard < shards)?;
+        Some(ShardId(row.shard)).filter(|shard| *shard != owner_shard(id, shards))
+    }
+
+    /// The shard that owns a partition.
+    pub(super) fn owner(&self, id: PartitionId, shards: u16) -> ShardId {
+        self.moved_to(id, shards).unwrap_or_else(|| owner_shard(id, shards))
     }
 
     /// The block that holds a reserved id.
@@ -198,6 +214,7 @@ impl Catalog {
             committed_end: partition.committed_end,
             cleaned: partition.cleaned,
             internal: topic.internal,
+            loan: None,
         })
     }
 }

@@ -107,6 +107,11 @@ impl Ledger {
         self.node
     }
 
+    /// How many shards this broker has.
+    pub(super) fn shards(&self) -> u16 {
+        self.shards
+    }
+
     /// How often topics, settings, access rules or credentials were created, changed or deleted in this run.
     pub(super) fn operator_changes(&self) -> u64 {
         self.operator_changes
@@ -326,7 +331,7 @@ impl Ledger {
 
     /// Writes the heads of `partitions`, and marks objects as garbage; the store keeps them until a snapshot in the
     /// bucket does not name them.
-    fn bury(
+    pub(super) fn bury(
         &mut self,
         compares: Vec<Compare>,
         dead: Vec<(ObjectId, Object)>,

@@ -11,7 +11,7 @@ use super::{
     error::ClusterError,
     keys,
     partition::Partition,
-    schema::{self, BlockRecord, ConfigRecord, GarbageRecord, HeadRecord, ObjectRecord, TopicRecord},
+    schema::{self, BlockRecord, ConfigRecord, GarbageRecord, HeadRecord, ObjectRecord, OwnerRow, TopicRecord},
     store::{MetadataStore, Revision, Versioned},
 };
 use crate::auth::{AclBinding, scram::ScramCredential};
@@ -34,6 +34,11 @@ pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
         let id = keys::parse_head(key).ok_or("bad partition id")?;
         let partition = catalog.partition_mut(id).ok_or("its partition does not exist")?;
         *partition = Partition::from_head(&head);
+        Ok(())
+    })?;
+    scan(store, keys::OWNERS, |key, _, row: OwnerRow| {
+        let id = keys::parse_partition(keys::OWNERS, key).ok_or("bad partition id")?;
+        catalog.owners.insert(id, row);
         Ok(())
     })?;
     scan(store, keys::BLOCKS, |key, _, block: BlockRecord| {

@@ -36,6 +36,7 @@ impl Stored for BlockRecord {}
 impl Stored for GarbageRecord {}
 impl Stored for HeadRecord {}
 impl Stored for SliceRow {}
+impl Stored for OwnerRow {}
 impl Stored for Owner {}
 impl Stored for AclBinding {}
 impl Stored for ScramCredential {}
@@ -196,6 +197,9 @@ pub(super) struct HeadRecord {
     /// First offset that no log cleaning has seen.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) cleaned: i64,
+    /// Where loss was accepted, and the epoch that the log goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cut: Option<EpochRow>,
 }
 
 fn is_zero(offset: &i64) -> bool {
@@ -208,6 +212,14 @@ pub(super) struct SliceRow {
     pub(super) shard: u16,
     pub(super) path: String,
     pub(super) closed_empty: bool,
+}
+
+/// To which shard of this broker a partition was moved, when it had so many; the partition is in the key. What the log holds decides
+/// before this does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct OwnerRow {
+    pub(super) shard: u16,
+    pub(super) shards: u16,
 }
 
 impl ObjectRecord {
@@ -347,6 +359,7 @@ mod tests {
         );
         assert_eq!(String::from_utf8(encode(&credential)).expect("text"), expected);
         assert_eq!(decode::<ScramCredential>(expected.as_bytes()), Ok(credential));
+        assert_eq!(encode(&OwnerRow { shard: 1, shards: 2 }), br#"{"v":1,"d":{"shard":1,"shards":2}}"#);
         let garbage = GarbageRecord { kind: GarbageKind::Orphan, epoch: 2, shard: 0, key: None };
         let bytes = encode(&garbage);
         assert_eq!(bytes, br#"{"v":1,"d":{"kind":"orphan","epoch":2,"shard":0,"key":null}}"#);

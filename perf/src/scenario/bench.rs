@@ -114,6 +114,7 @@ impl Bench<'_> {
             record_bytes: RECORD_BYTES,
             batch_bytes: BATCH_BYTES,
             batches_per_request: 1,
+            every: 1,
             bytes: self.plan.bytes,
             at_most: self.plan.at_most,
         }

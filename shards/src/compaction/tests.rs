@@ -131,6 +131,7 @@ fn spec(index: i32, committed: Vec<CommittedObject>) -> PartitionSpec {
         producers: Vec::new(),
         cleaned: Offset(0),
         internal: false,
+        loan: None,
     }
 }
 
@@ -219,6 +220,7 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
         cleaning: None,
         cold: cold::start(runtime.clone(), serve(Queue::Cold), reads, ShardMeters::new(SHARD)),
         ownership: ownership.0,
+        peers: Vec::new(),
         pace: Arc::new(DevicePace::new(0, 0)),
         failed: failed.0,
         meters: Rc::new(ShardMeters::new(SHARD)),

@@ -14,4 +14,4 @@ pub use epochs::EpochHistory;
 pub use objects::ObjectList;
 pub use producers::{ProducerTable, Verdict};
 pub use ring_index::{RingEntry, RingIndex};
-pub use state::{Partition, Tier};
+pub use state::{Partition, Role, Tier};

@@ -132,6 +132,8 @@ impl Stash {
             }
             // It left the ring before it was read: the next fetch asks again.
             Ok(Taken { records: Records::Pending, .. }) => {}
+            // Another shard has it by now: likewise.
+            Err(error) if error.is_elsewhere() => {}
             _ => drop(self.read.insert(key, result)),
         }
         None
