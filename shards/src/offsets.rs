@@ -12,7 +12,7 @@ use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
 use crate::{
     cold::{ColdError, ColdFindTime, ColdRequest},
     event::Event,
-    meta::CommittedObject,
+    meta::{CommittedObject, ObjectId},
     msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply},
     partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
@@ -159,10 +159,14 @@ async fn look_for(
     events: &Sender<Event>,
     runtime: &dyn Runtime,
 ) -> Result<FoundOffset, PartitionError> {
+    let mut gone = None;
     for tried in 1.. {
         let partition = search.partition;
-        if let Some(found) = run(*search, cold, events, runtime).await? {
-            return Ok(found);
+        match run(*search, cold, events, runtime).await? {
+            Searched::Found(found) => return Ok(found),
+            // One that the partition still names after it was asked again is lost, and stays so.
+            Searched::Gone(object) if gone.replace(object) == Some(object) => break,
+            Searched::Gone(_) | Searched::Trimmed => {}
         }
         if tried == TRIES {
             break;
@@ -177,34 +181,41 @@ async fn look_for(
     Err(PartitionError::Storage)
 }
 
-/// One search; `None` when the ring was trimmed under it, or an object is gone.
+/// What a search came to.
+enum Searched {
+    Found(FoundOffset),
+    /// The ring was trimmed under it.
+    Trimmed,
+    /// An object is not there: compaction has put another in its place, or it is lost.
+    Gone(ObjectId),
+}
+
 async fn run(
     search: Search,
     cold: &Sender<ColdRequest>,
     events: &Sender<Event>,
     runtime: &dyn Runtime,
-) -> Result<Option<FoundOffset>, PartitionError> {
+) -> Result<Searched, PartitionError> {
     if !search.objects.is_empty() {
         match in_objects(&search, cold).await {
-            Ok(Some(at)) => return Ok(Some(found(at))),
+            Ok(Some(at)) => return Ok(Searched::Found(found(at))),
             Ok(None) => {}
-            // Compaction has put another object in its place.
-            Err(ColdError::Gone(_)) => return Ok(None),
+            Err(ColdError::Gone(object)) => return Ok(Searched::Gone(object)),
             Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
         }
     }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
-    let Some(read) = in_ring(missing, events).await? else { return Ok(None) };
+    let Some(read) = in_ring(missing, events).await? else { return Ok(Searched::Trimmed) };
     let mut read = read.into_iter();
     for (_, bytes) in search.batches {
         let bytes = bytes.or_else(|| read.next()).ok_or(PartitionError::Storage)?;
         if let Some(at) = first_record_at(&bytes, search.time, search.from) {
-            return Ok(Some(found(at)));
+            return Ok(Searched::Found(found(at)));
         }
         // A batch may unfold to many megabytes, and heads may lie sixteen times.
         runtime.breathe().await;
     }
-    Ok(Some(NONE))
+    Ok(Searched::Found(NONE))
 }
 
 /// Reads `batches` through the shard, which keeps the budget of ring reads and holds the trim point below them; `None` when

@@ -1,6 +1,6 @@
 //! The partition itself: its offsets and the transitions between them.
 
-use std::{rc::Rc, sync::Arc};
+use std::sync::Arc;
 
 use thalweg_record::{BatchHead, LeaderEpoch, Offset, PartitionId, Wall};
 use thalweg_wal::Lsn;
@@ -11,16 +11,13 @@ use crate::{
     msg::{PartitionError, PartitionSettings, PartitionSpec, PartitionView, ProducerBatch},
 };
 
-/// How many objects a cold read is shown: enough for any one answer, few enough to clone per read.
-const OBJECTS_PER_READ: usize = 8;
-
 /// Which tier serves an offset.
 #[derive(Debug)]
 pub enum Tier {
     /// Memory or the ring: the index knows the batch.
     Ring,
-    /// Committed objects, from the one that holds the offset on.
-    Objects(Vec<Rc<CommittedObject>>),
+    /// Committed objects ([`ObjectList::to_read`]).
+    Objects,
     /// Nothing there yet.
     End,
 }
@@ -206,7 +203,7 @@ impl Partition {
         } else if self.ring.first().is_some_and(|first| offset >= first) {
             Tier::Ring
         } else {
-            Tier::Objects(self.objects.from(offset, OBJECTS_PER_READ))
+            Tier::Objects
         }
     }
 
@@ -343,7 +340,8 @@ mod tests {
         assert_eq!(p.ring.first(), Some(Offset(0)));
         p.take_cleaned(object(3, 0, 9, 1));
         assert_eq!(p.ring.first(), Some(Offset(10)));
-        assert!(matches!(p.tier(Offset(3)), Tier::Objects(found) if found[0].object.0 == 3));
+        assert!(matches!(p.tier(Offset(3)), Tier::Objects));
+        assert_eq!(p.objects.to_read(Offset(3))[0].object.0, 3);
         // After a crash before the dirty point moved, and after it.
         assert_eq!(recovered(spec(vec![object(3, 0, 9, 1), uploads[1].clone()], 0)).ring.first(), Some(Offset(10)));
         assert_eq!(recovered(spec(uploads.to_vec(), 20)).ring.first(), Some(Offset(20)));
