@@ -125,7 +125,7 @@ impl Actor {
 
     async fn breathe_after(&self, handled: &mut u32) {
         *handled += 1;
-        if handled.is_multiple_of(EVENTS_PER_TURN) {
+        if *handled % EVENTS_PER_TURN == 0 {
             self.runtime.breathe().await;
         }
     }
