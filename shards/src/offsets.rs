@@ -13,7 +13,7 @@ use crate::{
     cold::{ColdError, ColdFindTime, ColdRequest},
     event::Event,
     mailbox::ShardLane,
-    meta::CommittedObject,
+    meta::{CommittedObject, ObjectId},
     moves::{LentSearch, Sought},
     msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply, Request},
     partition::{Partition, RingEntry},
@@ -196,8 +196,11 @@ impl Shard {
         let (cold, events, runtime) = (self.ports.cold.clone(), self.events.clone(), self.ports.runtime.clone());
         let task = async move {
             // Whoever asked hears of a failure by the lane that closes.
-            if let Ok(found) = run(search, &cold, &events, &*runtime).await {
-                let _gone = reply.try_send(found.map(|found| found.offset.map(|_| found)));
+            if let Ok(searched) = run(search, &cold, &events, &*runtime).await {
+                let _gone = reply.try_send(match searched {
+                    Searched::Found(found) => Some(found.offset.map(|_| found)),
+                    Searched::Trimmed | Searched::Gone(_) => None,
+                });
             }
         };
         self.ports.runtime.spawn(Queue::Cold, "lent-offsets", Box::pin(task));
@@ -220,10 +223,14 @@ async fn look_for(
     events: &Sender<Event>,
     runtime: &dyn Runtime,
 ) -> Result<FoundOffset, PartitionError> {
+    let mut gone = None;
     for tried in 1.. {
         let partition = search.partition;
-        if let Some(found) = run(*search, cold, events, runtime).await? {
-            return Ok(found);
+        match run(*search, cold, events, runtime).await? {
+            Searched::Found(found) => return Ok(found),
+            // One that the partition still names after it was asked again is lost, and stays so.
+            Searched::Gone(object) if gone.replace(object) == Some(object) => break,
+            Searched::Gone(_) | Searched::Trimmed => {}
         }
         if tried == TRIES {
             break;
@@ -238,41 +245,48 @@ async fn look_for(
     Err(PartitionError::Storage)
 }
 
-/// One search; `None` when the ring was trimmed under it, or an object is gone.
+/// What a search came to.
+enum Searched {
+    Found(FoundOffset),
+    /// The ring was trimmed under it, here or at the lender, who perhaps lends no more.
+    Trimmed,
+    /// An object is not there: compaction has put another in its place, or it is lost.
+    Gone(ObjectId),
+}
+
 async fn run(
     search: Search,
     cold: &Sender<ColdRequest>,
     events: &Sender<Event>,
     runtime: &dyn Runtime,
-) -> Result<Option<FoundOffset>, PartitionError> {
+) -> Result<Searched, PartitionError> {
     if !search.objects.is_empty() {
         match in_objects(&search, cold).await {
-            Ok(Some(at)) => return Ok(Some(found(at))),
+            Ok(Some(at)) => return Ok(Searched::Found(found(at))),
             Ok(None) => {}
-            // Compaction has put another object in its place.
-            Err(ColdError::Gone(_)) => return Ok(None),
+            Err(ColdError::Gone(object)) => return Ok(Searched::Gone(object)),
             Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
         }
     }
     if let Some(loan) = &search.loan {
         match in_loan(&search, loan).await? {
-            None => return Ok(None),
-            Some(Some(at)) if at.timestamp >= Some(search.time) => return Ok(Some(at)),
+            None => return Ok(Searched::Trimmed),
+            Some(Some(at)) if at.timestamp >= Some(search.time) => return Ok(Searched::Found(at)),
             Some(_) => {}
         }
     }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
-    let Some(read) = in_ring(missing, events).await? else { return Ok(None) };
+    let Some(read) = in_ring(missing, events).await? else { return Ok(Searched::Trimmed) };
     let mut read = read.into_iter();
     for (_, bytes) in search.batches {
         let bytes = bytes.or_else(|| read.next()).ok_or(PartitionError::Storage)?;
         if let Some(at) = first_record_at(&bytes, search.time, search.from) {
-            return Ok(Some(found(at)));
+            return Ok(Searched::Found(found(at)));
         }
         // A batch may unfold to many megabytes, and heads may lie sixteen times.
         runtime.breathe().await;
     }
-    Ok(Some(NONE))
+    Ok(Searched::Found(NONE))
 }
 
 /// Asks the shard that lends what lies between objects and ring; the outer `None` when it lends no more.

@@ -1,7 +1,7 @@
 //! The read path of a shard over its three tiers: tail cache, ring, objects.
 //!
 //! Runs inside the shard's turn. What is in memory is handed out at once, without a copy; the rest is marked pending and
-//! comes later from a task of the cold queue, which holds no permit and slows nobody.
+//! comes later from a task of the cold queue; who asks has made room for it (`src/api/k01_fetch/room.rs`).
 
 use std::rc::Rc;
 
@@ -14,6 +14,7 @@ use crate::{
     cold::{ColdError, ColdRead, ColdRequest},
     event::Event,
     mailbox::ReplyTo,
+    meta::{CommittedObject, ObjectId},
     moves::{Borrowed, LentRead},
     msg::{
         DescribeRequest, EpochEnd, EpochEndsRequest, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState,
@@ -27,14 +28,14 @@ use crate::{
 
 pub(crate) use crate::ring_read::RingReads;
 
-/// How often a read begins anew when its object is gone.
+/// How often a read begins anew when its object is gone and another has taken its place.
 const TRIES: u32 = 4;
 
 /// Where the first record asked for lies.
 enum Source {
     Memory,
     Ring,
-    Objects(Vec<Rc<crate::meta::CommittedObject>>),
+    Objects,
     Lender(Borrowed),
     Nothing,
 }
@@ -78,9 +79,10 @@ impl Shard {
                 let (bytes, first) = partition.ring.bytes_from(part.offset, partition.readable_end());
                 state(bytes, first, true)
             }
-            Source::Objects(objects) => {
-                let bytes: u64 = objects.iter().map(|o| o.size_bytes).sum();
-                let first = bytes.min(u64::from(partition.settings.max_message_bytes)) as u32;
+            Source::Objects => {
+                let batch = partition.settings.max_message_bytes;
+                let bytes = partition.objects.bytes_to_read(part.offset, u64::from(part.max_bytes.max(batch)));
+                let first = bytes.min(u64::from(batch)) as u32;
                 state(bytes, first, true)
             }
             Source::Lender(borrowed) => {
@@ -95,7 +97,7 @@ impl Shard {
     fn source(&self, partition: &Partition, offset: Offset) -> Source {
         let ring = match partition.tier(offset) {
             Tier::End => return Source::Nothing,
-            Tier::Objects(objects) => return Source::Objects(objects),
+            Tier::Objects => return Source::Objects,
             Tier::Lender => return partition.borrowed.clone().map_or(Source::Nothing, Source::Lender),
             Tier::Ring => partition.ring.from(offset, partition.readable_end()).next(),
         };
@@ -104,7 +106,7 @@ impl Shard {
             Some(entry) if self.cached(entry) => Source::Memory,
             Some(entry) if entry.lsn >= self.log.trim_point() => Source::Ring,
             // Trimmed meanwhile, and no longer in memory: its object is committed.
-            Some(_) => Source::Objects(partition.objects.from(offset, 8)),
+            Some(_) => Source::Objects,
         }
     }
 
@@ -136,7 +138,8 @@ impl Shard {
         reply.send_more(Reply::Take(taken));
         let pending = !slow.is_empty();
         for (at, source, owed) in slow {
-            let again = ReadAgain { conn, at, part: parts[at as usize], owed, reply: reply.clone(), tries: TRIES };
+            let (part, reply) = (parts[at as usize], reply.clone());
+            let again = ReadAgain { conn, at, part, owed, reply, tries: TRIES, gone: None };
             self.take_late(again, source);
         }
         if !pending {
@@ -155,7 +158,7 @@ impl Shard {
         }
         let found = match self.source(partition, part.offset) {
             Source::Nothing => Found::Ready(Vec::new()),
-            Source::Objects(objects) => Found::Objects(objects),
+            Source::Objects => Found::Objects(partition.objects.to_read(part.offset)),
             Source::Lender(Borrowed { from, .. }) => Found::Lender(from),
             Source::Memory => {
                 let batches = self.within(partition, part, owed, true);
@@ -233,9 +236,14 @@ impl Shard {
                 let (conn, owed) = (read.conn, read.owed);
                 let done = Box::new(move |found: Result<Vec<Bytes>, ColdError>| {
                     count_read(&meters.reads.object, &meters.read_bytes.object, found.as_deref().unwrap_or_default());
-                    if matches!(found, Err(ColdError::Gone(_))) && read.tries > 0 {
-                        let _stopping = events.try_send(Event::ReadAgain(ReadAgain { tries: read.tries - 1, ..read }));
-                        return;
+                    if let Err(ColdError::Gone(object)) = found {
+                        // One that the partition still names after it was asked again is lost, and stays so.
+                        if read.tries > 0 && read.gone != Some(object) {
+                            let again = ReadAgain { tries: read.tries - 1, gone: Some(object), ..read };
+                            let _stopping = events.try_send(Event::ReadAgain(again));
+                            return;
+                        }
+                        tracing::error!(object = object.0, "an object that the metadata names is not in the store");
                     }
                     let late = found.map_err(|_| PartitionError::Storage);
                     reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
@@ -367,13 +375,15 @@ pub(crate) struct ReadAgain {
     reply: Rc<ReplyTo>,
     /// How often it may.
     tries: u32,
+    /// The object that was gone last time.
+    gone: Option<ObjectId>,
 }
 
 /// What a part of a take found.
 enum Found {
     Ready(Vec<Bytes>),
     Ring(Vec<RingEntry>),
-    Objects(Vec<Rc<crate::meta::CommittedObject>>),
+    Objects(Vec<Rc<CommittedObject>>),
     Lender(ShardId),
 }
 

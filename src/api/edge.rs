@@ -22,7 +22,7 @@ use thalweg_shards::{
 use super::{
     gather::Newer,
     k00_produce::{Opening, Unanswered},
-    k01_fetch::{Sessions, Stash},
+    k01_fetch::{ColdRoom, Sessions, StashCell},
 };
 use crate::{
     auth::{Authorizer, Principal, host_of},
@@ -87,6 +87,8 @@ pub struct Edge {
     pub authorizer: Option<Authorizer>,
     /// Fetch sessions of its connections.
     pub fetch_sessions: RefCell<Sessions>,
+    /// What its connections may have read for them from the ring and the object store.
+    pub cold_room: ColdRoom,
     snapshot: RefCell<Arc<ClusterSnapshot>>,
     waiting: RefCell<Vec<(Newer, Sender<()>)>>,
     producer_ids: Cell<(i64, i64)>,
@@ -120,6 +122,8 @@ impl Edge {
                 shards.len(),
                 config.max_incremental_fetch_session_cache_slots as usize,
             )),
+            // Half as much again as answers may take, which these records become.
+            cold_room: ColdRoom::new(u64::from(limits.response_bytes) / 2),
             authorizer: authorizer(&config),
             runtime,
             home,
@@ -223,8 +227,9 @@ impl Edge {
         ConnId(u64::from(self.home.0) << 48 | count)
     }
 
-    /// Tells every shard that a connection is closed.
+    /// Tells every shard that a connection is closed, and gives its room to others.
     pub fn connection_gone(&self, conn: ConnId) {
+        self.cold_room.gone(conn);
         self.shards.iter().for_each(|lane| lane.send(Request::ConnGone(conn)));
     }
 }
@@ -258,7 +263,7 @@ pub struct Caller {
     /// Its Produces that are not answered.
     pub unanswered: Rc<Unanswered>,
     /// What its last fetch left behind.
-    pub stash: RefCell<Option<Box<Stash>>>,
+    pub stash: Rc<StashCell>,
 }
 
 impl Caller {

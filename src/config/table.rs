@@ -74,7 +74,8 @@ settings! {
     /// Bytes of requests of all connections that may be under way; beyond them connections are not read.
     queued_max_request_bytes: u64 =
         Setting::of("queued.max.request.bytes", "268435456").unit("bytes").range(1 << 20, TIB);
-    /// Bytes of answers of all connections that may wait for their readers; beyond them fetches get less, then wait.
+    /// Bytes of answers of all connections that may wait for their readers; beyond them fetches get less, then wait. Half as
+    /// much again may be read for them from the log's device and the object store.
     queued_max_response_bytes: u64 =
         Setting::of("queued.max.response.bytes", "268435456").unit("bytes").range(1 << 20, TIB);
 

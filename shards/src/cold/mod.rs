@@ -12,6 +12,7 @@
 //! The planning is pure (`plan`, `cache`, `rounds`): events and `now` in, actions out. `actor` does the I/O.
 
 mod actor;
+mod ahead;
 mod cache;
 pub(crate) mod fetch;
 mod plan;

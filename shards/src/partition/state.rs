@@ -1,6 +1,6 @@
 //! The partition itself: its offsets and the transitions between them.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{cell::Cell, sync::Arc};
 
 use thalweg_record::{BatchHead, LeaderEpoch, Offset, PartitionId, Wall};
 use thalweg_wal::Lsn;
@@ -12,9 +12,6 @@ use crate::{
     msg::{Generation, PartitionError, PartitionSettings, PartitionSpec, PartitionView, ProducerBatch},
 };
 
-/// How many objects a cold read is shown: enough for any one answer, few enough to clone per read.
-const OBJECTS_PER_READ: usize = 8;
-
 /// Which tier serves an offset.
 #[derive(Debug)]
 pub enum Tier {
@@ -22,8 +19,8 @@ pub enum Tier {
     Ring,
     /// The log of the shard that had it before.
     Lender,
-    /// Committed objects, from the one that holds the offset on.
-    Objects(Vec<Rc<CommittedObject>>),
+    /// Committed objects ([`ObjectList::to_read`]).
+    Objects,
     /// Nothing there yet.
     End,
 }
@@ -322,7 +319,7 @@ impl Partition {
         } else if self.borrowed.is_some() && offset >= self.committed_end {
             Tier::Lender
         } else {
-            Tier::Objects(self.objects.from(offset, OBJECTS_PER_READ))
+            Tier::Objects
         }
     }
 
@@ -462,7 +459,8 @@ mod tests {
         assert_eq!(p.ring.first(), Some(Offset(0)));
         p.take_cleaned(object(3, 0, 9, 1));
         assert_eq!(p.ring.first(), Some(Offset(10)));
-        assert!(matches!(p.tier(Offset(3)), Tier::Objects(found) if found[0].object.0 == 3));
+        assert!(matches!(p.tier(Offset(3)), Tier::Objects));
+        assert_eq!(p.objects.to_read(Offset(3))[0].object.0, 3);
         // After a crash before the dirty point moved, and after it.
         assert_eq!(recovered(spec(vec![object(3, 0, 9, 1), uploads[1].clone()], 0)).ring.first(), Some(Offset(10)));
         assert_eq!(recovered(spec(uploads.to_vec(), 20)).ring.first(), Some(Offset(20)));
@@ -515,7 +513,7 @@ mod tests {
         p.recover(&batch(30, 5, 4), Lsn(4096)).expect("its own");
         let borrowed = p.borrowed.clone().expect("a loan");
         assert_eq!((borrowed.from, borrowed.until, borrowed.bytes), (lender, Offset(30), 200));
-        assert!(matches!(p.tier(Offset(19)), Tier::Objects(_)));
+        assert!(matches!(p.tier(Offset(19)), Tier::Objects));
         assert!(matches!(p.tier(Offset(20)), Tier::Lender));
         assert!(matches!(p.tier(Offset(29)), Tier::Lender));
         assert!(matches!(p.tier(Offset(30)), Tier::Ring));

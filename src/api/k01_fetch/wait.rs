@@ -5,6 +5,8 @@
 //! while other answers are awaited is remembered. A watch covers all of the fetch's partitions on its shard, so a shard
 //! is probed again as a whole.
 
+mod cold;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -88,6 +90,8 @@ pub(super) struct Fetch<'a> {
     /// There is something hot that was not taken, for it was too little to end the wait.
     untaken: bool,
     stash: Stash,
+    /// Bytes that may be read from the ring or the object store now.
+    cold_bytes: u64,
 }
 
 impl<'a> Fetch<'a> {
@@ -106,6 +110,7 @@ impl<'a> Fetch<'a> {
             generation: None,
             untaken: false,
             stash,
+            cold_bytes: 0,
         }
     }
 
@@ -121,7 +126,9 @@ impl<'a> Fetch<'a> {
                     None => break,
                 }
             }
+            self.cold_bytes = self.room_for_cold().await;
             let (allotment, permit) = self.admit().await;
+            self.edge.cold_room.hold(self.conn, self.stash.bytes() + self.slow_bytes(&allotment));
             // Before the take, which may hear of a cold part that it was allotted too little for its first batch.
             self.stash.starved = allotment.starved.map(|place| self.parts[place].partition);
             self.untaken = false;
@@ -253,7 +260,7 @@ impl<'a> Fetch<'a> {
         let offers: Vec<Offer> = (0..self.parts.len()).map(|place| self.offer(place)).collect();
         let starved = self.stash.starved;
         let from = starved.and_then(|starved| self.parts.iter().position(|from| from.partition == starved));
-        allot(&offers, budget, SLOW_BYTES.saturating_sub(self.stash.bytes()), from.unwrap_or(0))
+        allot(&offers, budget, self.cold_bytes, from.unwrap_or(0))
     }
 
     fn offer(&self, place: usize) -> Offer {
@@ -264,6 +271,7 @@ impl<'a> Fetch<'a> {
                 Offer { bytes, first_batch: bytes, limit: bytes, slow: false, whole: true }
             }
             None if self.stash.is_due(&self.keys[place]) => Offer::default(),
+            None if state.slow && self.cold_bytes == 0 => Offer::default(),
             None => Offer {
                 bytes: state.bytes,
                 first_batch: u64::from(state.first_batch_bytes),
