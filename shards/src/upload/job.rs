@@ -27,8 +27,6 @@ use crate::{
 
 /// Batches encoded between two breaths.
 const BATCHES_PER_BREATH: usize = 256;
-/// And bytes of them: each is in a block's CRC.
-const BYTES_PER_BREATH: u64 = 512 << 10;
 
 /// All that an upload needs.
 pub(super) struct Job {
@@ -142,17 +140,12 @@ async fn encode(
             job.runtime.breathe().await;
         }
     }
-    let read = read_spans(&*job.runtime, job.device.clone(), job.ring, spans(job.ring, &missing))
-        .await
-        .map_err(|e| damaged(&e))?;
+    let read = read_spans(job.device.clone(), job.ring, spans(job.ring, &missing)).await.map_err(|e| damaged(&e))?;
     let mut read: BTreeMap<Offset, Bytes> = read.into_iter().map(|(entry, bytes)| (entry.base, bytes)).collect();
-    let (mut pushed, mut pushed_bytes) = (0, 0);
-    for entry in batches {
+    for (n, entry) in batches.iter().enumerate() {
         let bytes = job.memory.get(entry.lsn, entry.size as usize).or_else(|| read.remove(&entry.base));
         encoder.push_whole(partition, bytes.ok_or_else(|| damaged(&"a batch is missing"))?).map_err(|e| damaged(&e))?;
-        (pushed, pushed_bytes) = (pushed + 1, pushed_bytes + u64::from(entry.size));
-        if pushed >= BATCHES_PER_BREATH || pushed_bytes >= BYTES_PER_BREATH {
-            (pushed, pushed_bytes) = (0, 0);
+        if n % BATCHES_PER_BREATH == BATCHES_PER_BREATH - 1 {
             job.runtime.breathe().await;
         }
     }
