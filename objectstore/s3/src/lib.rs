@@ -23,6 +23,7 @@ mod headers;
 mod hedge;
 mod http;
 mod multipart;
+mod paced;
 mod place;
 mod requests;
 mod stale;

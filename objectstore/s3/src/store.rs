@@ -11,6 +11,7 @@ use crate::{
     attempt::{Attempts, Repeat},
     hedge::Hedge,
     multipart,
+    paced::Paced,
     requests::{collect, gone, ours, wanted},
     stale,
     surroundings::Surroundings,
@@ -127,16 +128,22 @@ impl<R: Requests> S3Store<R> {
         let key = key.clone();
         self.run(move |inner| async move {
             let Inner { engine, attempts, .. } = &*inner;
-            let size = parts.iter().map(Bytes::len).sum::<usize>();
+            let (size, paced) = (parts.iter().map(Bytes::len).sum::<usize>(), Paced::new(pace));
             if size > attempts.limits.single_bytes {
-                return multipart::put(&inner, &key, parts, condition, pace).await;
+                multipart::put(&inner, &key, parts, condition, &paced).await?;
+                paced.end().await;
+                return Ok(());
             }
+            paced.begin(size as u64).await;
             // Sent again after a lost answer, a conditional put would meet its own object.
             let repeat = match condition {
                 PutCondition::Always => Repeat::Harmless,
                 PutCondition::IfAbsent => Repeat::Ambiguous,
             };
-            attempts.moving(size as u64, repeat, || engine.put(&key, parts.clone(), condition)).await
+            attempts.moving(size as u64, repeat, || engine.put(&key, parts.clone(), condition)).await?;
+            // It takes its time too, or many small objects one after the other would go as fast as they can.
+            paced.end().await;
+            Ok(())
         })
     }
 }

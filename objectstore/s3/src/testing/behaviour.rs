@@ -2,8 +2,9 @@
 
 use std::{
     net::TcpListener,
+    num::NonZeroU64,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -234,6 +235,30 @@ fn uploads(line: &str, _: usize) -> Answer {
         }
         _ => (200, "etag: \"e\"\r\n", ""),
     })
+}
+
+pub fn what_has_time_takes_it_after_a_stall_too<R: Requests>(make: Make<R>) {
+    const STALL: Duration = Duration::from_millis(400);
+    let patient = Limits { attempt: Duration::from_secs(20), total: Duration::from_secs(60), ..limits() };
+    let bench = bench_with(make, patient, "", |line, n| {
+        if line.contains("partNumber=2") {
+            std::thread::sleep(STALL);
+        }
+        uploads(line, n)
+    });
+    let put = |bytes: usize| {
+        let pace = NonZeroU64::new(10_000).expect("not 0");
+        let began = Instant::now();
+        let parts = vec![Bytes::from(vec![1; bytes])];
+        let done = bench.runtime.block_on(bench.store.put_slowly(&key(), parts, PutCondition::Always, pace));
+        assert_eq!(done, Ok(()));
+        began.elapsed()
+    };
+    assert!(put(1000) >= Duration::from_millis(100), "1000 bytes at 10,000 a second");
+    assert_eq!(bench.lines().len(), 1);
+    // The first of four parts takes its time, the second stalls for longer than all would take.
+    assert!(put(4000) >= Duration::from_millis(100 + 2 * 100) + STALL, "what the stall took is not saved up");
+    assert_eq!(bench.lines().iter().filter(|line| line.contains("partNumber")).count(), 4);
 }
 
 pub fn what_is_put_has_a_checksum_and_is_encrypted_as_the_url_says<R: Requests>(make: Make<R>) {

@@ -35,6 +35,7 @@ macro_rules! behaves {
             refusals_are_final_and_quote_the_server
             a_hanging_server_costs_an_attempt_and_then_the_call
             a_failed_multipart_upload_is_aborted
+            what_has_time_takes_it_after_a_stall_too
             an_error_behind_a_200_completes_nothing
             foreign_keys_in_a_listing_are_left_out
             a_conditional_upload_is_completed_on_its_condition
