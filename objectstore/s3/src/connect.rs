@@ -16,9 +16,11 @@ use tokio::sync::OnceCell;
 
 use crate::{
     S3Url,
+    attempt::undone,
     credentials::{Cache, Chain, Imds, Keys, Trouble, near},
     http::{AnswerBody, Body, Https, client, in_words},
     place::{Place, region_at_hand},
+    status::turned_away,
     surroundings::Surroundings,
 };
 
@@ -113,7 +115,12 @@ impl Connection {
     /// [`StoreError::Retry`] when there is no answer, or S3 says that the keys have expired.
     pub async fn send(&self, mut request: Request<Body>, keys: &Keys) -> Result<Response<AnswerBody>, StoreError> {
         request.headers_mut().insert(USER_AGENT, self.agent.clone());
-        let answer = self.http.request(request).await.map_err(|e| StoreError::Retry(in_words(&e)))?;
+        undone(false);
+        let answer = self.http.request(request).await.map_err(|e| {
+            // Nothing goes out before there is a connection.
+            undone(e.is_connect());
+            StoreError::Retry(in_words(&e))
+        })?;
         if answer.status().is_success() {
             return Ok(answer.map(Either::Left));
         }
@@ -121,6 +128,7 @@ impl Connection {
         let body = Limited::new(body, LARGEST_REFUSAL).collect().await;
         let body: Bytes =
             body.map_err(|e| StoreError::Retry(format!("HTTP {}: {e}", head.status.as_u16())))?.to_bytes();
+        undone(turned_away(head.status.as_u16(), &body));
         // Credentials without an end are not renewed by asking again.
         let doubtful = [400, 403].contains(&head.status.as_u16()) && keys.ends_at_s.is_some();
         if doubtful && String::from_utf8_lossy(&body).contains("<Code>ExpiredToken</Code>") {

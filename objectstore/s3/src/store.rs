@@ -135,7 +135,7 @@ impl<R: Requests> S3Store<R> {
                 return Ok(());
             }
             paced.begin(size as u64).await;
-            // Sent again after a lost answer, a conditional put would meet its own object.
+            // Sent again after a lost answer, a conditional put would meet its own object; not so where it was turned away.
             let repeat = match condition {
                 PutCondition::Always => Repeat::Harmless,
                 PutCondition::IfAbsent => Repeat::Ambiguous,

@@ -32,6 +32,8 @@ macro_rules! behaves {
         $crate::engine_tests!(behaviour, $make;
             a_stumbling_server_is_asked_again
             a_conditional_put_is_not_repeated_blindly
+            a_conditional_put_is_repeated_where_nothing_was_done
+            a_conditional_put_is_repeated_until_there_is_a_connection
             refusals_are_final_and_quote_the_server
             a_hanging_server_costs_an_attempt_and_then_the_call
             a_failed_multipart_upload_is_aborted
