@@ -23,3 +23,4 @@ pub use memory::{Call, Fate, FaultHook, MemoryStore, Operation};
 pub use open::{Access, OpenError, open};
 pub use pace::Pace;
 pub use port::{ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
+pub use thalweg_record::NodeId;

@@ -109,6 +109,7 @@ impl Broker {
             node: NodeId(config.node_id),
             node_epoch: cluster.node_epoch().0 as u64,
         };
+        store.writes_as(identity.node, identity.node_epoch);
         let snapshot = cluster.snapshot();
         let (lanes, inboxes): (Vec<ShardLane>, Vec<ShardInbox>) = (0..shards).map(|n| shard_lanes(ShardId(n))).unzip();
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();

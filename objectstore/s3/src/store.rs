@@ -1,9 +1,14 @@
 //! The store: the port's calls as tasks of the tokio runtime, made of an engine's single requests.
 
-use std::{fmt, num::NonZeroU64, ops::Range, sync::Arc};
+use std::{
+    fmt,
+    num::NonZeroU64,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
-use thalweg_objectstore::{Access, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
+use thalweg_objectstore::{Access, NodeId, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -28,6 +33,8 @@ pub(crate) struct Inner<R> {
     pub(crate) engine: R,
     pub(crate) attempts: Attempts,
     hedge: Hedge,
+    /// Node and node epoch that the store's user writes as, once it has told.
+    pub(crate) writer: OnceLock<(i32, u64)>,
 }
 
 impl<R> fmt::Debug for S3Store<R> {
@@ -93,7 +100,8 @@ impl<R: Requests> S3Store<R> {
         let connection = Arc::new(connection.of(R::LIBRARY));
         let engine = engine(connection.clone());
         let (attempts, hedge) = (Attempts::new(limits, seed()), Hedge::new(limits.hedge));
-        S3Store { inner: Arc::new(Inner { connection, engine, attempts, hedge }), runtime: runtime.clone() }
+        let inner = Inner { connection, engine, attempts, hedge, writer: OnceLock::new() };
+        S3Store { inner: Arc::new(inner), runtime: runtime.clone() }
     }
 
     #[cfg(any(test, feature = "testing"))]
@@ -195,6 +203,11 @@ impl<R: Requests> ObjectStore for S3Store<R> {
         bytes_per_second: NonZeroU64,
     ) -> StoreFuture<'a, ()> {
         self.put_at(key, parts, condition, Some(bytes_per_second))
+    }
+
+    fn writes_as(&self, node: NodeId, node_epoch: u64) {
+        // A store has one user.
+        let _told_before = self.inner.writer.set((node.0, node_epoch));
     }
 
     fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {

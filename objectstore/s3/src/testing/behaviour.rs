@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use thalweg_objectstore::{Backoff, ObjectKey, ObjectStore, PutCondition, StoreError};
+use thalweg_objectstore::{Backoff, NodeId, ObjectKey, ObjectStore, PutCondition, StoreError};
 
 use super::stub::{Asked, Instance, NOW_S, Reply, serve};
 use crate::{Connection, Keys, Limits, Requests, S3Store, S3Url, stale, surroundings::Surroundings};
@@ -339,6 +339,8 @@ pub fn stale_uploads_of_the_prefix_are_aborted_and_no_others<R: Requests>(make: 
         <Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>";
     const LAST: &str = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>\
         <Upload><Key>prefix/data/9e/0000000000000001-n7-e3</Key><UploadId>young</UploadId>\
+        <Initiated>2029-12-31T12:00:00.000Z</Initiated></Upload>\
+        <Upload><Key>prefix/data/9e/0000000000000001-n6-e9</Key><UploadId>before</UploadId>\
         <Initiated>2029-12-31T12:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>";
     let bench = bench(make, |line, _| {
         Some(match line {
@@ -351,6 +353,10 @@ pub fn stale_uploads_of_the_prefix_are_aborted_and_no_others<R: Requests>(make: 
     assert_eq!(bench.runtime.block_on(stale::clear(bench.store.inner(), NOW_S)), Ok(1));
     let aborted: Vec<String> = bench.lines().into_iter().filter(|line| line.starts_with("DELETE")).collect();
     assert_eq!(aborted, ["DELETE /bucket/prefix/data/9e/0000000000000001-n7-e3?uploadId=old"]);
+    bench.store.writes_as(NodeId(6), 10);
+    assert_eq!(bench.runtime.block_on(stale::clear(bench.store.inner(), NOW_S)), Ok(2));
+    let before = "DELETE /bucket/prefix/data/9e/0000000000000001-n6-e9?uploadId=before";
+    assert!(bench.lines().iter().any(|line| line == before), "begun before this broker's start");
     let listed: Vec<String> = bench.lines().into_iter().filter(|line| line.starts_with("GET")).collect();
     assert!(
         listed
