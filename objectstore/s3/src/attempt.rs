@@ -20,6 +20,9 @@ pub struct Limits {
     pub in_flight: usize,
     /// How long one attempt may take, besides the time that its bytes need on a slow line.
     pub attempt: Duration,
+    /// How long nothing may move on a connection that somebody waits for. Longer than an answer may take, and what the system still
+    /// holds of a request may need on a slow line; calls without many bytes end sooner.
+    pub stall: Duration,
     /// How long a call may take with all its attempts, likewise. A multipart upload is several calls.
     pub total: Duration,
     /// Waits between attempts.
@@ -38,6 +41,7 @@ impl Default for Limits {
         Limits {
             in_flight: 64,
             attempt: Duration::from_secs(15),
+            stall: Duration::from_secs(30),
             total: Duration::from_secs(60),
             backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) },
             single_bytes: 32 << 20,

@@ -15,7 +15,7 @@ use thalweg_objectstore::StoreError;
 use tokio::sync::OnceCell;
 
 use crate::{
-    S3Url,
+    Limits, S3Url,
     attempt::undone,
     credentials::{Cache, Chain, Imds, Keys, Trouble, near},
     http::{AnswerBody, Body, Https, client, in_words},
@@ -74,13 +74,22 @@ impl Connection {
 
     fn new(url: S3Url, around: Surroundings, imds: Arc<Imds>, credentials: Arc<Cache>) -> Connection {
         let agent = HeaderValue::from_static("thalweg");
-        Connection { http: client(CONNECT), credentials, url, around, imds, place: OnceCell::new(), agent }
+        Connection {
+            http: client(CONNECT, Limits::default().stall),
+            credentials,
+            url,
+            around,
+            imds,
+            place: OnceCell::new(),
+            agent,
+        }
     }
 
-    /// For requests that `library` makes.
-    pub(crate) fn of(self, library: &str) -> Connection {
+    /// For requests that `library` makes; nothing may stand still for longer than `stall`.
+    pub(crate) fn of(self, library: &str, stall: Duration) -> Connection {
         let agent = format!("thalweg/{} ({library})", env!("CARGO_PKG_VERSION"));
-        Connection { agent: HeaderValue::from_str(&agent).unwrap_or(self.agent), ..self }
+        let agent = HeaderValue::from_str(&agent).unwrap_or(self.agent);
+        Connection { agent, http: client(CONNECT, stall), ..self }
     }
 
     /// What the store's URL says.

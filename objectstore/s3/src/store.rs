@@ -97,7 +97,7 @@ impl<R: Requests> S3Store<R> {
         limits: Limits,
         engine: impl FnOnce(Arc<Connection>) -> R,
     ) -> S3Store<R> {
-        let connection = Arc::new(connection.of(R::LIBRARY));
+        let connection = Arc::new(connection.of(R::LIBRARY, limits.stall));
         let engine = engine(connection.clone());
         let (attempts, hedge) = (Attempts::new(limits, seed()), Hedge::new(limits.hedge));
         let inner = Inner { connection, engine, attempts, hedge, writer: OnceLock::new() };

@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use thalweg_objectstore::{Backoff, NodeId, ObjectKey, ObjectStore, PutCondition, StoreError};
 
-use super::stub::{Asked, Instance, NOW_S, Reply, serve};
+use super::stub::{Asked, Instance, NOW_S, Reply, serve, stalls_once};
 use crate::{Connection, Keys, Limits, Requests, S3Store, S3Url, stale, surroundings::Surroundings};
 
 /// Makes the engine under test.
@@ -137,6 +137,35 @@ pub fn a_hanging_server_costs_an_attempt_and_then_the_call<R: Requests>(make: Ma
     let hangs = bench(make, |_, _| None);
     assert_eq!(hangs.put(10, PutCondition::Always), Err(StoreError::Retry("no answer in time".to_owned())));
     assert!(hangs.lines().len() > 2, "{} attempts", hangs.lines().len());
+}
+
+/// How long an attempt may take, besides what its bytes may need.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Attempts that may take long, and nothing may stand still for long.
+fn watchful<R: Requests>(make: Make<R>, endpoint: &str) -> (S3Store<R>, tokio::runtime::Runtime) {
+    let url = S3Url::parse(&format!("s3://bucket?endpoint={endpoint}")).expect("a URL");
+    let stall = Duration::from_millis(300);
+    let limits = Limits { attempt: LONG, total: 10 * LONG, stall, single_bytes: 64 << 20, ..limits() };
+    let runtime = runtime();
+    (S3Store::new(url, keys(), runtime.handle(), limits, make), runtime)
+}
+
+pub fn a_server_that_stops_reading_is_given_up<R: Requests>(make: Make<R>) {
+    let endpoint = stalls_once("", "HTTP/1.1 200 X\r\ncontent-length: 0\r\netag: \"e\"\r\n\r\n");
+    let (store, runtime) = watchful(make, &endpoint);
+    // More than the system takes for a peer that does not read.
+    let (parts, began) = (vec![Bytes::from(vec![1; 1 << 20]); 32], Instant::now());
+    assert_eq!(runtime.block_on(store.put(&key(), parts, PutCondition::Always)), Ok(()));
+    assert!(began.elapsed() < LONG, "the attempt was waited for");
+}
+
+pub fn a_server_that_stops_sending_is_given_up<R: Requests>(make: Make<R>) {
+    let whole = "HTTP/1.1 206 X\r\ncontent-length: 4\r\ncontent-range: bytes 2-5/10\r\n\r\n2345";
+    let endpoint = stalls_once(&whole[..whole.len() - 2], whole);
+    let ((store, runtime), began) = (watchful(make, &endpoint), Instant::now());
+    assert_eq!(runtime.block_on(store.get_range(&key(), 2..6)).as_deref(), Ok(&b"2345"[..]));
+    assert!(began.elapsed() < LONG, "the attempt was waited for");
 }
 
 pub fn a_failed_multipart_upload_is_aborted<R: Requests>(make: Make<R>) {

@@ -36,6 +36,8 @@ macro_rules! behaves {
             a_conditional_put_is_repeated_until_there_is_a_connection
             refusals_are_final_and_quote_the_server
             a_hanging_server_costs_an_attempt_and_then_the_call
+            a_server_that_stops_reading_is_given_up
+            a_server_that_stops_sending_is_given_up
             a_failed_multipart_upload_is_aborted
             what_has_time_takes_it_after_a_stall_too
             an_error_behind_a_200_completes_nothing
