@@ -114,6 +114,7 @@ impl Broker {
         let tails = Arc::new(held::tails(&specs, &cluster.cuts()));
         let slices = prepare_slices(&set, &cluster, &tails, shards).await?;
         let identity = writer_identity(&config, &cluster);
+        store.writes_as(identity.node, identity.node_epoch);
         let snapshot = cluster.snapshot();
         let (lanes, inboxes): (Vec<ShardLane>, Vec<ShardInbox>) = (0..shards).map(|n| shard_lanes(ShardId(n))).unzip();
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
