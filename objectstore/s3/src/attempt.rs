@@ -72,6 +72,9 @@ pub(crate) fn undone(certainly: bool) {
     let _nobody = UNDONE.try_with(|noted| noted.set(certainly));
 }
 
+/// How often an ambiguous call that was turned away is repeated. Its caller tells the operator, and should hear of it in seconds.
+const TURNED_AWAY: u32 = 4;
+
 /// Runs calls within [`Limits`].
 #[derive(Debug)]
 pub(crate) struct Attempts {
@@ -117,7 +120,7 @@ impl Attempts {
                 return outcome;
             };
             let wait = self.limits.backoff.wait(attempt, self.chance.next());
-            let may_repeat = repeat == Repeat::Harmless || undone;
+            let may_repeat = repeat == Repeat::Harmless || (undone && attempt < TURNED_AWAY);
             if !may_repeat || Instant::now() + wait >= deadline {
                 return Err(StoreError::Retry(why));
             }

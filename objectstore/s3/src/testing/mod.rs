@@ -33,7 +33,7 @@ macro_rules! behaves {
             a_stumbling_server_is_asked_again
             a_conditional_put_is_not_repeated_blindly
             a_conditional_put_is_repeated_where_nothing_was_done
-            a_conditional_put_is_repeated_until_there_is_a_connection
+            a_conditional_put_without_a_connection_is_soon_given_up
             refusals_are_final_and_quote_the_server
             a_hanging_server_costs_an_attempt_and_then_the_call
             a_server_that_stops_reading_is_given_up
