@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
-/// The pace of one put. Time that was not used is not saved up: after a stall its bytes go out as evenly as before.
+/// The pace of one piece of work. Time that was not used is not saved up: after a stall its bytes go out as evenly as before.
 #[derive(Debug)]
 pub struct Pace {
     bytes_per_second: NonZeroU64,
@@ -16,10 +16,17 @@ impl Pace {
         Pace { bytes_per_second, busy_until: Duration::ZERO }
     }
 
+    /// When `bytes` may begin that are asked for `now`, one after the other.
+    pub fn begin(&mut self, now: Duration, bytes: u64) -> Duration {
+        let begins = self.busy_until.max(now);
+        let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.get() as f64);
+        self.busy_until = begins.saturating_add(takes);
+        begins
+    }
+
     /// Takes `bytes` that begin at `now`; says when what follows may begin.
     pub fn take(&mut self, now: Duration, bytes: u64) -> Duration {
-        let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.get() as f64);
-        self.busy_until = self.busy_until.max(now).saturating_add(takes);
+        self.begin(now, bytes);
         self.busy_until
     }
 }
