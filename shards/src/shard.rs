@@ -215,8 +215,6 @@ impl Shard {
             match loan {
                 Some(Loan::To(owner)) => {
                     partition.role = Role::Lender;
-                    // The owner may have records deleted beyond what is lent, and waits for the commit of that all the same.
-                    partition.log_start = partition.log_start.min(partition.committed_end);
                     self.lending.insert(partition.id);
                     self.moved.insert(partition.id, (owner, Generation(0)));
                 }

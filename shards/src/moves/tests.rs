@@ -144,6 +144,26 @@ fn a_lender_counts_what_it_lends() {
 }
 
 #[test]
+fn owner_and_lender_agree_where_a_log_goes_on_behind_a_loss() {
+    let world = World::new(1);
+    // From 0 to 9 is lost; the log start lies inside of what is lent, or behind it.
+    for log_start in [10, 15, 25] {
+        let spec = |loan| PartitionSpec { log_start: Offset(log_start), ..spec(0, Some(loan)) };
+        let of_owner = spec(Loan::From { lender: OTHER, heads: heads(&[10]) });
+        let owner = shard(&world, vec![of_owner], &batches(&[20, 30]));
+        let lender = shard(&world, vec![spec(Loan::To(OTHER))], &batches(&[10]));
+        let goes_on = |shard: &Shard| {
+            let p = shard.partitions.get(&PARTITION).expect("it is there");
+            (p.committed_end, p.upload_cursor, p.high_watermark)
+        };
+        assert_eq!(goes_on(&lender), (Offset(10), Offset(10), Offset(20)));
+        let (committed_end, _, high_watermark) = goes_on(&owner);
+        assert_eq!((committed_end, high_watermark), (Offset(10), Offset(40)));
+        assert_eq!((lender.batches_waiting, owner.batches_waiting), (1, 0), "what is lent goes first");
+    }
+}
+
+#[test]
 fn a_lender_reads_only_what_no_object_holds() {
     let world = World::new(1);
     let mut shard = lender(&world);

@@ -164,9 +164,7 @@ impl Partition {
         if base < self.next {
             return Ok(());
         }
-        if base != self.next {
-            return Err(self.next);
-        }
+        self.pass_over_to(base)?;
         self.note(head, base, last);
         let so_far = self.borrowed.take();
         let (bytes, latest) = so_far.map_or((0, Wall(i64::MIN)), |b| (b.bytes, b.max_timestamp));
@@ -193,13 +191,33 @@ impl Partition {
         if base < self.next {
             return Ok(());
         }
-        if base != self.next {
-            return Err(self.next);
-        }
+        self.pass_over_to(base)?;
         self.index(head, lsn);
         self.note(head, base, last);
         self.high_watermark = self.next;
         Ok(())
+    }
+
+    /// Goes on at `base`, when all that is missing before it is deleted: an earlier start had begun anew at the log start.
+    fn pass_over_to(&mut self, base: Offset) -> Result<(), Offset> {
+        if base == self.next {
+            return Ok(());
+        }
+        if base > self.log_start {
+            return Err(self.next);
+        }
+        self.begin_anew_at(base);
+        Ok(())
+    }
+
+    /// Nothing before `at` will be uploaded any more.
+    fn begin_anew_at(&mut self, at: Offset) {
+        self.ring = RingIndex::default();
+        self.next = at;
+        self.high_watermark = at;
+        self.committed_end = at;
+        self.upload_cursor = at;
+        self.borrowed = None;
     }
 
     /// Adds a batch to the ring's index, which has no gaps: what lies before one was on another shard meanwhile.
@@ -213,13 +231,11 @@ impl Partition {
     /// All that the ring holds was taken in. After `--accept-loss` the log may end below a log start that the metadata
     /// recorded; as in Kafka it then begins anew at the log start, so that no deleted offset is given out twice.
     pub fn recovered(&mut self) {
-        if self.high_watermark < self.log_start {
-            self.ring = RingIndex::default();
-            self.next = self.log_start;
-            self.high_watermark = self.log_start;
-            self.committed_end = self.log_start;
-            self.upload_cursor = self.log_start;
-            self.borrowed = None;
+        if self.role == Role::Lender {
+            // The owner may have records deleted beyond what is lent, and waits for the commit of that all the same.
+            self.log_start = self.log_start.min(self.committed_end);
+        } else if self.high_watermark < self.log_start {
+            self.begin_anew_at(self.log_start);
         }
         // Batches that were here before the partition was elsewhere for a while do not lead to its end.
         if self.ring.end().is_some_and(|end| end != self.next) {
@@ -498,6 +514,28 @@ mod tests {
         assert_eq!(p.stage(&mut batch(0, 5, 0)), Offset(30));
         assert_eq!((p.committed_end, p.high_watermark, p.next), (Offset(30), Offset(30), Offset(35)));
         assert!(p.check_offset(Offset(30)).is_ok() && p.check_offset(Offset(29)).is_err());
+    }
+
+    #[test]
+    fn a_log_that_began_anew_at_its_start_is_recovered_from_there() {
+        let mut p = partition();
+        p.log_start = Offset(30);
+        p.recover(&batch(20, 5, 2), Lsn(0)).expect("what was left when it began anew");
+        p.recover(&batch(30, 5, 4), Lsn(4096)).expect("all before it is deleted");
+        p.recovered();
+        assert_eq!((p.committed_end, p.upload_cursor, p.high_watermark), (Offset(30), Offset(30), Offset(35)));
+        assert_eq!((p.ring.first(), p.waiting()), (Some(Offset(30)), 1));
+        assert_eq!(p.recover(&batch(36, 1, 4), Lsn(8192)), Err(Offset(35)), "this is not deleted");
+    }
+
+    #[test]
+    fn a_log_goes_on_where_its_start_lies_inside_of_a_batch() {
+        let mut p = partition();
+        p.log_start = Offset(27);
+        p.recover(&batch(25, 5, 4), Lsn(0)).expect("all before it is deleted");
+        p.recovered();
+        assert_eq!((p.committed_end, p.upload_cursor, p.high_watermark), (Offset(25), Offset(25), Offset(30)));
+        assert!(matches!(p.tier(Offset(27)), Tier::Ring));
     }
 
     #[test]
