@@ -16,7 +16,7 @@ use crate::{
     meta::{CommittedObject, ObjectId},
     moves::{LentSearch, Sought},
     msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply, Request},
-    partition::{Partition, RingEntry},
+    partition::{Partition, RingEntry, RingIndex},
     records::{FoundTime, first_record_at},
     ring_read::RingRead,
     runtime::{Queue, Runtime},
@@ -45,6 +45,8 @@ struct Search {
     loan: Option<InLoan>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
+    /// What to look for when nothing is found, for the greatest timestamp was that of a deleted record.
+    otherwise: Option<Box<Search>>,
 }
 
 /// Where to look in a loan.
@@ -130,10 +132,14 @@ impl Shard {
                     // Some of the loan is deleted: its lender knows what is the latest of the rest. Objects are deleted altogether.
                     return self.search(partition, ring.unwrap_or(Wall(i64::MIN)), Sought::MaxTimestamp);
                 }
-                match object.max(lent).max(ring) {
-                    Some(greatest) => self.search(partition, greatest, Sought::Time(greatest)),
-                    None => Lookup::Found(NONE),
+                let Some(greatest) = object.max(lent).max(ring) else { return Lookup::Found(NONE) };
+                let mut latest = self.search(partition, greatest, Sought::Time(greatest));
+                let rest = latest_behind_start(partition).filter(|rest| *rest < greatest);
+                let rest = rest.map(|rest| self.search(partition, rest, Sought::Time(rest)));
+                if let (Lookup::Search(latest), Some(Lookup::Search(rest))) = (&mut latest, rest) {
+                    latest.otherwise = Some(rest);
                 }
+                latest
             }
         }
     }
@@ -153,7 +159,8 @@ impl Shard {
         if objects.is_empty() && loan.is_none() && batches.is_empty() {
             return Lookup::Found(NONE);
         }
-        Lookup::Search(Box::new(Search { partition: partition.id, time, from, ring_from, end, objects, loan, batches }))
+        let (partition, otherwise) = (partition.id, None);
+        Lookup::Search(Box::new(Search { partition, time, from, ring_from, end, objects, loan, batches, otherwise }))
     }
 
     fn candidates(
@@ -190,17 +197,28 @@ impl Shard {
             Sought::Time(time) => time,
             Sought::MaxTimestamp => lent.ring.max_timestamp(begin, end).map_or(Wall(i64::MAX), |e| e.max_timestamp),
         };
-        let batches = self.candidates(lent, time, begin, end);
-        let (objects, loan) = (Vec::new(), None);
-        let search = Search { partition, time, from, ring_from: begin, end, objects, loan, batches };
+        let search = |time, otherwise| {
+            let (objects, loan) = (Vec::new(), None);
+            let batches = self.candidates(lent, time, begin, end);
+            Box::new(Search { partition, time, from, ring_from: begin, end, objects, loan, batches, otherwise })
+        };
+        let rest = latest_behind(&lent.ring, begin, end).filter(|_| matches!(sought, Sought::MaxTimestamp));
+        let mut next = Some(search(time, rest.filter(|rest| *rest < time).map(|rest| search(rest, None))));
         let (cold, events, runtime) = (self.ports.cold.clone(), self.events.clone(), self.ports.runtime.clone());
         let task = async move {
-            // Whoever asked hears of a failure by the lane that closes.
-            if let Ok(searched) = run(search, &cold, &events, &*runtime).await {
-                let _gone = reply.try_send(match searched {
+            while let Some(mut search) = next {
+                next = search.otherwise.take();
+                // Whoever asked hears of a failure by the lane that closes.
+                let Ok(searched) = run(*search, &cold, &events, &*runtime).await else { return };
+                let found = match searched {
                     Searched::Found(found) => Some(found.offset.map(|_| found)),
                     Searched::Trimmed | Searched::Gone(_) => None,
-                });
+                };
+                if found.as_ref().is_some_and(Option::is_none) && next.is_some() {
+                    continue;
+                }
+                let _gone = reply.try_send(found);
+                return;
             }
         };
         self.ports.runtime.spawn(Queue::Cold, "lent-offsets", Box::pin(task));
@@ -208,6 +226,25 @@ impl Shard {
 }
 
 const NONE: FoundOffset = FoundOffset { offset: None, timestamp: None, leader_epoch: None };
+
+/// The greatest timestamp behind the batch in the ring that `from` lies inside of, if it does: that batch's may be of a deleted record.
+fn latest_behind(ring: &RingIndex, from: Offset, end: Offset) -> Option<Wall> {
+    let first = ring.from(from, end).next().filter(|entry| entry.base < from)?;
+    Some(ring.max_timestamp(first.last.next(), end).map_or(Wall(i64::MIN), |entry| entry.max_timestamp))
+}
+
+/// As [`latest_behind`], of the object or the batch that the log start lies inside of.
+fn latest_behind_start(partition: &Partition) -> Option<Wall> {
+    let (start, end) = (partition.log_start, partition.readable_end());
+    if start >= partition.committed_end {
+        return latest_behind(&partition.ring, start, end);
+    }
+    let first = partition.objects.iter().next().filter(|object| object.base < start)?;
+    let object = partition.objects.max_timestamp(first.last.next()).map(|object| object.max_timestamp);
+    let ring = partition.ring.max_timestamp(partition.committed_end, end).map(|entry| entry.max_timestamp);
+    let lent = partition.borrowed.as_ref().map(|borrowed| borrowed.max_timestamp);
+    Some(object.max(lent).max(ring).unwrap_or(Wall(i64::MIN)))
+}
 
 fn found(at: FoundTime) -> FoundOffset {
     let FoundTime { offset, timestamp, leader_epoch } = at;
@@ -225,9 +262,15 @@ async fn look_for(
 ) -> Result<FoundOffset, PartitionError> {
     let mut gone = None;
     for tried in 1.. {
-        let partition = search.partition;
+        let (partition, otherwise) = (search.partition, search.otherwise.take());
         match run(*search, cold, events, runtime).await? {
-            Searched::Found(found) => return Ok(found),
+            Searched::Found(found) => match otherwise.filter(|_| found.offset.is_none()) {
+                Some(rest) => {
+                    search = rest;
+                    continue;
+                }
+                None => return Ok(found),
+            },
             // One that the partition still names after it was asked again is lost, and stays so.
             Searched::Gone(object) if gone.replace(object) == Some(object) => break,
             Searched::Gone(_) | Searched::Trimmed => {}

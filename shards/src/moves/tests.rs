@@ -208,11 +208,30 @@ fn appended(at: &[(i64, i64)]) -> (Vec<RecoveredBatch>, Bytes) {
     (batches, bytes.into())
 }
 
+/// Batches of two records, the first and the tenth, with their own timestamps, and their bytes.
+fn created(at: &[(i64, [i64; 2])]) -> (Vec<RecoveredBatch>, Bytes) {
+    let mut batches = batches(&at.iter().map(|(base, _)| *base).collect::<Vec<_>>());
+    let mut bytes = Vec::new();
+    for (n, (batch, (_, times))) in batches.iter_mut().zip(at).enumerate() {
+        batch.head.0[16] = 2;
+        batch.head.set_max_timestamp(times[0].max(times[1]));
+        batch.head.set_record_count(2);
+        bytes.extend_from_slice(&batch.head.0);
+        for (offset, time) in [0u8, 9].into_iter().zip(times) {
+            let zigzag = (time << 1).unsigned_abs();
+            let time = [zigzag as u8 & 0x7f | 0x80, (zigzag >> 7) as u8];
+            // Length, attributes, time, offset, no key, no value, no headers.
+            bytes.extend_from_slice(&[14, 0, time[0], time[1], offset << 1, 1, 1, 0]);
+        }
+        bytes.resize((n + 1) * BATCH_BYTES as usize, 0);
+    }
+    (batches, bytes.into())
+}
+
 #[test]
 fn the_latest_record_is_found_although_some_of_a_loan_is_deleted() {
     let world = World::new(1);
-    let latest = |log_start, lent: &[(i64, i64)], own: &[(i64, i64)]| {
-        let ((lent, lent_bytes), (own, own_bytes)) = (appended(lent), appended(own));
+    let latest_of = |log_start, (lent, lent_bytes): (Vec<RecoveredBatch>, Bytes), (own, own_bytes): (Vec<_>, Bytes)| {
         let loan = Loan::From { lender: OTHER, heads: lent.iter().map(|batch| batch.head).collect() };
         let spec_of_owner = PartitionSpec { log_start: Offset(log_start), ..spec(0, Some(loan)) };
         let (mut owner, mut lender) =
@@ -233,6 +252,7 @@ fn the_latest_record_is_found_although_some_of_a_loan_is_deleted() {
         let found = found[0].as_ref().expect("found");
         (found.offset.map(|offset| offset.0), found.timestamp.map(|time| time.0))
     };
+    let latest = |log_start, lent: &[_], own: &[_]| latest_of(log_start, appended(lent), appended(own));
     let lent = [(0, 500), (10, 100)];
     assert_eq!(latest(0, &lent, &[(20, 7)]), (Some(0), Some(500)));
     assert_eq!(latest(10, &lent, &[(20, 7)]), (Some(10), Some(100)), "in what is left of the loan");
@@ -240,6 +260,16 @@ fn the_latest_record_is_found_although_some_of_a_loan_is_deleted() {
     assert_eq!(latest(10, &lent, &[(20, 101)]), (Some(20), Some(101)), "in the owner's own log");
     assert_eq!(latest(10, &lent, &[]), (Some(10), Some(100)));
     assert_eq!(latest(20, &lent, &[(20, 7)]), (Some(20), Some(7)), "all of the loan is deleted");
+    // The greatest timestamp is that of a record that is deleted, in a batch of which others are left.
+    let latest = |log_start, lent: &[_], own: &[_]| latest_of(log_start, created(lent), created(own));
+    let partly = (0, [500, 300]);
+    assert_eq!(latest(0, &[partly], &[(10, [7, 7])]), (Some(0), Some(500)));
+    assert_eq!(latest(5, &[partly, (10, [100, 100])], &[(20, [7, 7])]), (Some(9), Some(300)));
+    assert_eq!(latest(5, &[(0, [500, 50]), (10, [100, 100])], &[(20, [7, 7])]), (Some(10), Some(100)));
+    assert_eq!(latest(5, &[partly], &[(10, [400, 400])]), (Some(10), Some(400)), "in the owner's own log");
+    assert_eq!(latest(5, &[partly], &[]), (Some(9), Some(300)));
+    assert_eq!(latest(5, &[], &[partly]), (Some(9), Some(300)), "without a loan");
+    assert_eq!(latest(5, &[], &[(0, [500, 50]), (10, [100, 100])]), (Some(10), Some(100)), "without a loan");
 }
 
 #[test]
