@@ -6,7 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a command: its main thread waits for an executor")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     ops::Range,
     path::{Path, PathBuf},
@@ -99,6 +99,9 @@ pub fn drain(
     let host: Arc<dyn Host> = Arc::new(Threads::new(tokio.handle().clone(), Health::new()));
     let cluster = Cluster::open(cluster_settings(&config, None, &host), open_store, &*plain)?;
     let mut waiting = found(&*ports.files, path, cluster.cluster_uuid(), NodeId(config.node_id))?;
+    // What the broker's own log holds is in force over what was lost before, and found again.
+    let own: BTreeSet<[u8; 16]> = cluster.slices()?.into_iter().map(|slice| slice.id).collect();
+    waiting.sort_by_key(|waiting| !own.contains(&waiting.identity.slice));
     let drained = |id| waiting.iter().any(|waiting| waiting.identity.slice == id);
     if let Some(own) = cluster.slices()?.into_iter().find(|slice| !slice.closed_empty && !drained(slice.id)) {
         // Its partitions may have gone on in there, under the offsets that are drained here.
@@ -361,16 +364,20 @@ fn sort_out(tails: &Tails, batches: &[RecoveredBatch]) -> (Vec<RecoveredBatch>, 
             found.known_batches += 1;
         } else {
             let end = ends.entry(batch.partition).or_insert(tail.committed_end);
-            if base > *end {
+            if tail.misses(*end, base) {
                 found.gap.get_or_insert_with(|| tail.gap(base, *end));
-            } else if base == *end {
+            } else if base >= *end {
+                if base > *end && *end > tail.committed_end {
+                    // All that is missing is deleted, and so is what lies before it.
+                    taken.retain(|taken: &RecoveredBatch| taken.partition != batch.partition);
+                }
                 *end = head.last_offset().next();
-                found.batches += 1;
-                found.bytes += head.size_bytes() as u64;
                 taken.push(*batch);
             }
         }
     }
+    found.batches = taken.len() as u64;
+    found.bytes = taken.iter().map(|batch| batch.head.size_bytes() as u64).sum();
     (taken, found)
 }
 
@@ -489,6 +496,21 @@ mod tests {
         assert!(superseded(9, 3), "nobody knows this epoch");
         assert!(!superseded(4, 1) && !superseded(20, 4), "below the log start, and beyond what objects hold");
         assert!(superseded(20, 2), "what comes after has a later epoch already");
+    }
+
+    #[test]
+    fn what_is_deleted_may_be_missing() {
+        let mut committed = tails(&[(0, 2, &[(1, 0)])]);
+        let (taken, found) = sort_out(&committed, &[batch(0, 3, 1, 1), batch(0, 4, 4, 1), batch(0, 8, 2, 1)]);
+        assert_eq!(taken.iter().map(|b| b.head.base_offset().0).collect::<Vec<_>>(), [3, 4, 8]);
+        assert_eq!((found.batches, found.bytes, found.gap), (3, 300, None));
+        let (taken, _) = sort_out(&committed, &[batch(0, 2, 1, 1), batch(0, 5, 4, 1)]);
+        assert_eq!(taken.iter().map(|b| b.head.base_offset().0).collect::<Vec<_>>(), [5]);
+        assert!(sort_out(&committed, &[batch(0, 6, 4, 1)]).1.gap.is_some(), "5 is not deleted");
+        // Another slice, when what comes after it was drained first.
+        committed.extend(tails(&[(0, 10, &[(1, 0)])]));
+        let (_, found) = sort_out(&committed, &[batch(0, 2, 2, 1)]);
+        assert_eq!((found.known_batches, found.superseded.len()), (1, 0));
     }
 
     #[test]

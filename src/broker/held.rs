@@ -102,6 +102,11 @@ impl Tail {
         format!("{}-{}", self.topic_name, self.partition.index)
     }
 
+    /// Whether something that counts lies between `next` and a batch at `base`: what is deleted may be missing.
+    pub(super) fn misses(&self, next: Offset, base: Offset) -> bool {
+        base > next.max(self.log_start)
+    }
+
     /// What is said of the batch at `base` when `next` should come.
     pub(super) fn gap(&self, base: Offset, next: Offset) -> String {
         let (index, topic) = (self.partition.index, &self.topic_name);
@@ -119,10 +124,11 @@ impl Begins {
         *begin = (*begin).min(head.base_offset());
     }
 
-    /// Whether a batch counts. Where a later epoch begins, what an earlier one had there was given up (`--accept-loss`).
+    /// Whether a batch counts. Where a later epoch begins, what an earlier one had there was given up (`--accept-loss`), batches that
+    /// reach beyond it too.
     pub(super) fn in_force(&self, head: &BatchHead) -> bool {
         let later = self.0.range(LeaderEpoch(head.leader_epoch().0.saturating_add(1))..);
-        !later.into_iter().any(|(_, at)| *at <= head.base_offset())
+        !later.into_iter().any(|(_, at)| *at <= head.last_offset())
     }
 }
 
@@ -163,7 +169,7 @@ fn odd(batches: &[RecoveredBatch], tails: &Tails, owns: impl Fn(PartitionId) -> 
             }
             (tail.committed_end, epoch)
         });
-        if base > *next || epoch < *last || (base < *next && epoch > *last) {
+        if tail.misses(*next, base) || epoch < *last || (base < *next && epoch > *last) {
             odd.insert(*partition);
         }
         (*next, *last) = ((*next).max(head.last_offset().next()), (*last).max(epoch));
@@ -255,7 +261,7 @@ pub(super) fn chain(tail: &Tail, found: Vec<Placed>, accept_loss: bool) -> Resul
     let mut chain = Chain { batches: Vec::with_capacity(found.len()), cut: None };
     for (slice, batch) in found {
         let base = batch.head.base_offset();
-        if base > next {
+        if tail.misses(next, base) {
             let why = tail.gap(base, next);
             if !accept_loss {
                 return Err(why);
@@ -264,11 +270,20 @@ pub(super) fn chain(tail: &Tail, found: Vec<Placed>, accept_loss: bool) -> Resul
             chain.cut = Some(next);
             break;
         }
+        if base > next {
+            // All that is missing is deleted, and so is what lies before it.
+            chain.batches.clear();
+            next = base;
+        }
         // What was copied is not copied again.
         if base == next {
             next = batch.head.last_offset().next();
             chain.batches.push((slice, batch));
         }
+    }
+    if next < tail.log_start {
+        // The log begins anew at its start: nobody would wait for the commit of what is left below, and whoever has it would upload it.
+        chain.batches.clear();
     }
     Ok(chain)
 }
@@ -387,6 +402,57 @@ mod tests {
         let third = [batch(20, 5, 4)];
         let other = settle(&held(&[&first, &third]), &known(5, 0), false).expect_err("a gap");
         assert!(other.contains("offset 5 is neither"), "{other}");
+    }
+
+    fn bases(of: &[Placed]) -> Vec<i64> {
+        of.iter().map(|(_, batch)| batch.head.base_offset().0).collect()
+    }
+
+    #[test]
+    fn what_is_deleted_may_be_missing() {
+        let spec = |log_start| PartitionSpec { log_start: Offset(log_start), ..spec(20) };
+        // All that the lender had is lost, and deleted.
+        let own = [batch(25, 5, 1), batch(30, 10, 1)];
+        let slices: [&[RecoveredBatch]; 2] = [&[], &own];
+        for (log_start, accept_loss) in [(25, false), (25, true), (27, false), (27, true)] {
+            let settled = settle(&held(&slices), &goes_on(spec(log_start)), accept_loss).expect("nothing is lost");
+            assert_eq!((settled.partitions[0].owner, settled.partitions[0].lender.is_none()), (ShardId(1), true));
+            assert_eq!((settled.given_up[1].len(), settled.cuts), (0, vec![]));
+        }
+        let refused = settle(&held(&slices), &goes_on(spec(24)), false).expect_err("24 is not deleted");
+        assert!(refused.contains("offset 20 is neither"), "{refused}");
+        // Some of it is left: before what is lost it counts no more, behind that it is lent.
+        let lent = [batch(20, 2, 1), batch(24, 1, 1)];
+        let settled = settle(&held(&[&lent, &own]), &goes_on(spec(25)), false).expect("nothing is lost");
+        let (lender, heads) = settled.partitions[0].lender.clone().expect("a loan");
+        assert_eq!((lender, heads.len(), heads[0].base_offset()), (ShardId(0), 1, Offset(24)));
+        assert_eq!(settled.given_up[0], BTreeSet::from([lent[0].lsn]));
+        let odd = |log_start| !odd(&own, &goes_on(spec(log_start)), |_| true).is_empty();
+        assert!(odd(24) && !odd(25));
+    }
+
+    #[test]
+    fn a_log_that_began_anew_at_its_start_is_whole() {
+        let spec = PartitionSpec { log_start: Offset(30), ..spec(20) };
+        // What was left when it began anew, and what a slice has that was found again.
+        let (left, anew) = ([batch(20, 5, 1), batch(25, 3, 1), batch(28, 4, 1)], [batch(30, 5, 5)]);
+        for accept_loss in [false, true] {
+            let settled = settle(&held(&[&left, &anew]), &goes_on(spec.clone()), accept_loss).expect("nothing is lost");
+            assert_eq!((settled.partitions[0].owner, settled.partitions[0].lender.is_none()), (ShardId(1), true));
+            assert_eq!((settled.given_up[0].len(), settled.given_up[1].len(), settled.cuts), (3, 0, vec![]));
+            let found = left.iter().map(|batch| (0, *batch)).chain([(1, anew[0])]).collect();
+            let chain = chain(&goes_on(spec.clone())[&PARTITION], found, accept_loss).expect("nothing is lost");
+            assert_eq!(bases(&chain.batches), [30]);
+        }
+    }
+
+    #[test]
+    fn what_ends_below_the_log_start_is_not_lent() {
+        let spec = PartitionSpec { log_start: Offset(30), ..spec(20) };
+        let (lent, own) = ([batch(20, 5, 1)], [batch(25, 3, 1)]);
+        let settled = settle(&held(&[&lent, &own]), &goes_on(spec), false).expect("all of it is deleted");
+        assert!(settled.partitions.is_empty(), "it begins anew where the metadata says");
+        assert_eq!((settled.given_up[0].len(), settled.given_up[1].len()), (1, 1));
     }
 
     #[test]

@@ -63,10 +63,10 @@ impl Partition {
         }
     }
 
-    /// Whether the next range may begin at `base`: at the committed end, or at a log start beyond it, where a log begins
-    /// anew that was lost below (`--accept-loss`).
+    /// Whether the next range may begin at `base`: at the committed end, or beyond it where all in between is deleted, for what lay there
+    /// may be lost (`--accept-loss`). A log start may lie inside of a batch, so that a log goes on before it too.
     pub(super) fn goes_on_at(&self, base: Offset) -> bool {
-        base == self.committed_end || base == self.log_start.max(self.committed_end)
+        (self.committed_end..=self.log_start.max(self.committed_end)).contains(&base)
     }
 
     /// Takes the next range: it starts at the committed end. Answers whether the range is live, or lies below the log
@@ -194,6 +194,21 @@ mod tests {
         assert_eq!(partition.raise(Offset(15)), [(ObjectId(1), 10)]);
         assert!(!partition.append(ObjectId(2), &range(10, 14, 1)), "below the log start");
         assert_eq!(partition.committed_end, Offset(15));
+    }
+
+    #[test]
+    fn a_range_begins_at_the_end_or_where_all_before_it_is_deleted() {
+        let mut partition = Partition::default();
+        partition.append(ObjectId(1), &range(0, 19, 1));
+        let goes_on =
+            |partition: &Partition| (0..50).filter(|at| partition.goes_on_at(Offset(*at))).collect::<Vec<_>>();
+        assert_eq!(goes_on(&partition), [20]);
+        partition.raise(Offset(10));
+        assert_eq!(goes_on(&partition), [20]);
+        partition.raise(Offset(23));
+        assert_eq!(goes_on(&partition), [20, 21, 22, 23]);
+        assert!(partition.append(ObjectId(2), &range(22, 29, 1)), "the log start lies inside of a batch");
+        assert_eq!(goes_on(&partition), [30]);
     }
 
     #[test]

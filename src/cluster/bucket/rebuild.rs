@@ -15,7 +15,7 @@ use thalweg_objectstore::{
     DATA_FOLDER, ObjectKey, ObjectStore, StoreError,
     format::{InspectError, inspect},
 };
-use thalweg_record::{NodeId, PartitionId, TopicId};
+use thalweg_record::{NodeId, Offset, PartitionId, TopicId};
 use thalweg_shards::meta::{CommitRange, ObjectCommit, ObjectId};
 
 use self::known::{Known, Listed, import, newest};
@@ -285,13 +285,24 @@ fn take_in(
     let mut waiting: Vec<&TailObject> = tails.iter().filter(|object| ranges.contains_key(&object.id)).collect();
     waiting.sort_by_key(|object| object.id);
     let mut used = BTreeSet::new();
+    let mut places: BTreeSet<(PartitionId, Offset)> =
+        ranges.values().flatten().map(|range| (range.partition, range.base)).collect();
     // Nearly in order: two uploads of a shard may have taken their ids the other way round.
     while !waiting.is_empty() {
         let mut left = Vec::new();
         let before = waiting.len();
         for object in waiting {
-            if ledger.catalog.mismatches(&ranges[&object.id]).is_empty() {
+            // Below a log start a range may be taken although others come before it: these could not be taken after it.
+            let own = &ranges[&object.id];
+            let follows = |range: &CommitRange| {
+                let (from, to) = ((range.partition, Offset(i64::MIN)), (range.partition, range.base));
+                places.range(from..to).any(|(_, base)| !own.iter().any(|r| r.partition == to.0 && r.base == *base))
+            };
+            if ledger.catalog.mismatches(own).is_empty() && !own.iter().any(follows) {
                 let ranges = ranges.remove(&object.id).unwrap_or_default();
+                for range in &ranges {
+                    places.remove(&(range.partition, range.base));
+                }
                 let (object_bytes, key) = (object.bytes, object.key.clone());
                 let commit = ObjectCommit { object: object.id, key, object_bytes, ranges };
                 ledger.adopt(&commit, object.shard, object.node_epoch)?;
@@ -301,17 +312,29 @@ fn take_in(
             }
         }
         if left.len() == before {
-            let ranges = ranges.entry(left[0].id).or_default();
+            let contradicts = |o: &&TailObject| !ledger.catalog.mismatches(&ranges[&o.id]).is_empty();
+            let Some(at) = left.iter().position(contradicts) else {
+                places.clear();
+                waiting = left;
+                continue;
+            };
+            let ranges = ranges.entry(left[at].id).or_default();
             let wrong: BTreeSet<PartitionId> =
                 ledger.catalog.mismatches(ranges).into_iter().map(|(partition, _)| partition).collect();
-            let names = left[0].parts.iter().filter(|part| wrong.contains(&part.partition));
+            let names = left[at].parts.iter().filter(|part| wrong.contains(&part.partition));
             let names: Vec<String> =
                 names.map(|part| format!("{}-{}", part.topic_name, part.partition.index)).collect();
             let why = format!("what it holds of {} contradicts others", names.join(", "));
-            pass_over(&left[0].key, &why, settings, report)?;
-            ranges.retain(|range| !wrong.contains(&range.partition));
+            pass_over(&left[at].key, &why, settings, report)?;
+            ranges.retain(|range| {
+                let stays = !wrong.contains(&range.partition);
+                if !stays {
+                    places.remove(&(range.partition, range.base));
+                }
+                stays
+            });
             if ranges.is_empty() {
-                left.remove(0);
+                left.remove(at);
             }
         }
         waiting = left;

@@ -118,11 +118,13 @@ pub(super) fn chain(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Chain {
         }
     }
     ranges.sort_by_key(|(object, range)| (range.base, *object));
-    let mut links = furthest(begin, log_start, ranges);
+    let mut links = furthest(begin, &begins_anew(begin, parts), ranges);
+    if let Some((object, range)) =
+        links.first_mut().filter(|(_, range)| begin.unknown || range.base > begin.committed_end)
+    {
+        range.epochs.splice(0..0, in_force_before(range.base, *object, parts));
+    }
     if begin.unknown {
-        if let Some((object, range)) = links.first_mut() {
-            range.epochs.splice(0..0, in_force_before(range.base, *object, parts));
-        }
         log_start = log_start.max(links.first().map_or_else(|| beyond(parts), |(_, range)| range.base));
     }
     let strays = parts.iter().zip(&fits).filter(|(_, fits)| !**fits);
@@ -164,19 +166,27 @@ fn replaces(
     })
 }
 
-/// Which parts can have been committed: a commit is of a whole range, and begins where another one ended, or at a log start that has passed
-/// the end. What others say of epochs concerns nobody.
+/// Where a log may have gone on behind a loss: whoever wrote a part knew that all before it was deleted.
+fn begins_anew(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> BTreeSet<Offset> {
+    let begins = parts.iter().filter_map(|(_, part)| Some((part.blocks.first()?.base, part.log_start)));
+    let begins = begins.filter(|(base, log_start)| *base > begin.committed_end && base <= log_start);
+    begins.map(|(base, _)| base).collect()
+}
+
+/// Which parts can have been committed: a commit is of a whole range, and begins where another one ended, or behind the end where all before
+/// it is deleted. What others say of epochs concerns nobody.
 fn fits(begin: &Begin, parts: &[(ObjectId, &TailPart)]) -> Vec<bool> {
     let whole = |part: &TailPart| Some((part.blocks.first()?.base, part.blocks.last()?.last));
     let mut ranges: Vec<(usize, Option<(Offset, Offset)>)> =
         parts.iter().map(|(_, part)| whole(part)).enumerate().collect();
     ranges.sort_by_key(|(_, range)| *range);
-    let mut reached: BTreeSet<Offset> =
-        parts.iter().map(|(_, part)| part.log_start).filter(|start| *start > begin.committed_end).collect();
-    reached.insert(begin.committed_end);
+    let mut reached = BTreeSet::from([begin.committed_end]);
+    let anew = begins_anew(begin, parts);
     let mut fits = vec![begin.unknown; parts.len()];
     for (n, range) in ranges {
-        let Some((base, last)) = range.filter(|(base, _)| reached.contains(base)) else { continue };
+        let Some((base, last)) = range.filter(|(base, _)| reached.contains(base) || anew.contains(base)) else {
+            continue;
+        };
         fits[n] = true;
         reached.insert(last.next());
         debug_assert!(base <= last, "blocks ascend");
@@ -234,15 +244,16 @@ struct Reached {
 }
 
 /// The contiguous ranges from `end` that reach furthest; of several, those that begin lowest. `ranges` ascend by first offset. A log that
-/// was lost below its start begins anew there; one of which nothing is known, at any range that follows none.
-fn furthest(begin: &Begin, log_start: Offset, ranges: Vec<(ObjectId, CommitRange)>) -> Vec<(ObjectId, CommitRange)> {
+/// was lost below its start goes on at any range that begins there; one of which nothing is known, at any range that follows none.
+fn furthest(
+    begin: &Begin,
+    begins_anew: &BTreeSet<Offset>,
+    ranges: Vec<(ObjectId, CommitRange)>,
+) -> Vec<(ObjectId, CommitRange)> {
     let anew = |from: Offset| Reached { from, by: None };
     let mut reached: BTreeMap<Offset, Reached> = BTreeMap::from([(begin.committed_end, anew(begin.committed_end))]);
-    if log_start > begin.committed_end && !ranges.iter().any(|(_, r)| r.base < log_start && r.last >= log_start) {
-        reached.insert(log_start, anew(log_start));
-    }
     for (n, (_, range)) in ranges.iter().enumerate() {
-        if begin.unknown {
+        if begin.unknown || begins_anew.contains(&range.base) {
             reached.entry(range.base).or_insert(anew(range.base));
         }
         // All that ends where this one begins has a lower first offset, and was looked at before.
@@ -437,6 +448,30 @@ mod tests {
     fn a_log_that_began_anew_at_its_start_is_found() {
         let parts = [part(&[(30, 39, 4)], &[(4, 30)], 30)];
         assert_eq!(chained(10, &[(2, 0)], &parts).0, [(0, 30, 39)]);
+    }
+
+    #[test]
+    fn a_log_that_went_on_before_its_start_is_found_whole() {
+        // What lay from 10 to 24 is lost, and the log start lies inside of what came next.
+        let e = [(2, 0), (4, 22)];
+        let parts = [part(&[(25, 34, 4)], &e, 30), part(&[(35, 39, 4)], &e, 30)];
+        let (links, chain) = chained(10, &[(2, 0)], &parts);
+        assert_eq!((links, chain.log_start), (vec![(0, 25, 34), (1, 35, 39)], Offset(30)));
+        assert_eq!(chain.links[0].1.epochs, [(LeaderEpoch(4), Offset(22))], "it is told by nobody else");
+        let parts = [part(&[(25, 34, 2)], &[(2, 0)], 24), part(&[(35, 39, 2)], &[(2, 0)], 30)];
+        assert_eq!(chained(10, &[(2, 0)], &parts).0, [], "not all that is missing was deleted when it was written");
+        // Objects that were put before the loss, and not committed.
+        let lost = |base, last| part(&[(base, last, 2)], &[(2, 0)], 0);
+        let parts = [lost(10, 29), lost(30, 49), part(&[(25, 34, 4)], &[(2, 0), (4, 25)], 30)];
+        let (links, chain) = chained(10, &[(2, 0)], &parts);
+        assert_eq!((links, chain.doubts), (vec![(2, 25, 34)], vec![]), "the epoch that went on is in force");
+    }
+
+    #[test]
+    fn a_log_start_inside_of_what_is_whole_leaves_nothing_out() {
+        let e = [(2, 0)];
+        let parts = [part(&[(10, 19, 2)], &e, 0), part(&[(20, 29, 2)], &e, 25), part(&[(30, 39, 2)], &e, 25)];
+        assert_eq!(chained(10, &e, &parts).0, [(0, 10, 19), (1, 20, 29), (2, 30, 39)]);
     }
 
     #[test]

@@ -322,6 +322,39 @@ fn a_log_start_that_a_later_object_tells_stays_raised() {
 }
 
 #[test]
+fn objects_below_the_log_start_are_taken_in_by_their_offsets() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    scene.committed("t", topic, 0);
+    scene.running.raise(PartitionId { topic, index: 0 }, 25);
+    let scene = scene.snapshot();
+    // Two uploads of a shard have taken their ids the other way round.
+    let ids = [scene.running.reserve(1), scene.running.reserve(1)];
+    for (id, base) in [(ids[1], 10), (ids[0], 20)] {
+        let upload = Upload { log_start: 25, ..scene.upload("t") };
+        let commit = upload.put(&scene.world.objects, id, &[(topic, base)]);
+        assert_eq!(scene.running.commit(commit), CommitOutcome::Committed);
+    }
+    assert_eq!(extent(&scene.rebuilt().1, topic), Some((25, 30, vec![20])));
+}
+
+#[test]
+fn a_log_that_went_on_behind_a_loss_below_its_start_is_rebuilt() {
+    let scene = Scene::new();
+    let topic = scene.running.create_one("t", 1);
+    scene.committed("t", topic, 0);
+    let scene = scene.snapshot();
+    // From 10 to 19 is lost, and the log start lies inside of what came next.
+    scene.running.raise(PartitionId { topic, index: 0 }, 25);
+    for base in [20, 30] {
+        let upload = Upload { log_start: 25, ..scene.upload("t") };
+        let commit = upload.put(&scene.world.objects, scene.running.reserve(1), &[(topic, base)]);
+        assert_eq!(scene.running.commit(commit), CommitOutcome::Committed);
+    }
+    assert_eq!(extent(&scene.rebuilt().1, topic), Some((25, 40, vec![20, 30])));
+}
+
+#[test]
 fn a_damaged_snapshot_is_passed_over_and_a_newer_version_is_refused() {
     let scene = Scene::new();
     let topic = scene.running.create_one("t", 1);
