@@ -121,6 +121,15 @@ impl SliceSet {
         Ok(())
     }
 
+    /// Of the recorded slices those that are lost, and what takes their places: slices of other ids, so that a lost one that is found again
+    /// is not taken for the one that the broker went on in. Each keeps its path: a lost file that is put back there is refused by its id,
+    /// where one that nothing records would be removed.
+    pub(super) fn renew(&self, records: &[SliceRecord]) -> (Vec<SliceRecord>, Vec<SliceRecord>) {
+        let lost = records.iter().filter(|record| !record.closed_empty && !self.exists(&record.path));
+        let renew = |lost: &SliceRecord| SliceRecord { id: self.draw(lost.shard).id, ..lost.clone() };
+        lost.map(|lost| (lost.clone(), renew(lost))).unzip()
+    }
+
     /// Removes files of ours in the WAL directory that nothing records.
     pub(super) fn remove_unrecorded(&self, records: &[SliceRecord]) -> std::io::Result<()> {
         for path in self.files.list(&self.dir)? {

@@ -334,7 +334,12 @@ async fn prepare_slices(
     set.check_present(&recorded)?;
     set.remove_unrecorded(&recorded)?;
     if set.matches(&recorded, shards) {
-        let mut slices = recorded;
+        let (lost, renewed) = set.renew(&recorded);
+        if !lost.is_empty() {
+            cluster.replace_slices(&lost, &renewed)?;
+        }
+        let mut slices: Vec<SliceRecord> = recorded.into_iter().filter(|slice| !lost.contains(slice)).collect();
+        slices.extend(renewed);
         slices.sort_by_key(|slice| slice.shard);
         return Ok(slices);
     }
