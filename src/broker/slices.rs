@@ -123,10 +123,11 @@ impl SliceSet {
 
     /// Of the recorded slices those that are lost, and what takes their places: slices of other ids, so that a lost one that is found again
     /// is not taken for the one that the broker went on in. Each keeps its path: a lost file that is put back there is refused by its id,
-    /// where one that nothing records would be removed.
+    /// where one that nothing records would be removed. They hold nothing yet: should this start not come to an end, the lost one can be
+    /// drained.
     pub(super) fn renew(&self, records: &[SliceRecord]) -> (Vec<SliceRecord>, Vec<SliceRecord>) {
         let lost = records.iter().filter(|record| !record.closed_empty && !self.exists(&record.path));
-        let renew = |lost: &SliceRecord| SliceRecord { id: self.draw(lost.shard).id, ..lost.clone() };
+        let renew = |lost: &SliceRecord| SliceRecord { path: lost.path.clone(), ..self.draw(lost.shard) };
         lost.map(|lost| (lost.clone(), renew(lost))).unzip()
     }
 

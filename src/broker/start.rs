@@ -337,6 +337,7 @@ async fn prepare_slices(
         let (lost, renewed) = set.renew(&recorded);
         if !lost.is_empty() {
             cluster.replace_slices(&lost, &renewed)?;
+            failpoint::pass("renewed-recorded");
         }
         let mut slices: Vec<SliceRecord> = recorded.into_iter().filter(|slice| !lost.contains(slice)).collect();
         slices.extend(renewed);

@@ -8,6 +8,7 @@ import contextlib
 import re
 import shutil
 import signal
+import subprocess
 import threading
 import time
 import urllib.error
@@ -36,6 +37,7 @@ UNDER_LOAD = {
 }
 AT_A_STOP = {"stop-drained": 2, "stop-marked": 2, "stop-synced": 1, "stop-recorded": 1}
 AT_A_START = {"start-opened": 1, "rehome-copied": 1, "rehome-recorded": 1}
+WITHOUT_A_SLICE = {"renewed-recorded": 1}
 AFTER_A_CUT_UPLOAD = {"orphans-taken": 1, "orphans-deleted": 1}
 # Topics are created, and every other one is deleted: of passes 1, 2, 3, ... every third is a deletion.
 OF_TOPICS = {"control-applied": (11, 12), "control-durable": (12, 13), "control-in-force": (12,)}
@@ -92,7 +94,7 @@ def test_every_failpoint_of_the_source_is_died_at():
     for folder in ("src", "shards", "wal", "objectstore"):
         for path in sorted((brokers.REPOSITORY / folder).rglob("*.rs")):
             found += re.findall(r'failpoint::pass\(\s*"([^"]+)"', path.read_text())
-    tables = (*UNDER_LOAD.values(), AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS, OF_CLEANING, OF_MOVES)
+    tables = (*UNDER_LOAD.values(), AT_A_STOP, AT_A_START, WITHOUT_A_SLICE, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS, OF_CLEANING, OF_MOVES)
     named = [name for table in tables for name in table]
     assert sorted(found) == sorted(named)
 
@@ -138,6 +140,25 @@ def test_death_while_the_log_is_moved_to_other_shards(faulty, name):
     with pytest.raises(brokers.BrokerFailed, match="ended with -9"):
         broker.start()
     assert f"failpoint {name}: Kill" in broker.fresh_log()
+    recovers(broker, load)
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_SLICE)
+def test_death_while_a_lost_slice_is_made_anew(faulty, name):
+    """The lost slices turn up before there are new ones: nothing was appended since, and all that they hold is brought back."""
+    broker = faulty(NOTHING_UPLOADED | {"wal.capacity.bytes": 256 << 20})
+    load = start(broker)
+    load.wait_for(500, 60)
+    broker.kill()
+    load.pause()
+    kept = broker.directory / "kept"
+    shutil.move(broker.data / "wal", kept)
+    broker.flags = [*armed(name, WITHOUT_A_SLICE[name]), "--accept-loss"]
+    with pytest.raises(brokers.BrokerFailed, match="ended with -9"):
+        broker.start()
+    assert f"failpoint {name}: Kill" in broker.fresh_log()
+    sets = [word for key, value in broker.settings.items() for word in ("--set", f"{key}={value}")]
+    subprocess.run([brokers.Thalweg.binary_path(), "wal", "drain", str(kept), *sets], check=True, timeout=120, env=broker.environment())
     recovers(broker, load)
 
 
