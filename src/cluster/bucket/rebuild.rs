@@ -520,7 +520,14 @@ fn slices(known: &Known, settings: &RebuildSettings, report: &mut Rebuilt) -> Ve
         if slice.closed_empty || slices.iter().any(|here| here.id == slice.id) {
             continue;
         }
-        if moved {
+        if settings.slices.iter().any(|here| in_place_of(slice, here)) {
+            report.notes.push(format!(
+                "the WAL slice {} of shard {} is another one than the snapshot names: that was lost, and a start with --accept-loss has \
+                 made it anew",
+                slice.path.display(),
+                slice.shard
+            ));
+        } else if moved {
             report.notes.push(format!(
                 "the WAL slice {} of shard {} is not here: newer ones are, to which a start has moved what it held",
                 slice.path.display(),
@@ -540,10 +547,16 @@ fn slices(known: &Known, settings: &RebuildSettings, report: &mut Rebuilt) -> Ve
     slices
 }
 
+/// Whether `here` was made in the place of `known`, which a start had to do without (`--accept-loss`): under its name, with another id.
+fn in_place_of(known: &SliceRecord, here: &SliceRecord) -> bool {
+    known.id != here.id && known.path.file_name() == here.path.file_name()
+}
+
 /// Whether the slices that are here are those to which a start with other settings has moved the log. All that the old ones held is in the
 /// new ones, one for each shard, before the first of the old ones goes.
 fn moved(known: &Known, here: &[SliceRecord]) -> bool {
-    let known_as = |slice: &SliceRecord| known.slices.iter().find(|known| known.id == slice.id);
+    let known_as =
+        |slice: &SliceRecord| known.slices.iter().find(|known| known.id == slice.id || in_place_of(known, slice));
     let mut new: Vec<u16> = here.iter().filter(|slice| known_as(slice).is_none()).map(|slice| slice.shard.0).collect();
     new.sort_unstable();
     let whole = !new.is_empty() && new.iter().copied().eq((0..).take(new.len()));

@@ -478,6 +478,12 @@ fn slices_count_as_moved_only_to_a_whole_set_of_new_ones() {
     assert_eq!(asked_for(&[slice(3, 0), slice(4, 1)]), [3, 4]);
     assert_eq!(asked_for(&[slice(4, 1)]), [1, 2, 4], "where is the new one of shard 0?");
     assert_eq!(asked_for(&[slice(2, 1), slice(3, 0)]), [1, 2, 3], "an old one is here still");
+    // Lost, and made anew under another id where the old one lay.
+    let anew = |n, of: u8| SliceRecord { path: slice(of, 0).path, ..slice(n, u16::from(of) - 1) };
+    assert_eq!(asked_for(&[anew(3, 1), slice(2, 1)]), [2, 3], "nobody can find the old one any more");
+    assert_eq!(asked_for(&[anew(3, 1)]), [2, 3], "the other one is missing");
+    assert_eq!(asked_for(&[anew(3, 1), slice(4, 0), slice(5, 1)]), [2, 3, 4, 5], "some were not moved yet");
+    assert_eq!(asked_for(&[anew(3, 1), anew(4, 2)]), [3, 4]);
 }
 
 #[test]
