@@ -376,6 +376,8 @@ fn sort_out(tails: &Tails, batches: &[RecoveredBatch]) -> (Vec<RecoveredBatch>, 
             }
         }
     }
+    // Of what is all deleted nothing is uploaded.
+    taken.retain(|taken| !tails[&taken.partition].begins_anew(ends[&taken.partition]));
     found.batches = taken.len() as u64;
     found.bytes = taken.iter().map(|batch| batch.head.size_bytes() as u64).sum();
     (taken, found)
@@ -507,6 +509,9 @@ mod tests {
         let (taken, _) = sort_out(&committed, &[batch(0, 2, 1, 1), batch(0, 5, 4, 1)]);
         assert_eq!(taken.iter().map(|b| b.head.base_offset().0).collect::<Vec<_>>(), [5]);
         assert!(sort_out(&committed, &[batch(0, 6, 4, 1)]).1.gap.is_some(), "5 is not deleted");
+        // Counted as brought, it would lead to another round over the slices each time.
+        let (taken, found) = sort_out(&committed, &[batch(0, 2, 1, 1)]);
+        assert_eq!((taken.len(), found.batches), (0, 0), "it ends below the log start");
         // Another slice, when what comes after it was drained first.
         committed.extend(tails(&[(0, 10, &[(1, 0)])]));
         let (_, found) = sort_out(&committed, &[batch(0, 2, 2, 1)]);

@@ -107,9 +107,14 @@ impl Tail {
         base > next.max(self.log_start)
     }
 
+    /// Whether all of a log that ends at `next` is deleted: it begins anew at its start.
+    pub(super) fn begins_anew(&self, next: Offset) -> bool {
+        next < self.log_start
+    }
+
     /// What is said of the batch at `base` when `next` should come.
     pub(super) fn gap(&self, base: Offset, next: Offset) -> String {
-        let (index, topic) = (self.partition.index, &self.topic_name);
+        let (index, topic, next) = (self.partition.index, &self.topic_name, next.max(self.log_start));
         format!(
             "partition {index} of topic {topic}: the WAL goes on at offset {base}, but offset {next} is neither in it nor in a committed \
              object"
@@ -281,8 +286,8 @@ pub(super) fn chain(tail: &Tail, found: Vec<Placed>, accept_loss: bool) -> Resul
             chain.batches.push((slice, batch));
         }
     }
-    if next < tail.log_start {
-        // The log begins anew at its start: nobody would wait for the commit of what is left below, and whoever has it would upload it.
+    if tail.begins_anew(next) {
+        // Nobody would wait for the commit of what is left below, and whoever has it would upload it.
         chain.batches.clear();
     }
     Ok(chain)
@@ -420,7 +425,7 @@ mod tests {
             assert_eq!((settled.given_up[1].len(), settled.cuts), (0, vec![]));
         }
         let refused = settle(&held(&slices), &goes_on(spec(24)), false).expect_err("24 is not deleted");
-        assert!(refused.contains("offset 20 is neither"), "{refused}");
+        assert!(refused.contains("offset 24 is neither"), "{refused}");
         // Some of it is left: before what is lost it counts no more, behind that it is lent.
         let lent = [batch(20, 2, 1), batch(24, 1, 1)];
         let settled = settle(&held(&[&lent, &own]), &goes_on(spec(25)), false).expect("nothing is lost");
