@@ -6,7 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a command: its main thread waits for an executor")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     ops::Range,
     path::{Path, PathBuf},
@@ -44,7 +44,7 @@ use super::{
     threads::Threads,
 };
 use crate::{
-    cluster::{Cluster, OpenStore, Progress},
+    cluster::{Cluster, OpenStore, Progress, SliceRecord},
     config::Config,
     telemetry::Health,
 };
@@ -99,11 +99,11 @@ pub fn drain(
     let host: Arc<dyn Host> = Arc::new(Threads::new(tokio.handle().clone(), Health::new()));
     let cluster = Cluster::open(cluster_settings(&config, None, &host), open_store, &*plain)?;
     let mut waiting = found(&*ports.files, path, cluster.cluster_uuid(), NodeId(config.node_id))?;
+    let own = cluster.slices()?;
     // What the broker's own log holds is in force over what was lost before, and found again.
-    let own: BTreeSet<[u8; 16]> = cluster.slices()?.into_iter().map(|slice| slice.id).collect();
-    waiting.sort_by_key(|waiting| !own.contains(&waiting.identity.slice));
-    let drained = |id| waiting.iter().any(|waiting| waiting.identity.slice == id);
-    if let Some(own) = cluster.slices()?.into_iter().find(|slice| !slice.closed_empty && !drained(slice.id)) {
+    waiting.sort_by_key(|waiting| !own.iter().any(|own| waiting.is(own, &*ports.files)));
+    let drained = |own: &SliceRecord| waiting.iter().any(|waiting| waiting.is(own, &*ports.files));
+    if let Some(own) = own.iter().find(|own| !own.closed_empty && !drained(own)) {
         // Its partitions may have gone on in there, under the offsets that are drained here.
         return Err(StartError::Wal(format!(
             "this broker has a log that may hold newer records, {}: start and stop the broker, so that they are in the object store, \
@@ -176,6 +176,18 @@ struct Waiting {
     identity: SliceIdentity,
     /// Batches of it that were brought into objects, while others had to wait for another slice.
     brought: u64,
+}
+
+impl Waiting {
+    /// Whether it is the broker's own slice `own`. Where that lies in its place, another file of its id is a copy, or one that was lost: there
+    /// were starts that gave its id to the one they made anew.
+    fn is(&self, own: &SliceRecord, files: &dyn SliceFiles) -> bool {
+        let in_place = || {
+            let there = slices::owner(files, &own.path).ok().flatten();
+            there.is_some_and(|identity| identity.slice == own.id)
+        };
+        self.identity.slice == own.id && (files.same(&self.path, &own.path) || !in_place())
+    }
 }
 
 struct Work {

@@ -147,3 +147,22 @@ def test_of_both_logs_the_one_that_went_on_is_drained_first(broker):
     broker.start()
     assert held(broker) == (0, [100, 101, 102, 103, 104])
     broker.stop()
+
+
+def test_an_older_copy_of_the_log_is_not_drained_in_its_place(broker):
+    """Starts of old gave the id of a lost slice to the one that they made anew: for all that the id says, it may be a lost one."""
+    broker.kill()
+    copy = shutil.copytree(broker.data / "wal", broker.directory / "copy")
+    broker.start()
+    append(broker, range(10, 15))
+    broker.kill()
+    drained = drain(broker, copy)
+    assert drained.returncode != 0 and "may hold newer records" in drained.stderr, drained
+    # Where there is no other, a copy will do.
+    shutil.rmtree(broker.data / "wal")
+    drained = drain(broker, copy)
+    assert drained.returncode == 0, drained
+    shutil.copytree(copy, broker.data / "wal")
+    broker.start()
+    assert held(broker) == (0, list(range(10)))
+    broker.stop()
