@@ -10,9 +10,9 @@ use flume::Sender;
 use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
 
 use crate::{
-    cold::{ColdError, ColdFindTime, ColdRequest},
+    cold::{ColdError, ColdFindTime, ColdManifest, ColdRequest, Entries},
     event::Event,
-    meta::CommittedObject,
+    meta::{CommittedObject, ManifestRef},
     msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply},
     partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
@@ -38,6 +38,8 @@ struct Search {
     /// First offset that the ring serves.
     ring_from: Offset,
     end: Offset,
+    /// Lists of older objects of which some reach the time.
+    manifests: Vec<Rc<ManifestRef>>,
     objects: Vec<Rc<CommittedObject>>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
@@ -110,7 +112,7 @@ impl Shard {
             OffsetQuery::LatestTiered => Lookup::Found(NONE),
             OffsetQuery::Time(time) => self.search(partition, time),
             OffsetQuery::MaxTimestamp => {
-                let object = partition.objects.max_timestamp(partition.log_start).map(|o| o.max_timestamp);
+                let object = partition.objects.max_timestamp(partition.log_start);
                 let from = partition.committed_end.max(partition.log_start);
                 let ring = partition.ring.max_timestamp(from, partition.readable_end()).map(|e| e.max_timestamp);
                 match object.max(ring) {
@@ -128,6 +130,8 @@ impl Shard {
         let ring_from = partition.ring.from(from, end).find(served).map_or(end, |e| e.base);
         let objects: Vec<_> =
             partition.objects.reaching(time, from, CANDIDATES).into_iter().filter(|o| o.base < ring_from).collect();
+        let mut manifests = partition.objects.manifests_reaching(time, from, CANDIDATES);
+        manifests.retain(|manifest| manifest.base < ring_from);
         let mut batches = Vec::new();
         let mut next = ring_from;
         while batches.len() < CANDIDATES {
@@ -135,11 +139,20 @@ impl Shard {
             next = entry.last.next();
             batches.push(*entry);
         }
-        if objects.is_empty() && batches.is_empty() {
+        if manifests.is_empty() && objects.is_empty() && batches.is_empty() {
             return Lookup::Found(NONE);
         }
         let batches = batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect();
-        Lookup::Search(Box::new(Search { partition: partition.id, time, from, ring_from, end, objects, batches }))
+        Lookup::Search(Box::new(Search {
+            partition: partition.id,
+            time,
+            from,
+            ring_from,
+            end,
+            manifests,
+            objects,
+            batches,
+        }))
     }
 }
 
@@ -184,14 +197,12 @@ async fn run(
     events: &Sender<Event>,
     runtime: &dyn Runtime,
 ) -> Result<Option<FoundOffset>, PartitionError> {
-    if !search.objects.is_empty() {
-        match in_objects(&search, cold).await {
-            Ok(Some(at)) => return Ok(Some(found(at))),
-            Ok(None) => {}
-            // Compaction has put another object in its place.
-            Err(ColdError::Gone(_)) => return Ok(None),
-            Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
-        }
+    match in_store(&search, cold).await {
+        Ok(Some(at)) => return Ok(Some(found(at))),
+        Ok(None) => {}
+        // Compaction has put another object in its place.
+        Err(ColdError::Gone(_)) => return Ok(None),
+        Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
     }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
     let Some(read) = in_ring(missing, events).await? else { return Ok(None) };
@@ -225,7 +236,45 @@ async fn in_ring(batches: Vec<RingEntry>, events: &Sender<Event>) -> Result<Opti
     }
 }
 
-async fn in_objects(search: &Search, cold: &Sender<ColdRequest>) -> Result<Option<FoundTime>, ColdError> {
+/// Searches what manifests list, then the other objects.
+async fn in_store(search: &Search, cold: &Sender<ColdRequest>) -> Result<Option<FoundTime>, ColdError> {
+    for manifest in &search.manifests {
+        let entries = listed(search.partition, manifest, cold).await?;
+        let reaches = |entry: &&Rc<CommittedObject>| {
+            entry.last >= search.from && entry.base < search.ring_from && entry.max_timestamp >= search.time
+        };
+        let candidates: Vec<Rc<CommittedObject>> = entries.iter().filter(reaches).cloned().collect();
+        for some in candidates.chunks(CANDIDATES) {
+            if let Some(found) = in_objects(search, some.to_vec(), cold).await? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    match search.objects.is_empty() {
+        true => Ok(None),
+        false => in_objects(search, search.objects.clone(), cold).await,
+    }
+}
+
+async fn listed(
+    partition: PartitionId,
+    manifest: &Rc<ManifestRef>,
+    cold: &Sender<ColdRequest>,
+) -> Result<Entries, ColdError> {
+    let (tell, told) = flume::bounded(1);
+    let done = Box::new(move |found| {
+        let _gone = tell.try_send(found);
+    });
+    let manifest = manifest.clone();
+    let _gone = cold.try_send(ColdRequest::Manifest(ColdManifest { partition, manifest, done }));
+    told.recv_async().await.unwrap_or_else(|_| Err(ColdError::Storage("the cold reader is gone".into())))
+}
+
+async fn in_objects(
+    search: &Search,
+    objects: Vec<Rc<CommittedObject>>,
+    cold: &Sender<ColdRequest>,
+) -> Result<Option<FoundTime>, ColdError> {
     let (tell, told) = flume::bounded(1);
     let done = Box::new(move |result| {
         let _gone = tell.try_send(result);
@@ -233,7 +282,7 @@ async fn in_objects(search: &Search, cold: &Sender<ColdRequest>) -> Result<Optio
     let find = ColdFindTime {
         conn: LOOKUPS,
         partition: search.partition,
-        objects: search.objects.clone(),
+        objects,
         time: search.time,
         from: search.from,
         up_to: search.ring_from.min(search.end),

@@ -6,14 +6,16 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use flume::Sender;
 use metrics::Counter;
 use thalweg_record::{Offset, PartitionId};
 use thalweg_wal::Lsn;
 
 use crate::{
-    cold::{ColdError, ColdRead, ColdRequest},
+    cold::{ColdError, ColdManifest, ColdRead, ColdRequest, Entries},
     event::Event,
     mailbox::ReplyTo,
+    meta::ManifestRef,
     msg::{
         DescribeRequest, EpochEnd, EpochEndsRequest, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState,
         ProducersRequest, RaiseLogStartRequest, Records, Reply, TakeRequest, Taken,
@@ -27,12 +29,15 @@ pub(crate) use crate::ring_read::RingReads;
 
 /// How often a read begins anew when its object is gone.
 const TRIES: u32 = 4;
+/// How many of the objects that a manifest lists a read is shown.
+const ENTRIES_PER_READ: usize = 8;
 
 /// Where the first record asked for lies.
 enum Source {
     Memory,
     Ring,
     Objects(Vec<Rc<crate::meta::CommittedObject>>),
+    Listed(Rc<ManifestRef>),
     Nothing,
 }
 
@@ -80,6 +85,10 @@ impl Shard {
                 let first = bytes.min(u64::from(partition.settings.max_message_bytes)) as u32;
                 state(bytes, first, true)
             }
+            Source::Listed(manifest) => {
+                let bytes = manifest.size_bytes;
+                state(bytes, bytes.min(u64::from(partition.settings.max_message_bytes)) as u32, true)
+            }
         })
     }
 
@@ -87,6 +96,7 @@ impl Shard {
         let ring = match partition.tier(offset) {
             Tier::End => return Source::Nothing,
             Tier::Objects(objects) => return Source::Objects(objects),
+            Tier::Listed(manifest) => return Source::Listed(manifest),
             Tier::Ring => partition.ring.from(offset, partition.readable_end()).next(),
         };
         match ring {
@@ -94,7 +104,11 @@ impl Shard {
             Some(entry) if self.cached(entry) => Source::Memory,
             Some(entry) if entry.lsn >= self.log.trim_point() => Source::Ring,
             // Trimmed meanwhile, and no longer in memory: its object is committed.
-            Some(_) => Source::Objects(partition.objects.from(offset, 8)),
+            Some(_) => match partition.stored(offset) {
+                Tier::Listed(manifest) => Source::Listed(manifest),
+                Tier::Objects(objects) => Source::Objects(objects),
+                Tier::Ring | Tier::End => Source::Nothing,
+            },
         }
     }
 
@@ -145,6 +159,7 @@ impl Shard {
         let found = match self.source(partition, part.offset) {
             Source::Nothing => Found::Ready(Vec::new()),
             Source::Objects(objects) => Found::Objects(objects),
+            Source::Listed(manifest) => Found::Listed(manifest),
             Source::Memory => {
                 let batches = self.within(partition, part, owed, true);
                 let pieces = self.in_memory(&batches);
@@ -194,7 +209,7 @@ impl Shard {
                 };
                 self.read_ring(RingRead::new(batches, Box::new(done)));
             }
-            Found::Objects(objects) => {
+            stored @ (Found::Objects(_) | Found::Listed(_)) => {
                 let (meters, events) = (self.ports.meters.clone(), self.events.clone());
                 let (conn, owed) = (read.conn, read.owed);
                 let done = Box::new(move |found: Result<Vec<Bytes>, ColdError>| {
@@ -206,16 +221,25 @@ impl Shard {
                     let late = found.map_err(|_| PartitionError::Storage);
                     reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
                 });
-                let _gone = self.ports.cold.try_send(ColdRequest::Read(ColdRead {
+                let (offset, objects) = (part.offset, Vec::new());
+                let cold_read = ColdRead {
                     conn,
                     partition: part.partition,
                     objects,
-                    offset: part.offset,
+                    offset,
                     up_to: partition.readable_end(),
                     max_bytes: part.max_bytes,
                     at_least_one: owed,
                     done,
-                }));
+                };
+                let cold = self.ports.cold.clone();
+                match stored {
+                    Found::Listed(manifest) => read_listed(cold, manifest, cold_read),
+                    Found::Objects(objects) => {
+                        let _gone = cold.try_send(ColdRequest::Read(ColdRead { objects, ..cold_read }));
+                    }
+                    Found::Ready(_) | Found::Ring(_) => {}
+                }
             }
         }
     }
@@ -336,6 +360,21 @@ enum Found {
     Ready(Vec<Bytes>),
     Ring(Vec<RingEntry>),
     Objects(Vec<Rc<crate::meta::CommittedObject>>),
+    Listed(Rc<ManifestRef>),
+}
+
+/// Has a manifest looked into first; then the read goes to what it lists.
+fn read_listed(cold: Sender<ColdRequest>, manifest: Rc<ManifestRef>, read: ColdRead) {
+    let (partition, then) = (read.partition, cold.clone());
+    let done = Box::new(move |listed: Result<Entries, ColdError>| match listed {
+        Ok(entries) => {
+            let at = entries.partition_point(|entry| entry.last < read.offset);
+            let objects = entries.iter().skip(at).take(ENTRIES_PER_READ).cloned().collect();
+            let _gone = then.try_send(ColdRequest::Read(ColdRead { objects, ..read }));
+        }
+        Err(error) => (read.done)(Err(error)),
+    });
+    let _gone = cold.try_send(ColdRequest::Manifest(ColdManifest { partition, manifest, done }));
 }
 
 /// Counts a read that brought something.

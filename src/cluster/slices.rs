@@ -78,7 +78,9 @@ impl Cluster {
     fn write_slices(&self, writes: &[Write]) -> Result<(), ClusterError> {
         let failed = |fault| match fault {
             Fault::Store(error) => ClusterError::Store(error),
-            fenced @ (Fault::Fenced(_) | Fault::Replaced { .. }) => ClusterError::damaged(fenced.to_string()),
+            other @ (Fault::Fenced(_) | Fault::Replaced { .. } | Fault::Damaged(_)) => {
+                ClusterError::damaged(other.to_string())
+            }
         };
         self.ledger.write(vec![], writes).map_err(failed)?;
         Ok(self.ledger.store().sync()?)

@@ -121,7 +121,9 @@ impl Shard {
                 let next = self.partitions.page(from, PARTITIONS_PER_TURN, |partition| {
                     let failed = cleaner.failed.get(&partition.id).is_some_and(|until| *until > now);
                     let unfit = cleaner.unfit.get(&partition.id).is_some_and(|offset| *offset >= partition.log_start);
-                    if !failed && !unfit {
+                    // What manifests list is unfolded first: a round goes through the whole log.
+                    let listed = partition.objects.newest_manifest().is_some();
+                    if !failed && !unfit && !listed {
                         let parts = partition.objects.iter();
                         dirt.extend(plan::dirt(&stand(partition), &partition.settings, parts, wall));
                     }

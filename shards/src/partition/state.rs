@@ -7,7 +7,7 @@ use thalweg_wal::Lsn;
 
 use super::{EpochHistory, ObjectList, ProducerTable, RingIndex, Verdict};
 use crate::{
-    meta::{CommitRange, CommittedObject},
+    meta::{CommitRange, CommittedObject, ManifestRef},
     msg::{PartitionError, PartitionSettings, PartitionSpec, PartitionView, ProducerBatch},
 };
 
@@ -21,6 +21,8 @@ pub enum Tier {
     Ring,
     /// Committed objects, from the one that holds the offset on.
     Objects(Vec<Rc<CommittedObject>>),
+    /// A committed object that this manifest lists.
+    Listed(Rc<ManifestRef>),
     /// Nothing there yet.
     End,
 }
@@ -67,8 +69,10 @@ impl Partition {
     pub fn open(spec: PartitionSpec) -> Partition {
         let cleanable = spec.settings.compact || spec.cleaned > Offset(0);
         let rewritten = spec.committed.iter().rev().find(|part| cleanable && part.level > 0);
+        let listed = spec.manifests.last().filter(|_| cleanable).map(|manifest| manifest.last.next());
+        let ring_from = rewritten.map(|part| part.last.next()).max(listed).unwrap_or_default().max(spec.cleaned);
         Partition {
-            ring_from: rewritten.map_or(spec.cleaned, |part| part.last.next().max(spec.cleaned)),
+            ring_from,
             id: spec.partition,
             topic_name: spec.topic_name,
             settings: spec.settings,
@@ -81,7 +85,7 @@ impl Partition {
             producers: ProducerTable::new(spec.producers),
             epochs: EpochHistory::new(spec.epochs),
             ring: RingIndex::default(),
-            objects: ObjectList::new(spec.committed),
+            objects: ObjectList::new(spec.manifests, spec.committed),
             cleaned: spec.cleaned,
             internal: spec.internal,
         }
@@ -206,7 +210,15 @@ impl Partition {
         } else if self.ring.first().is_some_and(|first| offset >= first) {
             Tier::Ring
         } else {
-            Tier::Objects(self.objects.from(offset, OBJECTS_PER_READ))
+            self.stored(offset)
+        }
+    }
+
+    /// Which objects serve `offset`, that lies below the committed end.
+    pub fn stored(&self, offset: Offset) -> Tier {
+        match self.objects.manifest_of(offset) {
+            Some(manifest) => Tier::Listed(manifest),
+            None => Tier::Objects(self.objects.from(offset, OBJECTS_PER_READ)),
         }
     }
 
@@ -284,6 +296,7 @@ mod tests {
                 ..PartitionSettings::KAFKA_DEFAULTS
             },
             log_start: Offset(0),
+            manifests: vec![],
             committed: vec![],
             epochs: vec![(LeaderEpoch(2), Offset(0))],
             producers: vec![],
@@ -325,6 +338,7 @@ mod tests {
             leader_epoch: LeaderEpoch(4),
             settings: settings.clone(),
             log_start: Offset(0),
+            manifests: vec![],
             committed,
             epochs: vec![(LeaderEpoch(2), Offset(0))],
             producers: vec![],

@@ -22,7 +22,7 @@ use super::{
     deletion::{self, Refused},
     format::{Encoder, Head},
     meters::BucketMeters,
-    stored,
+    release, stored,
 };
 use crate::cluster::{
     keys,
@@ -120,6 +120,7 @@ pub(in crate::cluster) async fn keep(
         since += step;
         keeper.age += step;
         keeper.refused.wait(step);
+        keeper.unreadable.wait(step);
         keeper.show();
         if writing.is_due(step) && keeper.due(since, ports.interval) {
             let outcome = keeper.round(wall).await;
@@ -134,6 +135,7 @@ pub(in crate::cluster) async fn keep(
                 }
             }
         }
+        release::release(&*keeper.objects, &keeper.ledger, &mut keeper.unreadable, &keeper.meters).await?;
         if deleting.is_due(step) {
             let removed = keeper.remove_old().await;
             deleting.ended(keeper.delete().await? && removed);
@@ -182,6 +184,8 @@ pub(in crate::cluster) struct Keeper {
     newest: Option<Shown>,
     age: Duration,
     refused: Refused,
+    /// Dead manifests that could not be read.
+    unreadable: Refused,
     meters: BucketMeters,
 }
 
@@ -191,8 +195,9 @@ impl Keeper {
         ledger: Rc<RefCell<Ledger>>,
         cluster_id: Arc<str>,
     ) -> Keeper {
-        let (age, refused, meters) = (Duration::ZERO, Refused::default(), BucketMeters::new());
-        Keeper { objects, ledger, cluster_id, kept: None, newest: None, age, refused, meters }
+        let (age, meters, refused, unreadable) =
+            (Duration::ZERO, BucketMeters::new(), Refused::default(), Refused::default());
+        Keeper { objects, ledger, cluster_id, kept: None, newest: None, age, refused, unreadable, meters }
     }
 
     fn changed(&self) -> bool {
