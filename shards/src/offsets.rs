@@ -38,6 +38,9 @@ struct Search {
     /// First offset that the ring serves.
     ring_from: Offset,
     end: Offset,
+    /// The greatest time is looked for: the manifest that the log start cuts in two, and the greatest time of all behind it. Only the
+    /// manifest knows which times lie below the log start.
+    cut: Option<(Rc<ManifestRef>, Option<Wall>)>,
     /// Lists of older objects of which some reach the time.
     manifests: Vec<Rc<ManifestRef>>,
     objects: Vec<Rc<CommittedObject>>,
@@ -115,8 +118,13 @@ impl Shard {
                 let object = partition.objects.max_timestamp(partition.log_start);
                 let from = partition.committed_end.max(partition.log_start);
                 let ring = partition.ring.max_timestamp(from, partition.readable_end()).map(|e| e.max_timestamp);
-                match object.max(ring) {
-                    Some(greatest) => self.search(partition, greatest),
+                let cut = partition.objects.cut_by(partition.log_start);
+                match object.max(ring).map(|greatest| self.search(partition, greatest)) {
+                    Some(Lookup::Search(search)) => {
+                        let cut = cut.map(|(manifest, rest)| (manifest, rest.max(ring)));
+                        Lookup::Search(Box::new(Search { cut, ..*search }))
+                    }
+                    Some(found) => found,
                     None => Lookup::Found(NONE),
                 }
             }
@@ -149,6 +157,7 @@ impl Shard {
             from,
             ring_from,
             end,
+            cut: None,
             manifests,
             objects,
             batches,
@@ -166,7 +175,7 @@ fn found(at: FoundTime) -> FoundOffset {
 
 /// Searches, and begins anew when the ring was trimmed under it, or an object compacted away: what it had is in other objects then.
 async fn look_for(
-    query: OffsetQuery,
+    mut query: OffsetQuery,
     mut search: Box<Search>,
     cold: &Sender<ColdRequest>,
     events: &Sender<Event>,
@@ -174,7 +183,10 @@ async fn look_for(
 ) -> Result<FoundOffset, PartitionError> {
     for tried in 1.. {
         let partition = search.partition;
-        if let Some(found) = run(*search, cold, events, runtime).await? {
+        let other = other_time(&mut search, cold).await?;
+        if let Some(time) = other {
+            query = OffsetQuery::Time(time);
+        } else if let Some(found) = run(*search, cold, events, runtime).await? {
             return Ok(found);
         }
         if tried == TRIES {
@@ -188,6 +200,19 @@ async fn look_for(
         }
     }
     Err(PartitionError::Storage)
+}
+
+/// The time to look for in place of the one that lies below the log start, if a manifest says so.
+async fn other_time(search: &mut Search, cold: &Sender<ColdRequest>) -> Result<Option<Wall>, PartitionError> {
+    let Some((manifest, rest)) = search.cut.take() else { return Ok(None) };
+    let entries = match listed(search.partition, &manifest, cold).await {
+        Ok(entries) => entries,
+        // The log start has passed it: the search finds that out.
+        Err(ColdError::Gone(_)) => return Ok(None),
+        Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
+    };
+    let left = entries.iter().filter(|entry| entry.last >= search.from).map(|entry| entry.max_timestamp);
+    Ok(left.max().max(rest).filter(|time| *time != search.time))
 }
 
 /// One search; `None` when the ring was trimmed under it, or an object is gone.
