@@ -33,7 +33,7 @@ impl Alterer {
     async fn run(mut self, [stays, cut, keyed]: [&'static str; 3]) {
         while !self.0.scene.settle.get() {
             self.0.pause_ms(4_000).await;
-            match self.0.random.below(6) {
+            match self.0.random.below(5) {
                 0 => {
                     let bytes = ["8000", "14000", "20000"][self.0.random.below(3) as usize];
                     self.alter(cut, "retention.bytes", Some(bytes)).await;
@@ -46,10 +46,10 @@ impl Alterer {
                     let before = [None, Some("9223372036854775807")][self.0.random.below(2) as usize];
                     self.alter(stays, "message.timestamp.before.max.ms", before).await;
                 }
-                3 | 4 => {
+                3 => {
                     // Meanwhile its log is not cleaned, and what is old goes to manifests; it comes back from there.
                     self.alter(keyed, POLICY, Some("delete")).await;
-                    self.0.pause_ms(6_000).await;
+                    self.0.pause_ms(3_000).await;
                     while !self.alter(keyed, POLICY, Some("compact")).await {}
                 }
                 _ => {
