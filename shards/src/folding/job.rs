@@ -32,15 +32,17 @@ pub(super) struct Job {
     pub work: Vec<Work>,
 }
 
-/// Does all of it, or ends at the first that fails.
+/// Does all of it, or ends at the first that fails; what has changed meanwhile is passed over.
 pub(super) async fn run(job: Job) {
     let mut result = Ok(());
     for work in &job.work {
-        result = match work {
+        let outcome = match work {
             Work::Fold(partition, parts) => fold(&job, *partition, parts).await,
             Work::Unfold(partition, manifest) => unfold(&job, *partition, manifest).await,
         };
-        if result.is_err() {
+        let failed = outcome.as_ref().is_err_and(|failure| *failure != RewriteFailure::Dropped);
+        result = outcome.and(result);
+        if failed {
             break;
         }
     }
@@ -68,8 +70,8 @@ async fn fold(job: &Job, partition: PartitionId, parts: &[Rc<CommittedObject>]) 
             job.meters.manifests.increment(1);
             rewriter.events.try_send(Event::Folded(partition, manifest)).map_err(stopping)
         }
-        // Retention, compaction or a deletion was faster; the shard looks again.
-        FoldOutcome::Changed => Ok(()),
+        // Retention, compaction or a deletion was faster; the shard looks again after a pause.
+        FoldOutcome::Changed => Err(RewriteFailure::Dropped),
         FoldOutcome::Unreserved => Err(retry("the manifest's reservation was taken away".into())),
         FoldOutcome::Fenced => Err(RewriteFailure::Fatal("another broker has fenced this one's epoch".into())),
     }

@@ -111,6 +111,8 @@ impl Shard {
                 let _gone = self.ports.failed.try_send(format!("shard {}: {why}", self.config.id));
                 true
             }
+            // Whatever goes on changing must not have a manifest put for nothing at each look.
+            Err(RewriteFailure::Dropped) => true,
             Err(failure) => {
                 tracing::warn!(
                     shard = self.config.id.0,
