@@ -55,6 +55,9 @@ pub struct Produce {
     /// Batches in one request, each for another partition.
     #[arg(long, default_value_t = 1)]
     batches_per_request: u32,
+    /// Send to every n-th partition only. With as many shards, these lie on one of them, unless they move.
+    #[arg(long, default_value_t = 1)]
+    every: usize,
     /// GiB of values to send, over all connections.
     #[arg(long, default_value_t = 1.0)]
     gigabytes: f64,
@@ -99,6 +102,7 @@ pub fn produce(options: &Produce) -> Result<(), String> {
             record_bytes: options.target.record_bytes,
             batch_bytes: options.batch_bytes,
             batches_per_request: options.batches_per_request,
+            every: options.every,
             bytes: (options.gigabytes * figures::GIB) as u64,
             at_most: Duration::from_secs(86_400),
         },

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use thalweg_perf::{compare, flood, load, wal};
+use thalweg_perf::{compare, flood, load, skew, wal};
 
 /// Measures Thalweg beside Apache Kafka, its write-ahead log beside fio, and any broker under one load.
 #[derive(Parser, Debug)]
@@ -36,6 +36,8 @@ enum Command {
     Consume(load::Consume),
     /// Produces to a running broker on a schedule, and says how long records took.
     Latency(load::Latency),
+    /// Sends to partitions that all lie on one shard of a running Thalweg, and shows how fast it evens that.
+    Skew(skew::Options),
     /// Measures the write-ahead log and its device beside fio.
     Wal(wal::Options),
 }
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Produce(options) => load::produce(&options),
         Command::Consume(options) => load::consume(&options),
         Command::Latency(options) => load::latency(&options),
+        Command::Skew(options) => skew::run(&options),
         Command::Wal(options) => wal::run(&options),
     };
     match done {

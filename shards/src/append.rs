@@ -13,7 +13,8 @@ use crate::{
     batch::validate_records,
     event::Event,
     mailbox::ReplyTo,
-    msg::{AppendRequest, Appended, Origin, PartitionError, Reply},
+    msg::{AppendRequest, Appended, Generation, Origin, PartitionError, Reply},
+    partition::Role,
     pressure::throttle,
     runtime::Queue,
     shard::Shard,
@@ -59,6 +60,7 @@ pub(crate) struct SealedGroup {
 struct Waiter {
     reply: ReplyTo,
     results: Vec<Result<Appended, PartitionError>>,
+    returned: Vec<(usize, Batch)>,
     deadline: Mono,
 }
 
@@ -71,7 +73,15 @@ pub(crate) struct PendingAppend {
 /// Tells a producer that its records may or may not become durable; what was refused stays refused.
 fn outcome_unknown(waiter: Waiter) {
     let results = waiter.results.into_iter().map(|r| r.and(Err(PartitionError::TimedOut))).collect();
-    waiter.reply.send(Reply::Append { results, throttle: Duration::ZERO });
+    waiter.reply.send(Reply::Append { results, throttle: Duration::ZERO, returned: waiter.returned });
+}
+
+/// A bug to be found: a shard goes on appending to what it sealed.
+fn ignores_seal() -> bool {
+    #[cfg(feature = "planted-bugs")]
+    return thalweg_wal::planted(thalweg_wal::Bug::AppendedAfterSeal);
+    #[cfg(not(feature = "planted-bugs"))]
+    false
 }
 
 /// What came of one batch before durability.
@@ -87,34 +97,45 @@ enum Staged {
 impl Shard {
     /// Step 1: takes a request; each partition meets its own fate.
     pub(crate) fn append(&mut self, request: AppendRequest) {
-        let AppendRequest { origin, deadline, batches, reply } = request;
+        let AppendRequest { origin, deadline, generation, batches, reply } = request;
         let mut wait = false;
         let mut results = Vec::with_capacity(batches.len());
-        for (partition, batch) in batches {
-            results.push(match self.stage(origin, partition, batch) {
+        let mut returned = Vec::new();
+        for (at, (partition, mut batch)) in batches.into_iter().enumerate() {
+            results.push(match self.stage((origin, generation), partition, &mut batch) {
                 Ok(Staged::New(appended) | Staged::RepeatedInFlight(appended)) => {
                     wait = true;
                     Ok(appended)
                 }
                 Ok(Staged::Repeated(appended)) => Ok(appended),
-                Err(error) => Err(error),
+                Err(error) => {
+                    if matches!(error, PartitionError::Moving(_)) {
+                        returned.push((at, batch));
+                    }
+                    Err(error)
+                }
             });
         }
         if !wait {
             let throttle = self.throttle();
-            reply.send(Reply::Append { results, throttle });
+            reply.send(Reply::Append { results, throttle, returned });
         } else {
-            self.open_group.appends.push(Waiter { reply, results, deadline });
+            self.open_group.appends.push(Waiter { reply, results, returned, deadline });
         }
     }
 
     /// Step 2: checks a batch, reserves room, assigns offsets, copies it into the open group.
-    fn stage(&mut self, origin: Origin, id: PartitionId, mut batch: Batch) -> Result<Staged, PartitionError> {
+    fn stage(
+        &mut self,
+        (origin, generation): (Origin, Generation),
+        id: PartitionId,
+        batch: &mut Batch,
+    ) -> Result<Staged, PartitionError> {
         if self.refuses_appends() {
             return Err(PartitionError::Unavailable);
         }
         let size = u32::try_from(batch.size_bytes()).map_err(|_| PartitionError::MessageTooLarge)?;
-        self.check(origin, &id, &mut batch, size)?;
+        self.check((origin, generation), &id, batch, size)?;
         if !self.log.would_fit(size) {
             self.seal();
             if !self.log.would_fit(size) {
@@ -149,12 +170,13 @@ impl Shard {
         let base_offset = partition.stage(&mut batch.head);
         let lsn = self.log.push(room, id, &batch.head, &batch.body);
         partition.ring.push(&batch.head, lsn);
+        partition.load.count(u64::from(size));
         self.open_group.parts.push((id, partition.next));
         let tally = &mut self.open_group.tally;
         tally.batches += 1;
         tally.records += u64::try_from(batch.head.record_count()).unwrap_or(0);
         tally.bytes += u64::from(size);
-        self.batches_waiting += 1;
+        self.batches_waiting += usize::from(partition.borrowed.is_none());
         let log_append_time = partition.settings.log_append_time.then_some(self.wall);
         // Another offset than the batch has.
         let lies = origin == Origin::Client && failpoint::lies("append-answered");
@@ -162,8 +184,19 @@ impl Shard {
         Ok(Staged::New(Appended { base_offset, log_append_time, log_start: partition.log_start }))
     }
 
-    fn check(&self, origin: Origin, id: &PartitionId, batch: &mut Batch, size: u32) -> Result<(), PartitionError> {
-        let partition = self.partitions.get(id).ok_or(PartitionError::Moved(self.revision))?;
+    fn check(
+        &self,
+        (origin, generation): (Origin, Generation),
+        id: &PartitionId,
+        batch: &mut Batch,
+        size: u32,
+    ) -> Result<(), PartitionError> {
+        let partition = self.owned(id)?;
+        match partition.role {
+            Role::Sealed(to_come) if !ignores_seal() => return Err(PartitionError::Moving(to_come)),
+            _ if generation < partition.since => return Err(PartitionError::Moving(partition.since)),
+            _ => {}
+        }
         if size > partition.settings.max_message_bytes && origin == Origin::Client {
             return Err(PartitionError::MessageTooLarge);
         }
@@ -307,8 +340,8 @@ impl Shard {
     fn acknowledge(&mut self, durable: Lsn) {
         let throttle = self.throttle();
         while self.waiting.front().is_some_and(|p| p.need <= durable) {
-            if let Some(Waiter { reply, results, .. }) = self.waiting.pop_front().and_then(|p| p.waiter) {
-                reply.send(Reply::Append { results, throttle });
+            if let Some(Waiter { reply, results, returned, .. }) = self.waiting.pop_front().and_then(|p| p.waiter) {
+                reply.send(Reply::Append { results, throttle, returned });
             }
         }
     }

@@ -17,6 +17,7 @@ mod janitor;
 pub mod mailbox;
 pub mod meta;
 pub mod meters;
+pub mod moves;
 pub mod msg;
 mod offsets;
 pub mod pace;

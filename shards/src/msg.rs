@@ -1,14 +1,21 @@
 //! Everything that crosses shards: requests, answers, control. All `Send`, all small: large parts are boxed or `Bytes`.
 
+mod settings;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use thalweg_record::{Batch, LeaderEpoch, Mono, Offset, PartitionId, Wall};
 
 use crate::batch::BadRecords;
-use crate::codec::Compression;
 use crate::mailbox::ReplyTo;
 use crate::meta::{CommittedObject, ManifestRef};
+
+pub use settings::{CleaningSettings, Millionths, PartitionSettings};
+
+/// Counts how often the owners of partitions changed since the broker started; everybody of one generation agrees on them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Generation(pub u64);
 
 /// A connection of this process, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -36,6 +43,10 @@ pub enum Request {
     Producers(Box<ProducersRequest>),
     /// The connection is closed: forget its watches.
     ConnGone(ConnId),
+    /// Another shard of this broker reads what this one lends; see [`crate::moves`].
+    ReadLent(Box<crate::moves::LentRead>),
+    /// Another shard looks for a time in what this one lends.
+    FindLent(Box<crate::moves::LentSearch>),
 }
 
 /// What a shard answers.
@@ -47,6 +58,8 @@ pub enum Reply {
         results: Vec<Result<Appended, PartitionError>>,
         /// Zero unless the ring is filling up.
         throttle: Duration,
+        /// The batches that got [`PartitionError::Moving`], as they were sent, each with its place in the request.
+        returned: Vec<(usize, Batch)>,
     },
     /// To [`Request::Probe`], in request order.
     Probe(Vec<Result<ProbeState, PartitionError>>),
@@ -76,6 +89,8 @@ pub enum Reply {
 pub enum PartitionError {
     /// Not on this shard: the asker's snapshot is older or newer than the shard's revision given here.
     Moved(u64),
+    /// It is moving to another shard, or has moved: ask the owner of this generation, or of a later one. Nothing was done.
+    Moving(Generation),
     /// The caller's `current_leader_epoch` is behind (74).
     FencedLeaderEpoch,
     /// The caller's `current_leader_epoch` is ahead (75).
@@ -116,6 +131,13 @@ pub enum PartitionError {
     PolicyViolation,
 }
 
+impl PartitionError {
+    /// Whether another shard has the partition, or nobody.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, PartitionError::Moved(_) | PartitionError::Moving(_))
+    }
+}
+
 /// Who appends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -132,6 +154,9 @@ pub struct AppendRequest {
     pub origin: Origin,
     /// When to answer [`PartitionError::TimedOut`] in place of waiting on.
     pub deadline: Mono,
+    /// Whom the sender takes for the owners. A shard refuses what was sent before a partition came to it: something sent earlier may be on
+    /// its way back to the sender.
+    pub generation: Generation,
     /// Exactly one batch per partition; a partition appears once.
     pub batches: Vec<(PartitionId, Batch)>,
     /// Where the answer goes.
@@ -393,6 +418,29 @@ pub enum Control {
         /// Since their last batch.
         after: std::time::Duration,
     },
+    /// Append no more to these partitions, for they go to other shards, and say which of them may go as soon as all that is in
+    /// them is durable. See [`crate::moves`].
+    Seal {
+        /// Which.
+        partitions: Vec<PartitionId>,
+        /// In which generation of owners they will be on their new shards.
+        generation: Generation,
+        /// Those that are sealed; the others stay as they are.
+        sealed: flume::Sender<Vec<PartitionId>>,
+    },
+    /// Hand sealed partitions over.
+    HandOver {
+        /// To whom.
+        moves: Vec<(PartitionId, thalweg_record::ShardId)>,
+        /// As in the seal.
+        generation: Generation,
+        /// Signalled by the new owner of each, when it serves it.
+        taken: flume::Sender<PartitionId>,
+    },
+    /// Another shard of this broker says something about a partition that moved.
+    Peer(Box<crate::moves::PeerMessage>),
+    /// Tell what partitions cost since the last time.
+    Measure(flume::Sender<crate::moves::ShardLoad>),
     /// Clean logs like this from now on.
     TuneCleaner(CleanerTuning),
     /// Stop appending (later appends get [`PartitionError::Unavailable`]), make all that is staged durable, upload and
@@ -443,87 +491,8 @@ pub struct PartitionSpec {
     pub cleaned: Offset,
     /// Whether coordinators must be told (an internal topic).
     pub internal: bool,
-}
-
-/// Topic settings that act in a shard; the values in force, defaults applied.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PartitionSettings {
-    /// `max.message.bytes`.
-    pub max_message_bytes: u32,
-    /// `retention.ms`; `None` is -1, for ever.
-    pub retention_ms: Option<u64>,
-    /// `retention.bytes`; `None` is -1, no limit.
-    pub retention_bytes: Option<u64>,
-    /// `cleanup.policy` contains `delete`.
-    pub delete: bool,
-    /// `cleanup.policy` contains `compact`: null keys are refused.
-    pub compact: bool,
-    /// `message.timestamp.before.max.ms`; `None` is the default, no limit.
-    pub timestamp_before_max_ms: Option<u64>,
-    /// `message.timestamp.after.max.ms`.
-    pub timestamp_after_max_ms: Option<u64>,
-    /// `message.timestamp.type` is LogAppendTime.
-    pub log_append_time: bool,
-    /// `compression.type` and its level; `None` is `producer`, as it was sent.
-    pub compression: Option<Compression>,
-    /// When and how the log is cleaned, if `compact`.
-    pub cleaning: CleaningSettings,
-    /// Revision of the metadata that these settings are of; objects tell it to a rebuild.
-    pub version: u64,
-}
-
-/// A share of a whole, in millionths.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Millionths(pub u32);
-
-impl Millionths {
-    /// Of a number from 0 to 1.
-    pub fn of(share: f64) -> Millionths {
-        Millionths((share.clamp(0.0, 1.0) * 1e6).round() as u32)
-    }
-
-    /// As a number from 0 to 1.
-    pub fn share(self) -> f64 {
-        f64::from(self.0) / 1e6
-    }
-}
-
-/// Settings of a topic whose log is cleaned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CleaningSettings {
-    /// `min.cleanable.dirty.ratio`.
-    pub least_ratio: Millionths,
-    /// `min.compaction.lag.ms`.
-    pub min_lag_ms: u64,
-    /// `max.compaction.lag.ms`; `None` is the default, for ever.
-    pub max_lag_ms: Option<u64>,
-    /// `delete.retention.ms`.
-    pub delete_retention_ms: u64,
-    /// `segment.ms`: what is dirty for so long is cleaned though it is little.
-    pub segment_ms: u64,
-}
-
-impl PartitionSettings {
-    /// Kafka's defaults.
-    pub const KAFKA_DEFAULTS: PartitionSettings = PartitionSettings {
-        max_message_bytes: 1_048_588,
-        retention_ms: Some(604_800_000),
-        retention_bytes: None,
-        delete: true,
-        compact: false,
-        timestamp_before_max_ms: None,
-        timestamp_after_max_ms: Some(3_600_000),
-        log_append_time: false,
-        compression: None,
-        cleaning: CleaningSettings {
-            least_ratio: Millionths(500_000),
-            min_lag_ms: 0,
-            max_lag_ms: None,
-            delete_retention_ms: 86_400_000,
-            segment_ms: 604_800_000,
-        },
-        version: 0,
-    };
+    /// What lies in another shard's log.
+    pub loan: Option<crate::moves::Loan>,
 }
 
 /// State of one idempotent producer (KIP-98), as it is persisted with commits.

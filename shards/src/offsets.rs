@@ -12,8 +12,10 @@ use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
 use crate::{
     cold::{ColdError, ColdFindTime, ColdManifest, ColdRequest, Entries},
     event::Event,
-    meta::{CommittedObject, ManifestRef},
-    msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply},
+    mailbox::ShardLane,
+    meta::{CommittedObject, ManifestRef, ObjectId},
+    moves::{LentSearch, Sought},
+    msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply, Request},
     partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
     ring_read::RingRead,
@@ -44,8 +46,17 @@ struct Search {
     /// Lists of older objects of which some reach the time.
     manifests: Vec<Rc<ManifestRef>>,
     objects: Vec<Rc<CommittedObject>>,
+    /// Whoever lends what lies between objects and ring, when something there may be as late.
+    loan: Option<InLoan>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
+}
+
+/// Where to look in a loan.
+struct InLoan {
+    lender: ShardLane,
+    sought: Sought,
+    committed_end: Offset,
 }
 
 enum Lookup {
@@ -99,7 +110,7 @@ impl Shard {
         query: OffsetQuery,
         current: Option<LeaderEpoch>,
     ) -> Result<Lookup, PartitionError> {
-        let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+        let partition = self.owned(&id)?;
         partition.check_epoch(current)?;
         Ok(self.look_up(partition, query))
     }
@@ -113,15 +124,23 @@ impl Shard {
             OffsetQuery::Latest => at(partition.readable_end()),
             OffsetQuery::Earliest | OffsetQuery::EarliestLocal => at(partition.log_start),
             OffsetQuery::LatestTiered => Lookup::Found(NONE),
-            OffsetQuery::Time(time) => self.search(partition, time),
+            OffsetQuery::Time(time) => self.search(partition, time, Sought::Time(time)),
             OffsetQuery::MaxTimestamp => {
                 let object = partition.objects.max_timestamp(partition.log_start);
                 let from = partition.committed_end.max(partition.log_start);
                 let ring = partition.ring.max_timestamp(from, partition.readable_end()).map(|e| e.max_timestamp);
-                let cut = partition.objects.cut_by(partition.log_start);
-                match object.max(ring).map(|greatest| self.search(partition, greatest)) {
+                let borrowed = partition.borrowed.as_ref().filter(|b| b.until > partition.log_start);
+                let lent = borrowed.map(|b| b.max_timestamp);
+                if lent.is_some() && partition.log_start > partition.committed_end {
+                    // Some of the loan is deleted: its lender knows what is the latest of the rest. Objects are deleted altogether.
+                    return self.search(partition, ring.unwrap_or(Wall(i64::MIN)), Sought::MaxTimestamp);
+                }
+                let newer = lent.max(ring);
+                let search = |greatest| self.search(partition, greatest, Sought::Time(greatest));
+                match object.max(newer).map(search) {
                     Some(Lookup::Search(search)) => {
-                        let cut = cut.map(|(manifest, rest)| (manifest, rest.max(ring)));
+                        let cut = partition.objects.cut_by(partition.log_start);
+                        let cut = cut.map(|(manifest, rest)| (manifest, rest.max(newer)));
                         Lookup::Search(Box::new(Search { cut, ..*search }))
                     }
                     Some(found) => found,
@@ -131,26 +150,23 @@ impl Shard {
         }
     }
 
-    fn search(&self, partition: &Partition, time: Wall) -> Lookup {
+    /// Looks for `time` in objects and ring, and for what is `sought` in a loan, as far as that is as late.
+    fn search(&self, partition: &Partition, time: Wall, sought: Sought) -> Lookup {
         let (from, end) = (partition.log_start, partition.readable_end());
         let trimmed = self.log.trim_point();
         let served = |e: &&RingEntry| e.lsn >= trimmed || self.cache.get(e.lsn, e.size as usize).is_some();
         let ring_from = partition.ring.from(from, end).find(served).map_or(end, |e| e.base);
-        let objects: Vec<_> =
-            partition.objects.reaching(time, from, CANDIDATES).into_iter().filter(|o| o.base < ring_from).collect();
+        let objects = partition.objects.reaching(time, from, CANDIDATES);
+        let objects: Vec<_> = objects.into_iter().filter(|o| o.base < ring_from).collect();
         let mut manifests = partition.objects.manifests_reaching(time, from, CANDIDATES);
         manifests.retain(|manifest| manifest.base < ring_from);
-        let mut batches = Vec::new();
-        let mut next = ring_from;
-        while batches.len() < CANDIDATES {
-            let Some(entry) = partition.ring.first_at_time(time, next, end) else { break };
-            next = entry.last.next();
-            batches.push(*entry);
-        }
-        if manifests.is_empty() && objects.is_empty() && batches.is_empty() {
+        let reaching = partition.borrowed.as_ref().filter(|b| b.until > from && b.max_timestamp >= time);
+        let lender = reaching.and_then(|b| self.ports.peers.get(usize::from(b.from.0))).cloned();
+        let loan = lender.map(|lender| InLoan { lender, sought, committed_end: partition.committed_end });
+        let batches = self.candidates(partition, time, ring_from, end);
+        if manifests.is_empty() && objects.is_empty() && loan.is_none() && batches.is_empty() {
             return Lookup::Found(NONE);
         }
-        let batches = batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect();
         Lookup::Search(Box::new(Search {
             partition: partition.id,
             time,
@@ -160,8 +176,59 @@ impl Shard {
             cut: None,
             manifests,
             objects,
+            loan,
             batches,
         }))
+    }
+
+    fn candidates(
+        &self,
+        partition: &Partition,
+        time: Wall,
+        from: Offset,
+        end: Offset,
+    ) -> Vec<(RingEntry, Option<Bytes>)> {
+        let mut batches = Vec::new();
+        let mut next = from;
+        while batches.len() < CANDIDATES {
+            let Some(entry) = partition.ring.first_at_time(time, next, end) else { break };
+            next = entry.last.next();
+            batches.push(*entry);
+        }
+        batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect()
+    }
+
+    /// Looks for a time, or for the latest record, in what this shard lends.
+    pub(crate) fn find_lent(&mut self, search: LentSearch) {
+        let LentSearch { partition, sought, from, committed_end, reply } = search;
+        // What was committed since, and perhaps forgotten by the ring, is in objects that the asker does not know yet.
+        let knows = |lent: &&Partition| {
+            lent.committed_end <= committed_end && lent.ring.first().is_some_and(|first| first <= from)
+        };
+        let lent = self.lent(&partition).filter(knows);
+        let Some(lent) = lent else {
+            let _gone = reply.try_send(None);
+            return;
+        };
+        let (begin, end) = (from, lent.high_watermark);
+        let time = match sought {
+            Sought::Time(time) => time,
+            Sought::MaxTimestamp => lent.ring.max_timestamp(begin, end).map_or(Wall(i64::MAX), |e| e.max_timestamp),
+        };
+        let batches = self.candidates(lent, time, begin, end);
+        let (cut, manifests, objects, loan) = (None, Vec::new(), Vec::new(), None);
+        let search = Search { partition, time, from, ring_from: begin, end, cut, manifests, objects, loan, batches };
+        let (cold, events, runtime) = (self.ports.cold.clone(), self.events.clone(), self.ports.runtime.clone());
+        let task = async move {
+            // Whoever asked hears of a failure by the lane that closes.
+            if let Ok(searched) = run(search, &cold, &events, &*runtime).await {
+                let _gone = reply.try_send(match searched {
+                    Searched::Found(found) => Some(found.offset.map(|_| found)),
+                    Searched::Trimmed | Searched::Gone(_) => None,
+                });
+            }
+        };
+        self.ports.runtime.spawn(Queue::Cold, "lent-offsets", Box::pin(task));
     }
 }
 
@@ -181,13 +248,18 @@ async fn look_for(
     events: &Sender<Event>,
     runtime: &dyn Runtime,
 ) -> Result<FoundOffset, PartitionError> {
+    let mut gone = None;
     for tried in 1.. {
         let partition = search.partition;
-        let other = other_time(&mut search, cold).await?;
-        if let Some(time) = other {
+        if let Some(time) = other_time(&mut search, cold).await? {
             query = OffsetQuery::Time(time);
-        } else if let Some(found) = run(*search, cold, events, runtime).await? {
-            return Ok(found);
+        } else {
+            match run(*search, cold, events, runtime).await? {
+                Searched::Found(found) => return Ok(found),
+                // One that the partition still names after it was asked again is lost, and stays so.
+                Searched::Gone(object) if gone.replace(object) == Some(object) => break,
+                Searched::Gone(_) | Searched::Trimmed => {}
+            }
         }
         if tried == TRIES {
             break;
@@ -215,32 +287,56 @@ async fn other_time(search: &mut Search, cold: &Sender<ColdRequest>) -> Result<O
     Ok(left.max().max(rest).filter(|time| *time != search.time))
 }
 
-/// One search; `None` when the ring was trimmed under it, or an object is gone.
+/// What a search came to.
+enum Searched {
+    Found(FoundOffset),
+    /// The ring was trimmed under it, here or at the lender, who perhaps lends no more.
+    Trimmed,
+    /// An object is not there: compaction has put another in its place, or it is lost.
+    Gone(ObjectId),
+}
+
 async fn run(
     search: Search,
     cold: &Sender<ColdRequest>,
     events: &Sender<Event>,
     runtime: &dyn Runtime,
-) -> Result<Option<FoundOffset>, PartitionError> {
+) -> Result<Searched, PartitionError> {
     match in_store(&search, cold).await {
-        Ok(Some(at)) => return Ok(Some(found(at))),
+        Ok(Some(at)) => return Ok(Searched::Found(found(at))),
         Ok(None) => {}
-        // Compaction has put another object in its place.
-        Err(ColdError::Gone(_)) => return Ok(None),
+        Err(ColdError::Gone(object)) => return Ok(Searched::Gone(object)),
         Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
     }
+    if let Some(loan) = &search.loan {
+        match in_loan(&search, loan).await? {
+            None => return Ok(Searched::Trimmed),
+            Some(Some(at)) if at.timestamp >= Some(search.time) => return Ok(Searched::Found(at)),
+            Some(_) => {}
+        }
+    }
     let missing: Vec<RingEntry> = search.batches.iter().filter(|(_, b)| b.is_none()).map(|(e, _)| *e).collect();
-    let Some(read) = in_ring(missing, events).await? else { return Ok(None) };
+    let Some(read) = in_ring(missing, events).await? else { return Ok(Searched::Trimmed) };
     let mut read = read.into_iter();
     for (_, bytes) in search.batches {
         let bytes = bytes.or_else(|| read.next()).ok_or(PartitionError::Storage)?;
         if let Some(at) = first_record_at(&bytes, search.time, search.from) {
-            return Ok(Some(found(at)));
+            return Ok(Searched::Found(found(at)));
         }
         // A batch may unfold to many megabytes, and heads may lie sixteen times.
         runtime.breathe().await;
     }
-    Ok(Some(NONE))
+    Ok(Searched::Found(NONE))
+}
+
+/// Asks the shard that lends what lies between objects and ring; the outer `None` when it lends no more.
+async fn in_loan(search: &Search, loan: &InLoan) -> Result<Option<Option<FoundOffset>>, PartitionError> {
+    let (reply, told) = flume::bounded(1);
+    let InLoan { lender, sought, committed_end } = loan;
+    let (partition, sought, committed_end) = (search.partition, *sought, *committed_end);
+    let from = search.from.max(committed_end);
+    lender.send(Request::FindLent(Box::new(LentSearch { partition, sought, from, committed_end, reply })));
+    told.recv_async().await.map_err(|_dropped| PartitionError::Storage)
 }
 
 /// Reads `batches` through the shard, which keeps the budget of ring reads and holds the trim point below them; `None` when

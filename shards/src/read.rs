@@ -1,43 +1,44 @@
 //! The read path of a shard over its three tiers: tail cache, ring, objects.
 //!
 //! Runs inside the shard's turn. What is in memory is handed out at once, without a copy; the rest is marked pending and
-//! comes later from a task of the cold queue, which holds no permit and slows nobody.
+//! comes later from a task of the cold queue; who asks has made room for it (`src/api/k01_fetch/room.rs`).
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use flume::Sender;
 use metrics::Counter;
-use thalweg_record::{Offset, PartitionId};
+use thalweg_record::{Offset, PartitionId, ShardId};
 use thalweg_wal::Lsn;
 
 use crate::{
     cold::{ColdError, ColdManifest, ColdRead, ColdRequest, Entries},
     event::Event,
     mailbox::ReplyTo,
-    meta::ManifestRef,
+    meta::{CommittedObject, ManifestRef, ObjectId},
+    moves::{Borrowed, LentRead},
     msg::{
         DescribeRequest, EpochEnd, EpochEndsRequest, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState,
-        ProducersRequest, RaiseLogStartRequest, Records, Reply, TakeRequest, Taken,
+        ProducersRequest, RaiseLogStartRequest, Records, Reply, Request, TakeRequest, Taken,
     },
-    partition::{Partition, RingEntry, Tier},
+    partition::{Partition, RingEntry, Role, Tier, to_read},
     ring_read::RingRead,
+    runtime::Queue,
     shard::Shard,
 };
 
 pub(crate) use crate::ring_read::RingReads;
 
-/// How often a read begins anew when its object is gone.
+/// How often a read begins anew when its object is gone and another has taken its place.
 const TRIES: u32 = 4;
-/// How many of the objects that a manifest lists a read is shown.
-const ENTRIES_PER_READ: usize = 8;
 
 /// Where the first record asked for lies.
 enum Source {
     Memory,
     Ring,
-    Objects(Vec<Rc<crate::meta::CommittedObject>>),
+    Objects,
     Listed(Rc<ManifestRef>),
+    Lender(Borrowed),
     Nothing,
 }
 
@@ -55,7 +56,7 @@ impl Shard {
     }
 
     fn readable(&self, part: &FetchFrom) -> Result<&Partition, PartitionError> {
-        let partition = self.partitions.get(&part.partition).ok_or(PartitionError::Moved(self.revision))?;
+        let partition = self.owned(&part.partition)?;
         partition.check_epoch(part.current_leader_epoch)?;
         partition.check_offset(part.offset)?;
         Ok(partition)
@@ -80,14 +81,21 @@ impl Shard {
                 let (bytes, first) = partition.ring.bytes_from(part.offset, partition.readable_end());
                 state(bytes, first, true)
             }
-            Source::Objects(objects) => {
-                let bytes: u64 = objects.iter().map(|o| o.size_bytes).sum();
-                let first = bytes.min(u64::from(partition.settings.max_message_bytes)) as u32;
+            Source::Objects => {
+                let batch = partition.settings.max_message_bytes;
+                let bytes = partition.objects.bytes_to_read(part.offset, u64::from(part.max_bytes.max(batch)));
+                let first = bytes.min(u64::from(batch)) as u32;
                 state(bytes, first, true)
             }
             Source::Listed(manifest) => {
                 let bytes = manifest.size_bytes;
                 state(bytes, bytes.min(u64::from(partition.settings.max_message_bytes)) as u32, true)
+            }
+            Source::Lender(borrowed) => {
+                // An estimate, and there is at least one batch.
+                let bytes = borrowed.bytes_from(part.offset, partition.committed_end);
+                let first = bytes.clamp(1, u64::from(partition.settings.max_message_bytes)) as u32;
+                state(bytes.max(1), first, true)
             }
         })
     }
@@ -95,8 +103,9 @@ impl Shard {
     fn source(&self, partition: &Partition, offset: Offset) -> Source {
         let ring = match partition.tier(offset) {
             Tier::End => return Source::Nothing,
-            Tier::Objects(objects) => return Source::Objects(objects),
+            Tier::Objects => return Source::Objects,
             Tier::Listed(manifest) => return Source::Listed(manifest),
+            Tier::Lender => return partition.borrowed.clone().map_or(Source::Nothing, Source::Lender),
             Tier::Ring => partition.ring.from(offset, partition.readable_end()).next(),
         };
         match ring {
@@ -106,8 +115,7 @@ impl Shard {
             // Trimmed meanwhile, and no longer in memory: its object is committed.
             Some(_) => match partition.stored(offset) {
                 Tier::Listed(manifest) => Source::Listed(manifest),
-                Tier::Objects(objects) => Source::Objects(objects),
-                Tier::Ring | Tier::End => Source::Nothing,
+                _ => Source::Objects,
             },
         }
     }
@@ -140,7 +148,8 @@ impl Shard {
         reply.send_more(Reply::Take(taken));
         let pending = !slow.is_empty();
         for (at, source, owed) in slow {
-            let again = ReadAgain { conn, at, part: parts[at as usize], owed, reply: reply.clone(), tries: TRIES };
+            let (part, reply) = (parts[at as usize], reply.clone());
+            let again = ReadAgain { conn, at, part, owed, reply, tries: TRIES, gone: None };
             self.take_late(again, source);
         }
         if !pending {
@@ -153,18 +162,24 @@ impl Shard {
     fn take_part(&self, part: &FetchFrom, owed: bool) -> Result<(Taken, Found), PartitionError> {
         let partition = self.readable(part)?;
         let head = frame(partition);
+        partition.load.count(0);
         if part.max_bytes == 0 && !owed {
             return Ok((head, Found::Ready(Vec::new())));
         }
         let found = match self.source(partition, part.offset) {
             Source::Nothing => Found::Ready(Vec::new()),
-            Source::Objects(objects) => Found::Objects(objects),
+            Source::Objects => Found::Objects(partition.objects.to_read(part.offset)),
             Source::Listed(manifest) => Found::Listed(manifest),
+            Source::Lender(Borrowed { from, .. }) => Found::Lender(from),
             Source::Memory => {
                 let batches = self.within(partition, part, owed, true);
                 let pieces = self.in_memory(&batches);
                 let meters = &self.ports.meters;
                 count_read(&meters.reads.tail, &meters.read_bytes.tail, &pieces);
+                partition
+                    .load
+                    .bytes
+                    .set(partition.load.bytes.get() + pieces.iter().map(|p| p.len() as u64).sum::<u64>());
                 Found::Ready(pieces)
             }
             Source::Ring => Found::Ring(self.within(partition, part, owed, false)),
@@ -188,7 +203,7 @@ impl Shard {
     }
 
     /// What memory has of `batches`, never past one that is not here: a reader takes what it is given for all there is.
-    fn in_memory(&self, batches: &[RingEntry]) -> Vec<Bytes> {
+    pub(crate) fn in_memory(&self, batches: &[RingEntry]) -> Vec<Bytes> {
         runs(batches).map_while(|(lsn, len)| self.cache.get(lsn, len)).collect()
     }
 
@@ -209,14 +224,37 @@ impl Shard {
                 };
                 self.read_ring(RingRead::new(batches, Box::new(done)));
             }
+            Found::Lender(shard) => {
+                let (tell, told) = flume::bounded(1);
+                let FetchFrom { partition, offset, max_bytes, .. } = part;
+                let ask = LentRead { partition, offset, max_bytes, at_least_one: read.owed, reply: tell };
+                if let Some(lane) = self.ports.peers.get(usize::from(shard.0)) {
+                    lane.send(Request::ReadLent(Box::new(ask)));
+                }
+                let wait = async move {
+                    let late = match told.recv_async().await {
+                        Ok(Some(pieces)) => Ok(Records::Ready(pieces)),
+                        // The loan is over: the next fetch finds the batches in objects.
+                        Ok(None) => Ok(Records::Pending),
+                        Err(_dropped) => Err(PartitionError::Storage),
+                    };
+                    reply.send_more(Reply::Late(at, late.map(|records| Taken { records, ..head })));
+                };
+                self.ports.runtime.spawn(Queue::Hot, "lent-read", Box::pin(wait));
+            }
             stored @ (Found::Objects(_) | Found::Listed(_)) => {
                 let (meters, events) = (self.ports.meters.clone(), self.events.clone());
                 let (conn, owed) = (read.conn, read.owed);
                 let done = Box::new(move |found: Result<Vec<Bytes>, ColdError>| {
                     count_read(&meters.reads.object, &meters.read_bytes.object, found.as_deref().unwrap_or_default());
-                    if matches!(found, Err(ColdError::Gone(_))) && read.tries > 0 {
-                        let _stopping = events.try_send(Event::ReadAgain(ReadAgain { tries: read.tries - 1, ..read }));
-                        return;
+                    if let Err(ColdError::Gone(object)) = found {
+                        // One that the partition still names after it was asked again is lost, and stays so.
+                        if read.tries > 0 && read.gone != Some(object) {
+                            let again = ReadAgain { tries: read.tries - 1, gone: Some(object), ..read };
+                            let _stopping = events.try_send(Event::ReadAgain(again));
+                            return;
+                        }
+                        tracing::error!(object = object.0, "an object that the metadata names is not in the store");
                     }
                     let late = found.map_err(|_| PartitionError::Storage);
                     reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
@@ -238,7 +276,7 @@ impl Shard {
                     Found::Objects(objects) => {
                         let _gone = cold.try_send(ColdRequest::Read(ColdRead { objects, ..cold_read }));
                     }
-                    Found::Ready(_) | Found::Ring(_) => {}
+                    Found::Ready(_) | Found::Ring(_) | Found::Lender(_) => {}
                 }
             }
         }
@@ -260,7 +298,7 @@ impl Shard {
     pub(crate) fn epoch_ends(&mut self, request: EpochEndsRequest) {
         let EpochEndsRequest { parts, reply } = request;
         let ends = parts.into_iter().map(|(id, epoch, current)| {
-            let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+            let partition = self.owned(&id)?;
             partition.check_epoch(current)?;
             if epoch > partition.epoch {
                 return Ok(EpochEnd(None));
@@ -279,9 +317,9 @@ impl Shard {
         let DescribeRequest { partitions, reply } = request;
         let view = |p: &Partition| Ok(p.view(self.watches.on(p.id)));
         let views = if partitions.is_empty() {
-            self.partitions.iter().map(view).collect()
+            self.partitions.iter().filter(|p| p.role != Role::Lender).map(view).collect()
         } else {
-            let one = |id: &PartitionId| view(self.partitions.get(id).ok_or(PartitionError::Moved(self.revision))?);
+            let one = |id: &PartitionId| view(self.owned(id)?);
             partitions.iter().map(one).collect()
         };
         reply.send(Reply::Describe(views));
@@ -291,7 +329,7 @@ impl Shard {
     pub(crate) fn producers(&mut self, request: ProducersRequest) {
         let ProducersRequest { parts, reply } = request;
         let views = parts.into_iter().map(|id| {
-            let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+            let partition = self.owned(&id)?;
             Ok(partition.producers.views(partition.high_watermark))
         });
         let views = views.collect();
@@ -303,7 +341,10 @@ impl Shard {
         let RaiseLogStartRequest { parts, reply } = request;
         let mut starts = Vec::new();
         let checked = parts.into_iter().map(|(id, to)| {
-            let partition = self.partitions.get(&id).ok_or(PartitionError::Moved(self.revision))?;
+            let partition = self.owned(&id)?;
+            if let Role::Sealed(to_come) = partition.role {
+                return Err(PartitionError::Moving(to_come));
+            }
             if partition.settings.compact && !partition.settings.delete {
                 return Err(PartitionError::PolicyViolation);
             }
@@ -337,6 +378,7 @@ impl Shard {
     pub(crate) fn raise_log_starts(&mut self, starts: &[(PartitionId, Offset)]) {
         for (id, to) in starts {
             if let Some(partition) = self.partitions.get_mut(id) {
+                partition.raising = partition.raising.saturating_sub(1);
                 partition.raise_log_start(*to);
                 self.watches.wake(*id);
             }
@@ -353,14 +395,17 @@ pub(crate) struct ReadAgain {
     reply: Rc<ReplyTo>,
     /// How often it may.
     tries: u32,
+    /// The object that was gone last time.
+    gone: Option<ObjectId>,
 }
 
 /// What a part of a take found.
 enum Found {
     Ready(Vec<Bytes>),
     Ring(Vec<RingEntry>),
-    Objects(Vec<Rc<crate::meta::CommittedObject>>),
+    Objects(Vec<Rc<CommittedObject>>),
     Listed(Rc<ManifestRef>),
+    Lender(ShardId),
 }
 
 /// Has a manifest looked into first; then the read goes to what it lists.
@@ -369,7 +414,7 @@ fn read_listed(cold: Sender<ColdRequest>, manifest: Rc<ManifestRef>, read: ColdR
     let done = Box::new(move |listed: Result<Entries, ColdError>| match listed {
         Ok(entries) => {
             let at = entries.partition_point(|entry| entry.last < read.offset);
-            let objects = entries.iter().skip(at).take(ENTRIES_PER_READ).cloned().collect();
+            let objects = to_read(entries.iter().skip(at));
             let _gone = then.try_send(ColdRequest::Read(ColdRead { objects, ..read }));
         }
         Err(error) => (read.done)(Err(error)),

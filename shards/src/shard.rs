@@ -7,14 +7,14 @@
 
 use std::{
     cell::Cell,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
 use flume::Sender;
-use thalweg_record::{Mono, ShardId, Wall, failpoint};
+use thalweg_record::{Mono, PartitionId, ShardId, Wall, failpoint};
 use thalweg_wal::{Device, Log, Lsn};
 
 use crate::{
@@ -25,12 +25,13 @@ use crate::{
     event::Event,
     folding::Folder,
     janitor::Janitor,
-    mailbox::ShardInbox,
+    mailbox::{ShardInbox, ShardLane},
     meta::MetaRequest,
     meters::{BusyRatio, ShardMeters},
-    msg::{Control, Ownership, PartitionChange, Request},
+    moves::{Loan, Sealing},
+    msg::{Control, Generation, Ownership, PartitionChange, Request},
     pace::DevicePace,
-    partition::Partition,
+    partition::{Partition, Role},
     partitions::Partitions,
     read::RingReads,
     runtime::{Queue, Runtime},
@@ -99,6 +100,8 @@ pub struct ShardPorts {
     pub cold: Sender<ColdRequest>,
     /// The coordinators of this core.
     pub ownership: Sender<Ownership>,
+    /// All shards of the broker, by id; none when no partition ever moves.
+    pub peers: Vec<ShardLane>,
     /// Limits of the device under the log, shared by all shards.
     pub pace: Arc<DevicePace>,
     /// Where a shard that cannot go on says why: the broker then stops with an error.
@@ -126,6 +129,13 @@ pub struct Shard {
     pub(crate) uploader: Uploader,
     pub(crate) janitor: Janitor,
     pub(crate) compactor: Compactor,
+    /// Partitions that were here, and where they went, in which generation.
+    pub(crate) moved: BTreeMap<PartitionId, (ShardId, Generation)>,
+    pub(crate) sealing: Vec<Sealing>,
+    /// Partitions of which this shard lends something to their new owners.
+    pub(crate) lending: BTreeSet<PartitionId>,
+    /// Time spent in turns since it was last asked for.
+    pub(crate) busy_ns: u64,
     pub(crate) cleaner: Cleaner,
     pub(crate) folder: Folder,
     pub(crate) trim_target: Lsn,
@@ -159,6 +169,10 @@ impl Shard {
             uploader: Uploader::new(log.trim_point(), now),
             janitor: Janitor::new(now),
             compactor: Compactor::new(now),
+            moved: BTreeMap::new(),
+            sealing: Vec::new(),
+            lending: BTreeSet::new(),
+            busy_ns: 0,
             cleaner: Cleaner::new(now),
             folder: Folder::new(now),
             trim_target: log.trim_point(),
@@ -197,20 +211,30 @@ impl Shard {
         batches: &[thalweg_wal::RecoveredBatch],
     ) -> Result<(), String> {
         self.revision = revision;
-        for spec in specs {
-            self.partitions.insert(Partition::open(spec));
+        for mut spec in specs {
+            let loan = spec.loan.take();
+            let mut partition = Partition::open(spec);
+            match loan {
+                Some(Loan::To(owner)) => {
+                    partition.role = Role::Lender;
+                    // The owner may have records deleted beyond what is lent, and waits for the commit of that all the same.
+                    partition.log_start = partition.log_start.min(partition.committed_end);
+                    self.lending.insert(partition.id);
+                    self.moved.insert(partition.id, (owner, Generation(0)));
+                }
+                Some(Loan::From { lender, heads }) => {
+                    for head in &heads {
+                        partition.recover_borrowed(lender, head).map_err(|at| missing(&partition, head, at))?;
+                    }
+                }
+                None => {}
+            }
+            self.partitions.insert(partition);
         }
         for batch in batches {
             let Some(partition) = self.partitions.get_mut(&batch.partition) else { continue };
-            partition.recover(&batch.head, batch.lsn).map_err(|missing| {
-                format!(
-                    "partition {} of topic {}: the WAL goes on at offset {}, but offset {missing} is neither in it nor in a \
-                     committed object",
-                    batch.partition.index,
-                    partition.topic_name,
-                    batch.head.base_offset()
-                )
-            })?;
+            let recovered = partition.recover(&batch.head, batch.lsn);
+            recovered.map_err(|at| missing(partition, &batch.head, at))?;
         }
         for partition in self.partitions.iter_mut() {
             partition.recovered();
@@ -218,10 +242,14 @@ impl Shard {
         for partition in self.partitions.iter().filter(|p| p.internal) {
             let _gone = self.ports.ownership.try_send(opened(partition));
         }
-        let waiting = |p: &Partition| p.ring.from(p.committed_end, p.high_watermark).count();
-        self.batches_waiting = self.partitions.iter().map(waiting).sum();
-        self.ports.meters.partitions.set(self.partitions.len() as f64);
+        self.batches_waiting = self.partitions.iter().map(Partition::waiting).sum();
+        self.count_partitions();
         Ok(())
+    }
+
+    /// The log holds batches that were not adopted because they count no more: they are resolved as soon as it runs.
+    pub fn gave_up(&mut self) {
+        self.uploader.deleted();
     }
 
     /// Serves until control says stop and everything is done, or the process ends.
@@ -307,7 +335,8 @@ impl Shard {
         while let Ok(event) = self.events_in.try_recv() {
             self.event(event);
         }
-        while requests < REQUESTS_PER_TURN && self.accepts_requests() {
+        // What was said before a request was sent is done before it is served.
+        while requests < REQUESTS_PER_TURN && self.accepts_requests() && self.ports.inbox.control.is_empty() {
             let Ok(request) = self.ports.inbox.data.try_recv() else { break };
             self.request(request);
             requests += 1;
@@ -318,6 +347,7 @@ impl Shard {
         self.end_turn();
         let ended = self.ports.runtime.mono();
         self.ports.meters.turn_seconds.record(ended.since(began).as_secs_f64());
+        self.busy_ns += ended.0.saturating_sub(began.0);
         if let Some(ratio) = self.busy.turn(began, ended) {
             self.ports.meters.busy_ratio.set(ratio);
         }
@@ -326,6 +356,7 @@ impl Shard {
 
     fn end_turn(&mut self) {
         self.seal_if_due();
+        self.report_sealed();
         self.plan_uploads();
         self.advance_trim();
     }
@@ -340,6 +371,8 @@ impl Shard {
             Request::RaiseLogStart(raise) => self.delete_records(*raise),
             Request::Describe(describe) => self.describe(*describe),
             Request::Producers(producers) => self.producers(*producers),
+            Request::ReadLent(read) => self.read_lent(*read),
+            Request::FindLent(search) => self.find_lent(*search),
             Request::ConnGone(conn) => {
                 self.watches.remove(conn);
                 let _gone = self.ports.cold.try_send(ColdRequest::ConnGone(conn));
@@ -398,6 +431,12 @@ impl Shard {
                 }
                 let _gone = done.try_send(self.config.id);
             }
+            Control::Seal { partitions, generation, sealed } => self.seal_partitions(partitions, generation, sealed),
+            Control::HandOver { moves, generation, taken } => self.hand_over(moves, generation, &taken),
+            Control::Peer(message) => self.peer(*message),
+            Control::Measure(reply) => {
+                let _gone = reply.try_send(self.measure());
+            }
             Control::ExpireProducers { after } => self.config.producer_expiration = after,
             Control::TuneCleaner(tuning) => self.tune_cleaner(tuning),
             Control::Stop { deadline, done } => {
@@ -407,7 +446,7 @@ impl Shard {
         }
     }
 
-    fn change(&mut self, change: PartitionChange) {
+    pub(crate) fn change(&mut self, change: PartitionChange) {
         match change {
             PartitionChange::Open(spec) => {
                 let partition = Partition::open(*spec);
@@ -422,15 +461,20 @@ impl Shard {
                 }
             }
             PartitionChange::Delete(id) => {
-                if let Some(partition) = self.partitions.remove(&id).filter(|p| p.internal) {
+                let deleted = self.partitions.remove(&id);
+                let waited = deleted.as_ref().map_or(0, Partition::waiting);
+                self.batches_waiting = self.batches_waiting.saturating_sub(waited);
+                if let Some(partition) = deleted.filter(|p| p.internal) {
                     let sealed = Ownership::Sealed { partition: id, epoch: partition.epoch };
                     let _gone = self.ports.ownership.try_send(sealed);
                 }
+                self.moved.remove(&id);
+                self.lending.remove(&id);
                 self.watches.wake(id);
                 self.uploader.deleted();
             }
         }
-        self.ports.meters.partitions.set(self.partitions.len() as f64);
+        self.count_partitions();
     }
 
     fn tick(&mut self) {
@@ -491,6 +535,15 @@ impl Shard {
         let idle = self.sealed.is_empty() && self.log.staged_bytes() == 0 && self.waiting.is_empty();
         idle && (late || (uploaded && self.log.trim_point() >= self.log.durable()))
     }
+}
+
+fn missing(partition: &Partition, head: &thalweg_record::BatchHead, at: thalweg_record::Offset) -> String {
+    format!(
+        "partition {} of topic {}: the WAL goes on at offset {}, but offset {at} is neither in it nor in a committed object",
+        partition.id.index,
+        partition.topic_name,
+        head.base_offset()
+    )
 }
 
 fn opened(partition: &Partition) -> Ownership {

@@ -20,8 +20,9 @@ use thalweg_shards::{
 };
 
 use super::{
-    k00_produce::Opening,
-    k01_fetch::{Sessions, Stash},
+    gather::Newer,
+    k00_produce::{Opening, Unanswered},
+    k01_fetch::{ColdRoom, Sessions, StashCell},
 };
 use crate::{
     auth::{Authorizer, Principal, host_of},
@@ -86,8 +87,10 @@ pub struct Edge {
     pub authorizer: Option<Authorizer>,
     /// Fetch sessions of its connections.
     pub fetch_sessions: RefCell<Sessions>,
+    /// What its connections may have read for them from the ring and the object store.
+    pub cold_room: ColdRoom,
     snapshot: RefCell<Arc<ClusterSnapshot>>,
-    waiting: RefCell<Vec<(u64, Sender<()>)>>,
+    waiting: RefCell<Vec<(Newer, Sender<()>)>>,
     producer_ids: Cell<(i64, i64)>,
     connections: Cell<u64>,
     stop: RefCell<Option<Sender<Infallible>>>,
@@ -119,6 +122,8 @@ impl Edge {
                 shards.len(),
                 config.max_incremental_fetch_session_cache_slots as usize,
             )),
+            // Half as much again as answers may take, which these records become.
+            cold_room: ColdRoom::new(u64::from(limits.response_bytes) / 2),
             authorizer: authorizer(&config),
             runtime,
             home,
@@ -157,10 +162,10 @@ impl Edge {
         }
         *self.snapshot.borrow_mut() = Arc::clone(&newer);
         if let Some(coordinator) = self.groups.get(usize::from(self.home.0)) {
-            let _stopping = coordinator.try_send(GroupRequest::Published(newer));
+            let _stopping = coordinator.try_send(GroupRequest::Published(Arc::clone(&newer)));
         }
         self.waiting.borrow_mut().retain(|(wanted, wake)| {
-            if *wanted > revision {
+            if !wanted.is_met_by(&newer) {
                 return true;
             }
             let _gone = wake.try_send(());
@@ -168,12 +173,12 @@ impl Edge {
         });
     }
 
-    /// The newest snapshot, as soon as its revision is at least `revision`. Waits for ever for one that never comes:
-    /// bound it with a deadline.
-    pub async fn snapshot_at(&self, revision: u64) -> Arc<ClusterSnapshot> {
-        if self.snapshot.borrow().revision < revision {
+    /// The newest snapshot, as soon as it is as new as wanted. Waits for ever for one that never comes: bound it with a
+    /// deadline.
+    pub async fn snapshot_at(&self, wanted: Newer) -> Arc<ClusterSnapshot> {
+        if !wanted.is_met_by(&self.snapshot.borrow()) {
             let (wake, woken) = flume::bounded(1);
-            self.waiting.borrow_mut().push((revision, wake));
+            self.waiting.borrow_mut().push((wanted, wake));
             let _published = woken.recv_async().await;
         }
         self.snapshot()
@@ -222,8 +227,9 @@ impl Edge {
         ConnId(u64::from(self.home.0) << 48 | count)
     }
 
-    /// Tells every shard that a connection is closed.
+    /// Tells every shard that a connection is closed, and gives its room to others.
     pub fn connection_gone(&self, conn: ConnId) {
+        self.cold_room.gone(conn);
         self.shards.iter().for_each(|lane| lane.send(Request::ConnGone(conn)));
     }
 }
@@ -254,8 +260,10 @@ pub struct Caller {
     pub software: RefCell<Option<(StrBytes, StrBytes)>>,
     /// A Produce waits for its batches to be opened; meanwhile the connection is not read.
     pub opening: Cell<bool>,
+    /// Its Produces that are not answered.
+    pub unanswered: Rc<Unanswered>,
     /// What its last fetch left behind.
-    pub stash: RefCell<Option<Box<Stash>>>,
+    pub stash: Rc<StashCell>,
 }
 
 impl Caller {
@@ -271,6 +279,7 @@ impl Caller {
             advertised_port,
             software,
             opening: Cell::new(false),
+            unanswered: Rc::default(),
             stash,
         }
     }

@@ -22,7 +22,9 @@ pub trait ToKafka {
 impl ToKafka for PartitionError {
     fn to_kafka(&self) -> ResponseError {
         match self {
-            PartitionError::Moved(_) | PartitionError::Unavailable => ResponseError::NotLeaderOrFollower,
+            PartitionError::Moved(_) | PartitionError::Moving(_) | PartitionError::Unavailable => {
+                ResponseError::NotLeaderOrFollower
+            }
             PartitionError::FencedLeaderEpoch => ResponseError::FencedLeaderEpoch,
             PartitionError::UnknownLeaderEpoch => ResponseError::UnknownLeaderEpoch,
             PartitionError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,

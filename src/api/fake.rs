@@ -13,10 +13,10 @@ use kafka_protocol::{
     messages::TopicName,
     protocol::{Decodable, Encodable, StrBytes},
 };
-use thalweg_record::{LeaderEpoch, Mono, NodeId, ShardId, TopicId};
+use thalweg_record::{LeaderEpoch, Mono, NodeId, PartitionId, ShardId, TopicId};
 use thalweg_shards::{
     mailbox::{ShardInbox, shard_lanes},
-    msg::{ConnId, PartitionSettings, Request},
+    msg::{ConnId, Generation, PartitionSettings, Request},
     runtime::{
         Queue,
         seeded::{Node, World},
@@ -89,6 +89,8 @@ pub fn snapshot(revision: u64, shards: u16, topics: &[(&str, i32)]) -> Arc<Clust
         broker: BrokerView { node: NodeId(1), host: "default.example".into(), port: 1, rack: Some("a".into()) },
         leader_epoch: LeaderEpoch(2),
         shards,
+        generation: Generation(0),
+        moved: Arc::default(),
         topics: views.iter().map(|view| (Arc::clone(&view.name), Arc::clone(view))).collect(),
         topics_by_id: views.into_iter().map(|view| (view.id, view)).collect(),
         altered: Altered::none(),
@@ -155,11 +157,20 @@ impl FakeBroker {
         self.change(|parts| parts.acls = Arc::new(AclRules::new(rules.iter().map(|text| rule(text)).collect())));
     }
 
+    /// A partition is on that shard, in the next snapshot.
+    pub fn relocate(&self, partition: PartitionId, to: ShardId) {
+        self.change(|parts| {
+            parts.generation = Generation(parts.generation.0 + 1);
+            Arc::make_mut(&mut parts.moved).insert(partition, to);
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut ClusterSnapshot)) {
         let old = self.edge.snapshot();
         let mut newer = snapshot(old.revision + 1, old.shards, &[]);
         let parts = Arc::get_mut(&mut newer).expect("nobody else holds it yet");
         (parts.topics, parts.topics_by_id) = (old.topics.clone(), old.topics_by_id.clone());
+        (parts.generation, parts.moved) = (old.generation, old.moved.clone());
         change(parts);
         self.edge.publish(newer);
     }

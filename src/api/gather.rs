@@ -10,7 +10,7 @@ use kafka_protocol::ResponseError;
 use thalweg_record::{LeaderEpoch, PartitionId, ShardId};
 use thalweg_shards::{
     mailbox::{Answer, ReplyTo},
-    msg::{PartitionError, Reply, Request},
+    msg::{Generation, PartitionError, Reply, Request},
 };
 
 use super::{Edge, errors::ToKafka};
@@ -21,6 +21,9 @@ pub const MOVED_RETRIES: u32 = 5;
 
 /// How long to wait for a snapshot that a shard knows of.
 const SNAPSHOT_WAIT: Duration = Duration::from_millis(100);
+
+/// How long to wait until a partition that moves is on its new shard.
+const MOVE_WAIT: Duration = Duration::from_secs(2);
 
 /// How long to leave a shard that is behind the snapshot before asking again.
 const SHARD_WAIT: Duration = Duration::from_millis(2);
@@ -37,30 +40,50 @@ pub async fn permits<T>(edge: &Edge, by_shard: &BTreeMap<ShardId, Vec<T>>) -> Ve
     permits
 }
 
-/// The newest revision at which a shard did not have a partition, if any says so.
-pub fn newest_move<'a>(errors: impl Iterator<Item = &'a PartitionError>) -> Option<u64> {
-    let revision = |error: &PartitionError| match error {
-        PartitionError::Moved(revision) => Some(*revision),
-        _ => None,
-    };
-    errors.filter_map(revision).max()
+/// What a snapshot must be as new as, so that its holder may agree with a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Newer {
+    /// Its revision.
+    pub revision: u64,
+    /// Its generation of owners.
+    pub generation: Generation,
 }
 
-/// Waits, for a bounded time, until this executor's snapshot and a shard that is at `revision` may agree.
-pub async fn catch_up(edge: &Edge, revision: u64) {
-    let now = edge.runtime.mono();
-    if edge.snapshot().revision >= revision {
+impl Newer {
+    /// Whether a snapshot is.
+    pub fn is_met_by(self, snapshot: &ClusterSnapshot) -> bool {
+        snapshot.revision >= self.revision && snapshot.generation >= self.generation
+    }
+}
+
+/// The newest state in which a shard did not have a partition, if any says so.
+pub fn newest_move<'a>(errors: impl Iterator<Item = &'a PartitionError>) -> Option<Newer> {
+    errors.fold(None, |newest: Option<Newer>, error| {
+        let newer = newest.unwrap_or_default();
+        match error {
+            PartitionError::Moved(revision) => Some(Newer { revision: newer.revision.max(*revision), ..newer }),
+            PartitionError::Moving(to_come) => Some(Newer { generation: newer.generation.max(*to_come), ..newer }),
+            _ => newest,
+        }
+    })
+}
+
+/// Waits, for a bounded time, until this executor's snapshot and a shard that wants it as new as this may agree.
+pub async fn catch_up(edge: &Edge, newer: Newer) {
+    let (now, snapshot) = (edge.runtime.mono(), edge.snapshot());
+    if newer.is_met_by(&snapshot) {
         edge.runtime.sleep_until(now.plus(SHARD_WAIT)).await;
     } else {
-        let published = async { drop(edge.snapshot_at(revision).await) };
-        or(published, edge.runtime.sleep_until(now.plus(SNAPSHOT_WAIT))).await;
+        let patience = if snapshot.generation < newer.generation { MOVE_WAIT } else { SNAPSHOT_WAIT };
+        let published = async { drop(edge.snapshot_at(newer).await) };
+        or(published, edge.runtime.sleep_until(now.plus(patience))).await;
     }
 }
 
 /// Kafka's code for what a shard said of a partition: one that is gone from the snapshot is unknown, not moved.
 pub fn code(snapshot: &ClusterSnapshot, partition: PartitionId, error: &PartitionError) -> i16 {
     match error {
-        PartitionError::Moved(_) if !snapshot.topics_by_id.contains_key(&partition.topic) => {
+        error if error.is_elsewhere() && !snapshot.topics_by_id.contains_key(&partition.topic) => {
             ResponseError::UnknownTopicOrPartition.code()
         }
         error => error.code(),
@@ -100,10 +123,12 @@ pub async fn ask<P: Copy, R>(
         for (place, result) in ask_once(edge, parts, places, &request, &open).await {
             results[place] = Some(result);
         }
-        let moved = |result: &Option<Result<R, PartitionError>>| matches!(result, Some(Err(PartitionError::Moved(_))));
+        let moved = |result: &Option<Result<R, PartitionError>>| {
+            result.as_ref().is_some_and(|result| result.as_ref().is_err_and(PartitionError::is_elsewhere))
+        };
         let errors = results.iter().flatten().filter_map(|result| result.as_ref().err());
-        let Some(revision) = newest_move(errors).filter(|_| attempt < MOVED_RETRIES) else { break };
-        catch_up(edge, revision).await;
+        let Some(newer) = newest_move(errors).filter(|_| attempt < MOVED_RETRIES) else { break };
+        catch_up(edge, newer).await;
         let snapshot = edge.snapshot();
         let exists = |place: &usize| snapshot.topics_by_id.contains_key(&parts[*place].0.topic);
         places = (0..parts.len()).filter(|place| moved(&results[*place])).filter(exists).collect();

@@ -3,7 +3,7 @@
 //! Runs on the shard's executor. It goes in two steps, because the metadata must know that a slice is in use before
 //! anything is appended: it opens its slice and reports, then waits for the word to serve.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
 use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
@@ -23,13 +23,17 @@ use thalweg_shards::{
     upload::{UploadConfig, WriterIdentity},
     work_room::WorkRoom,
 };
-use thalweg_wal::{Device, Recovered};
+use thalweg_wal::{Device, Lsn, Recovered, RecoveredBatch};
 
-use super::{Network, slices::SliceSet};
+use super::{
+    Network,
+    held::{Held, Tails},
+    slices::SliceSet,
+};
 use crate::{
     api::{Edge, EdgeParts, Opening},
     cluster::{
-        ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate,
+        BalancerPorts, BalancerSettings, ClusterSnapshot, ControlRequest, SliceRecord, SnapshotUpdate, balance,
         broker_config::{self, PRODUCER_ID_EXPIRATION_MS},
     },
     config::Config,
@@ -63,6 +67,10 @@ pub(super) struct CoreParts {
     pub group_inbox: Receiver<GroupRequest>,
     pub openings: Sender<Opening>,
     pub snapshots: Receiver<SnapshotUpdate>,
+    /// Who owns what, as the metadata says before the slices were opened.
+    pub snapshot: Arc<ClusterSnapshot>,
+    /// Where the log of each partition should go on.
+    pub tails: Arc<Tails>,
     pub network: Arc<dyn Network>,
     pub pace: Arc<DevicePace>,
     pub room: Arc<WorkRoom>,
@@ -80,9 +88,9 @@ pub(super) struct CoreParts {
 }
 
 /// How far a core has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(super) enum Milestone {
-    SliceOpen,
+    SliceOpen(Held),
     Serving,
 }
 
@@ -90,6 +98,8 @@ pub(super) enum Milestone {
 pub(super) struct Go {
     pub snapshot: Arc<ClusterSnapshot>,
     pub specs: Vec<PartitionSpec>,
+    /// Batches of the slice that count no more.
+    pub given_up: BTreeSet<Lsn>,
     pub meta: Sender<MetaRequest>,
     pub control: Sender<ControlRequest>,
 }
@@ -97,16 +107,18 @@ pub(super) struct Go {
 /// Runs one core to its end.
 pub(super) async fn run(parts: CoreParts, runtime: Rc<dyn Runtime>) {
     let (report, end, go) = (parts.report.clone(), parts.end.clone(), parts.go.clone());
-    let opened = match parts.slices.open(&parts.slice, &runtime).await {
+    let (device, mut recovered) = match parts.slices.open(&parts.slice, &runtime).await {
         Ok(opened) => opened,
         Err(why) => {
             let _gone = report.try_send(Err(why));
             return;
         }
     };
-    let _gone = report.try_send(Ok(Milestone::SliceOpen));
+    let batches = Arc::new(std::mem::take(&mut recovered.batches));
+    let held = Held::new(parts.id, batches.clone(), &parts.snapshot, &parts.tails);
+    let _gone = report.try_send(Ok(Milestone::SliceOpen(held)));
     let Ok(go) = go.recv_async().await else { return };
-    let served = serve(parts, go, opened, &runtime);
+    let served = serve(parts, go, (device, recovered, batches), &runtime);
     let failed = served.is_err();
     let _gone = report.try_send(served.map(|()| Milestone::Serving));
     if !failed {
@@ -118,10 +130,10 @@ pub(super) async fn run(parts: CoreParts, runtime: Rc<dyn Runtime>) {
 fn serve(
     parts: CoreParts,
     go: Go,
-    (device, recovered): (Rc<dyn Device>, Recovered),
+    (device, recovered, batches): (Rc<dyn Device>, Recovered, Arc<Vec<RecoveredBatch>>),
     runtime: &Rc<dyn Runtime>,
 ) -> Result<(), String> {
-    let Recovered { log, batches, report } = recovered;
+    let Recovered { log, report, .. } = recovered;
     tracing::info!(shard = parts.id.0, ?report, batches = batches.len(), "WAL slice recovered");
     let (ownership, owned) = flume::unbounded();
     let mut config = shard_config(&parts.config, parts.id, parts.identity.clone(), parts.shards);
@@ -132,7 +144,21 @@ fn serve(
     let tuning = broker_config::cleaner_tuning(&go.snapshot.altered, tuning);
     let ports = shard_ports(&parts, tuning, go.meta, device, ownership, runtime);
     let mut shard = Shard::new(config, ports, log);
-    shard.adopt(go.snapshot.revision, go.specs, &batches).map_err(|why| format!("shard {}: {why}", parts.id))?;
+    let revision = go.snapshot.revision;
+    let adopted = if go.given_up.is_empty() {
+        shard.adopt(revision, go.specs, &batches)
+    } else {
+        tracing::warn!(
+            shard = parts.id.0,
+            batches = go.given_up.len(),
+            "batches count no more: the log of their partitions goes on without them"
+        );
+        shard.gave_up();
+        let count: Vec<RecoveredBatch> =
+            batches.iter().filter(|batch| !go.given_up.contains(&batch.lsn)).copied().collect();
+        shard.adopt(revision, go.specs, &count)
+    };
+    adopted.map_err(|why| format!("shard {}: {why}", parts.id))?;
     drop(batches);
     runtime.spawn(Queue::Hot, "shard", Box::pin(shard.run()));
     GroupActor::spawn(GroupPorts {
@@ -144,7 +170,27 @@ fn serve(
         config: GroupConfig::of(&parts.config),
         meters: GroupMeters::new(parts.id),
     });
+    start_balancer(&parts, &go.control, runtime);
     open_edge(parts, go.control, go.snapshot, runtime)
+}
+
+/// The first core evens what all have to do.
+fn start_balancer(parts: &CoreParts, control: &Sender<ControlRequest>, runtime: &Rc<dyn Runtime>) {
+    let interval = Duration::from_millis(parts.config.shards_balance_interval_ms);
+    if parts.id != ShardId(0) || parts.shards < 2 || interval.is_zero() {
+        return;
+    }
+    let ports = BalancerPorts {
+        runtime: runtime.clone(),
+        shards: parts.lanes.clone(),
+        control: control.clone(),
+        interval,
+        settings: BalancerSettings {
+            threshold: f64::from(parts.config.shards_balance_threshold_percent) / 100.0,
+            cooldown: Duration::from_millis(parts.config.shards_balance_cooldown_ms),
+        },
+    };
+    runtime.spawn(Queue::Janitor, "balancer", Box::pin(balance(ports)));
 }
 
 pub(super) fn shard_config(config: &Config, id: ShardId, identity: WriterIdentity, shards: u16) -> ShardConfig {
@@ -237,6 +283,7 @@ fn shard_ports(
         cleaning,
         cold,
         ownership,
+        peers: parts.lanes.clone(),
         pace: parts.pace.clone(),
         failed: parts.failed.clone(),
         meters: Rc::new(ShardMeters::new(parts.id)),

@@ -6,7 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a command: its main thread waits for an executor")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     ops::Range,
     path::{Path, PathBuf},
@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use flume::{Receiver, RecvTimeoutError, Sender};
 use thalweg_objectstore::{Access, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreFuture};
-use thalweg_record::{BatchHead, LeaderEpoch, NodeId, Offset, PartitionId, ShardId};
+use thalweg_record::{NodeId, Offset, PartitionId, ShardId};
 use thalweg_shards::{
     mailbox::shard_lanes,
     meta::MetaRequest,
@@ -33,10 +33,15 @@ use thalweg_shards::{
     store,
     upload::WriterIdentity,
 };
-use thalweg_wal::{Device, IoBuf, SliceIdentity};
+use thalweg_wal::{Device, IoBuf, RecoveredBatch, SliceIdentity};
 
 use super::{
-    Host, Ports, SliceFiles, StartError, core, look, slices, start::cluster_settings, stores, threads::Threads,
+    Host, Ports, SliceFiles, StartError, core,
+    held::{self, Begins, Tail, Tails},
+    look, slices,
+    start::cluster_settings,
+    stores,
+    threads::Threads,
 };
 use crate::{
     cluster::{Cluster, OpenStore, Progress},
@@ -94,7 +99,7 @@ pub fn drain(
     let host: Arc<dyn Host> = Arc::new(Threads::new(tokio.handle().clone(), Health::new()));
     let cluster = Cluster::open(cluster_settings(&config, None, &host), open_store, &*plain)?;
     let mut waiting = found(&*ports.files, path, cluster.cluster_uuid(), NodeId(config.node_id))?;
-    let drained = |id| waiting.iter().any(|(_, of)| of.slice == id);
+    let drained = |id| waiting.iter().any(|waiting| waiting.identity.slice == id);
     if let Some(own) = cluster.slices()?.into_iter().find(|slice| !slice.closed_empty && !drained(slice.id)) {
         // Its partitions may have gone on in there, under the offsets that are drained here.
         return Err(StartError::Wal(format!(
@@ -105,22 +110,23 @@ pub fn drain(
     }
     let work = Work { config: config.clone(), ports: ports.clone(), objects, uploaded };
     let (mut cluster, mut total) = (cluster, Drained::default());
-    // A partition that moved between slices goes on in another one: that may have to come first.
+    // A partition that moved between slices goes on in another one: that may have to come first, and more of this one after it.
     loop {
-        let (before, mut left, mut gap) = (waiting.len(), Vec::new(), None);
-        for (slice, identity) in waiting {
-            let (back, outcome) = work.one(cluster, &slice, identity, &mut total, progress)?;
+        let (before, mut left, mut stuck) = (total.batches, Vec::new(), None);
+        let slices = waiting.len();
+        for mut slice in waiting {
+            let (back, outcome) = work.one(cluster, &mut slice, &mut total, progress)?;
             cluster = back;
             match outcome {
                 Ok(()) => total.slices += 1,
                 Err(why) => {
-                    gap = Some(format!("{}: {why}", slice.display()));
-                    left.push((slice, identity));
+                    stuck = Some(format!("{}: {why}", slice.path.display()));
+                    left.push(slice);
                 }
             }
         }
-        match gap {
-            Some(why) if left.len() == before => return Err(StartError::Wal(why)),
+        match stuck {
+            Some(why) if left.len() == slices && total.batches == before => return Err(StartError::Wal(why)),
             _ => waiting = left,
         }
         if waiting.is_empty() {
@@ -133,12 +139,7 @@ pub fn drain(
 }
 
 /// The slices to drain, each with what its superblocks say of it.
-fn found(
-    files: &dyn SliceFiles,
-    path: &Path,
-    cluster: [u8; 16],
-    node: NodeId,
-) -> Result<Vec<(PathBuf, SliceIdentity)>, StartError> {
+fn found(files: &dyn SliceFiles, path: &Path, cluster: [u8; 16], node: NodeId) -> Result<Vec<Waiting>, StartError> {
     let failed = |path: &Path, why: &dyn std::fmt::Display| StartError::Wal(format!("{}: {why}", path.display()));
     let paths = look::slice_paths(path).map_err(|e| failed(path, &e))?;
     if paths.is_empty() {
@@ -154,7 +155,7 @@ fn found(
                 let why = format!("it is broker {}'s of another cluster, or another broker's of this one", of.node.0);
                 return Err(failed(&path, &why));
             }
-            Some(identity) => slices.push((path, identity)),
+            Some(identity) => slices.push(Waiting { path, identity, brought: 0 }),
         }
     }
     Ok(slices)
@@ -163,6 +164,15 @@ fn found(
 /// A slice's name, short enough to leave room for a bar.
 fn short(slice: &Path) -> String {
     slice.file_name().map_or_else(String::new, |name| name.to_string_lossy().chars().take(16).collect())
+}
+
+/// A slice that is not drained.
+struct Waiting {
+    path: PathBuf,
+    /// What its superblocks say.
+    identity: SliceIdentity,
+    /// Batches of it that were brought into objects, while others had to wait for another slice.
+    brought: u64,
 }
 
 struct Work {
@@ -185,19 +195,21 @@ struct Found {
     known_batches: u64,
     superseded: BTreeMap<String, u64>,
     unknown_topics: BTreeMap<String, u64>,
+    /// What has to wait, for no object holds what comes before.
+    gap: Option<String>,
 }
 
 impl Work {
-    /// Drains one slice; the inner error is a gap that another slice may fill.
+    /// Drains of one slice what leads on from what is committed; the inner error says why something stays.
     fn one(
         &self,
         cluster: Cluster,
-        slice: &Path,
-        identity: SliceIdentity,
+        slice: &mut Waiting,
         total: &mut Drained,
         progress: &dyn Progress,
     ) -> Result<(Cluster, Result<(), String>), StartError> {
-        let specs: Vec<PartitionSpec> = cluster.partitions().into_iter().flatten().collect();
+        let specs = cluster.partitions();
+        let tails = held::tails(&specs, &cluster.cuts());
         let writer = WriterIdentity {
             cluster_id: cluster.cluster_id().clone(),
             node: NodeId(self.config.node_id),
@@ -216,11 +228,12 @@ impl Work {
             config: self.config.clone(),
             ports: self.ports.clone(),
             objects: self.objects.clone(),
-            slice: slice.to_owned(),
-            identity,
+            slice: slice.path.clone(),
+            identity: slice.identity,
             writer,
             revision,
-            specs,
+            specs: specs.into_iter().flatten().collect(),
+            tails,
             meta: lanes.meta.clone(),
         };
         let executor = start_executor(ShardId(0), watchdog.hearts()[0].clone(), move |runtime| async move {
@@ -228,15 +241,20 @@ impl Work {
             let _gone = tell.try_send(Told::Ended(outcome));
         });
         let executor = executor.map_err(StartError::Executor)?;
-        let outcome = self.watch(&told, slice, progress);
+        let outcome = self.watch(&told, &slice.path, progress);
         executor.join().map_err(StartError::Executor)?;
         let cluster = thread.stop(lanes.stop);
-        let outcome = outcome.map(|found| {
+        let outcome = outcome.and_then(|found| {
             total.batches += found.batches;
             total.bytes += found.bytes;
-            total.known_batches += found.known_batches;
+            if let Some(why) = found.gap {
+                slice.brought += found.batches;
+                return Err(why);
+            }
+            total.known_batches += found.known_batches.saturating_sub(slice.brought);
             found.superseded.into_iter().for_each(|(id, n)| *total.superseded.entry(id).or_default() += n);
             found.unknown_topics.into_iter().for_each(|(id, n)| *total.unknown_topics.entry(id).or_default() += n);
+            Ok(())
         });
         Ok((cluster, outcome))
     }
@@ -272,6 +290,7 @@ struct Task {
     writer: WriterIdentity,
     revision: u64,
     specs: Vec<PartitionSpec>,
+    tails: Tails,
     meta: Sender<MetaRequest>,
 }
 
@@ -283,23 +302,7 @@ impl Task {
         let config = slices::log_config(&self.config);
         let opened = thalweg_wal::open(device.clone(), self.identity, config, runtime.random(), false).await;
         let recovered = opened.map_err(|e| e.to_string())?;
-        let specs: BTreeMap<PartitionId, &PartitionSpec> = self.specs.iter().map(|s| (s.partition, s)).collect();
-        let (mut found, mut seen) = (Found::default(), BTreeSet::new());
-        for batch in &recovered.batches {
-            match specs.get(&batch.partition) {
-                None => *found.unknown_topics.entry(batch.partition.topic.to_string()).or_default() += 1,
-                Some(spec) if is_superseded(&spec.epochs, spec.log_start..spec.committed_end, &batch.head) => {
-                    let partition = format!("{}-{}", spec.topic_name, batch.partition.index);
-                    *found.superseded.entry(partition).or_default() += 1;
-                }
-                Some(spec) if batch.head.last_offset() < spec.committed_end => found.known_batches += 1,
-                Some(_) if !seen.insert((batch.partition, batch.head.base_offset())) => {}
-                Some(_) => {
-                    found.batches += 1;
-                    found.bytes += batch.head.size_bytes() as u64;
-                }
-            }
-        }
+        let (batches, found) = sort_out(&self.tails, &recovered.batches);
         let _gone = tell.try_send(Told::Begins(found.bytes));
         let lane = store::serve(&runtime, Queue::Upload, self.objects, STORE_REQUESTS, Rc::new(StoreMeters::new()));
         let (shard_lane, inbox) = shard_lanes(ShardId(0));
@@ -315,12 +318,13 @@ impl Task {
             // Nobody reads, and no coordinator is here.
             cold: flume::unbounded().0,
             ownership: flume::unbounded().0,
+            peers: Vec::new(),
             pace: Arc::new(DevicePace::new(0, 0)),
             failed,
             meters: Rc::new(ShardMeters::new(ShardId(0))),
         };
         let mut shard = Shard::new(core::shard_config(&self.config, ShardId(0), self.writer, 1), ports, recovered.log);
-        shard.adopt(self.revision, self.specs, &recovered.batches)?;
+        shard.adopt(self.revision, self.specs, &batches)?;
         let (done, left) = flume::bounded(1);
         shard_lane.control(Control::Stop { deadline: mono_now().plus(DEADLINE), done });
         runtime.spawn(Queue::Hot, "shard", Box::pin(shard.run()));
@@ -333,12 +337,41 @@ impl Task {
     }
 }
 
-/// Whether objects, which hold the offsets `held`, have records of another leader epoch where a batch lies. Below the log start nothing
-/// counts.
-fn is_superseded(epochs: &[(LeaderEpoch, Offset)], held: Range<Offset>, head: &BatchHead) -> bool {
-    let base = head.base_offset();
-    let committed = epochs.iter().rev().find(|(_, first)| *first <= base).map(|(epoch, _)| *epoch);
-    held.contains(&base) && committed.is_some_and(|epoch| epoch != head.leader_epoch())
+/// The batches of a slice that lead on from what is committed, and what is to be said of all of them.
+fn sort_out(tails: &Tails, batches: &[RecoveredBatch]) -> (Vec<RecoveredBatch>, Found) {
+    let open = |batch: &RecoveredBatch, tail: &Tail| batch.head.last_offset() >= tail.committed_end;
+    let mut begins: BTreeMap<PartitionId, Begins> = BTreeMap::new();
+    for batch in batches {
+        if tails.get(&batch.partition).is_some_and(|tail| open(batch, tail) && !tail.supersedes(&batch.head)) {
+            begins.entry(batch.partition).or_default().note(&batch.head);
+        }
+    }
+    let (mut taken, mut found) = (Vec::new(), Found::default());
+    let mut ends: BTreeMap<PartitionId, Offset> = BTreeMap::new();
+    for batch in batches {
+        let Some(tail) = tails.get(&batch.partition) else {
+            *found.unknown_topics.entry(batch.partition.topic.to_string()).or_default() += 1;
+            continue;
+        };
+        let (head, base) = (&batch.head, batch.head.base_offset());
+        let counts = || begins.get(&batch.partition).is_none_or(|begins| begins.in_force(head));
+        if tail.supersedes(head) || (open(batch, tail) && !counts()) {
+            *found.superseded.entry(tail.name()).or_default() += 1;
+        } else if !open(batch, tail) {
+            found.known_batches += 1;
+        } else {
+            let end = ends.entry(batch.partition).or_insert(tail.committed_end);
+            if base > *end {
+                found.gap.get_or_insert_with(|| tail.gap(base, *end));
+            } else if base == *end {
+                *end = head.last_offset().next();
+                found.batches += 1;
+                found.bytes += head.size_bytes() as u64;
+                taken.push(*batch);
+            }
+        }
+    }
+    (taken, found)
 }
 
 /// A slice that is read and never changed: what is written to it is thrown away.
@@ -402,21 +435,76 @@ impl ObjectStore for Counting {
 
 #[cfg(test)]
 mod tests {
-    use thalweg_record::HEAD_LEN;
+    use thalweg_record::{BatchHead, HEAD_LEN, LeaderEpoch, TopicId};
+    use thalweg_shards::msg::PartitionSettings;
+    use thalweg_wal::Lsn;
 
     use super::*;
+    use crate::cluster::Cuts;
+
+    fn partition(index: i32) -> PartitionId {
+        PartitionId { topic: TopicId([1; 16]), index }
+    }
+
+    /// Index, committed end, and each epoch with the offset where it begins.
+    type Goes<'a> = (i32, i64, &'a [(i32, i64)]);
+
+    /// Where partitions go on.
+    fn tails(of: &[Goes]) -> Tails {
+        let spec = |(index, committed_end, epochs): &Goes| PartitionSpec {
+            partition: partition(*index),
+            topic_name: "t".into(),
+            leader_epoch: LeaderEpoch(9),
+            settings: PartitionSettings::KAFKA_DEFAULTS,
+            log_start: Offset(5),
+            manifests: vec![],
+            committed: vec![],
+            epochs: epochs.iter().map(|(epoch, first)| (LeaderEpoch(*epoch), Offset(*first))).collect(),
+            producers: vec![],
+            committed_end: Offset(*committed_end),
+            cleaned: Offset(0),
+            internal: false,
+            loan: None,
+        };
+        held::tails(&[of.iter().map(spec).collect()], &Cuts::new())
+    }
+
+    fn batch(index: i32, base: i64, count: i32, epoch: i32) -> RecoveredBatch {
+        let mut head = BatchHead([0; HEAD_LEN]);
+        head.set_batch_length(88);
+        head.set_last_offset_delta(count - 1);
+        head.stamp(Offset(base), LeaderEpoch(epoch));
+        RecoveredBatch { partition: partition(index), lsn: Lsn(0), head }
+    }
+
+    fn superseded(tails: &Tails, batch: RecoveredBatch) -> bool {
+        !sort_out(tails, &[batch]).1.superseded.is_empty()
+    }
 
     #[test]
     fn a_batch_is_superseded_where_objects_hold_another_epoch() {
-        let epochs = [(2, 0), (4, 10)].map(|(epoch, first)| (LeaderEpoch(epoch), Offset(first)));
-        let superseded = |base, epoch| {
-            let mut head = BatchHead([0; HEAD_LEN]);
-            head.stamp(Offset(base), LeaderEpoch(epoch));
-            is_superseded(&epochs, Offset(5)..Offset(20), &head)
-        };
+        let tails = tails(&[(0, 20, &[(2, 0), (4, 10)])]);
+        let superseded = |base, epoch| superseded(&tails, batch(0, base, 1, epoch));
         assert!(!superseded(9, 2) && !superseded(10, 4), "the same records");
         assert!(superseded(10, 2), "the partition went on at 10 without it");
         assert!(superseded(9, 3), "nobody knows this epoch");
-        assert!(!superseded(4, 1) && !superseded(20, 2), "below the log start, and beyond what objects hold");
+        assert!(!superseded(4, 1) && !superseded(20, 4), "below the log start, and beyond what objects hold");
+        assert!(superseded(20, 2), "what comes after has a later epoch already");
+    }
+
+    #[test]
+    fn what_waits_for_another_slice_keeps_nothing_else_back() {
+        // Partition 0 went from this slice to another and came back; partition 1 came from there.
+        let mut committed = tails(&[(0, 10, &[(1, 0)]), (1, 10, &[(1, 0)])]);
+        let here = [batch(0, 5, 5, 1), batch(0, 10, 5, 1), batch(1, 15, 5, 1), batch(0, 30, 5, 1)];
+        let (taken, found) = sort_out(&committed, &here);
+        assert_eq!(taken.iter().map(|b| (b.partition.index, b.head.base_offset().0)).collect::<Vec<_>>(), [(0, 10)]);
+        assert_eq!((found.batches, found.known_batches), (1, 1));
+        assert!(found.gap.expect("some wait").contains("partition 1 of topic t: the WAL goes on at offset 15"));
+        // When the other slice was drained.
+        committed.extend(tails(&[(0, 30, &[(1, 0)]), (1, 15, &[(1, 0)])]));
+        let (taken, found) = sort_out(&committed, &here);
+        assert_eq!(taken.len(), 2);
+        assert_eq!((found.batches, found.known_batches, found.gap), (2, 2, None));
     }
 }

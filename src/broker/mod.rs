@@ -9,6 +9,7 @@ mod ballast;
 mod core;
 mod disk;
 mod drain;
+mod held;
 mod host;
 mod look;
 mod metadata;

@@ -5,14 +5,18 @@
 //! It needs no object store. Cut short, it begins again: the old slices stay recorded until the new ones are complete, and
 //! batches found twice are taken once.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
-use thalweg_record::{Mono, Offset, PartitionId};
-use thalweg_shards::{msg::PartitionSpec, runtime::Runtime};
-use thalweg_wal::{Device, Log, RecoveredBatch};
+use thalweg_record::{Mono, PartitionId};
+use thalweg_shards::runtime::Runtime;
+use thalweg_wal::{Device, Log, Lsn, RecoveredBatch};
 
-use super::{StartError, slices::SliceSet};
-use crate::cluster::{SliceRecord, owner_shard};
+use super::{
+    StartError,
+    held::{Placed, Tails, chain},
+    slices::SliceSet,
+};
+use crate::cluster::{ClusterSnapshot, SliceRecord};
 
 /// A group is written when it holds this much.
 const GROUP_BYTES: u32 = 1 << 20;
@@ -28,14 +32,13 @@ pub(super) async fn rehome(
     set: &SliceSet,
     old: Vec<SliceRecord>,
     new: &[SliceRecord],
-    specs: &[Vec<PartitionSpec>],
+    tails: Arc<Tails>,
+    snapshot: Arc<ClusterSnapshot>,
 ) -> Result<(), StartError> {
-    let ends: BTreeMap<PartitionId, Offset> =
-        specs.iter().flatten().map(|spec| (spec.partition, spec.committed_end)).collect();
     let (host, set, new, (done, outcome)) = (set.host.clone(), set.clone(), new.to_vec(), flume::bounded(1));
     let copying = host.run_alone(Box::new(move |runtime| {
         Box::pin(async move {
-            let _gone = done.try_send(copy(&set, old, &new, ends, runtime).await);
+            let _gone = done.try_send(copy(&set, old, &new, (tails, snapshot), runtime).await);
         })
     }));
     copying.await?;
@@ -53,7 +56,7 @@ async fn copy(
     set: &SliceSet,
     old: Vec<SliceRecord>,
     new: &[SliceRecord],
-    mut next: BTreeMap<PartitionId, Offset>,
+    (tails, snapshot): (Arc<Tails>, Arc<ClusterSnapshot>),
     runtime: Rc<dyn Runtime>,
 ) -> Result<u64, String> {
     let mut targets = Vec::with_capacity(new.len());
@@ -61,27 +64,35 @@ async fn copy(
         let (device, recovered) = set.open(record, &runtime).await?;
         targets.push(Target { device, log: recovered.log });
     }
-    let mut bytes = 0;
+    let mut sources = Vec::new();
+    let mut found: BTreeMap<PartitionId, Vec<Placed>> = BTreeMap::new();
     for record in old.into_iter().filter(|r| set.files.len(&r.path).is_some()) {
         let (device, recovered) = set.open(&record, &runtime).await?;
-        for batch in recovered.batches {
-            // Topics that are gone need nothing; what an object holds needs no WAL; what was copied is not copied again.
-            let Some(next) = next.get_mut(&batch.partition) else { continue };
-            if batch.head.last_offset() < *next {
-                continue;
-            }
-            if batch.head.base_offset() != *next {
-                return Err(format!(
-                    "partition {}: {} goes on at offset {}, but offset {next} is missing",
-                    batch.partition,
-                    record.path.display(),
-                    batch.head.base_offset()
-                ));
-            }
-            *next = batch.head.last_offset().next();
-            let shard = owner_shard(batch.partition, new.len() as u16);
-            bytes += append(&mut targets[usize::from(shard.0)], &batch, &device, &recovered.log, &runtime).await?;
+        // Topics that are gone need nothing.
+        for batch in recovered.batches.into_iter().filter(|batch| tails.contains_key(&batch.partition)) {
+            found.entry(batch.partition).or_default().push((sources.len(), batch));
         }
+        sources.push((device, recovered.log));
+    }
+    // What an object holds needs no WAL. The batches of a partition may lie in two slices, in whatever order these come.
+    let mut kept = Vec::new();
+    for (partition, batches) in found {
+        kept.extend(chain(&tails[&partition], batches, set.accept_loss)?.batches);
+    }
+    // In the order they were read, but for those that lie in a slice behind what comes after them.
+    let mut furthest: BTreeMap<PartitionId, (usize, Lsn)> = BTreeMap::new();
+    let mut ordered: Vec<((usize, Lsn), Placed)> = Vec::with_capacity(kept.len());
+    for (slice, batch) in kept {
+        let at = furthest.entry(batch.partition).or_insert((slice, batch.lsn));
+        *at = (*at).max((slice, batch.lsn));
+        ordered.push((*at, (slice, batch)));
+    }
+    ordered.sort_by_key(|(at, _)| *at);
+    let mut bytes = 0;
+    for (_, (slice, batch)) in ordered {
+        let shard = snapshot.owner(batch.partition);
+        let (device, log) = &sources[slice];
+        bytes += append(&mut targets[usize::from(shard.0)], &batch, device, log, &runtime).await?;
     }
     for target in &mut targets {
         while target.log.durable() < target.log.head() || target.log.staged_bytes() > 0 {

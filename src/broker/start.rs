@@ -2,7 +2,12 @@
 //!
 //! Lives on the main task, which waits. The order of the start: metadata, WAL slices, shards, edges, listeners.
 
-use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use flume::{Receiver, Sender};
 use thalweg_objectstore::ObjectStore;
@@ -14,17 +19,20 @@ use thalweg_shards::{
     upload::WriterIdentity,
     work_room::WorkRoom,
 };
+use thalweg_wal::Lsn;
 
 use super::{
     CoreBody, Cores, Host, Metadata, MetadataParts, Network, Ports, StartError,
     core::{self, CoreParts, Go, Milestone},
+    held::{self, Held, Settled, Tails},
     rehome::rehome,
     slices::{self, SliceSet},
     stop::drain_shards,
 };
 use crate::{
     cluster::{
-        BrokerView, BucketPorts, Cluster, ClusterActors, ClusterLanes, ClusterSettings, SliceRecord,
+        BrokerView, BucketPorts, Cluster, ClusterActors, ClusterLanes, ClusterSettings, ClusterSnapshot,
+        ControlRequest, SliceRecord,
         topic_config::{BrokerDefaults, CompressionLevels},
     },
     config::{Config, TimestampType},
@@ -90,7 +98,7 @@ impl Broker {
         let BrokerParts { config, ports, accept_loss, advertised, bucket, store, host, network, .. } = parts;
         let (mailbox_messages, failed) = (parts.mailbox_messages, parts.failed);
         let shards = config.shards;
-        let cluster = ports.metadata.open(MetadataParts {
+        let mut cluster = ports.metadata.open(MetadataParts {
             config: &config,
             settings: &|| cluster_settings(&config, advertised.clone(), &host),
             files: &*ports.files,
@@ -103,12 +111,9 @@ impl Broker {
         let wal_lock = slices::lock(&*ports.files, &set.dir)?;
         slices::refuse_strangers(&*ports.files, &set.dir, Some((cluster.cluster_uuid(), set.node)))?;
         let specs = cluster.partitions();
-        let slices = prepare_slices(&set, &cluster, &specs, shards).await?;
-        let identity = WriterIdentity {
-            cluster_id: cluster.cluster_id().clone(),
-            node: NodeId(config.node_id),
-            node_epoch: cluster.node_epoch().0 as u64,
-        };
+        let tails = Arc::new(held::tails(&specs, &cluster.cuts()));
+        let slices = prepare_slices(&set, &cluster, &tails, shards).await?;
+        let identity = writer_identity(&config, &cluster);
         let snapshot = cluster.snapshot();
         let (lanes, inboxes): (Vec<ShardLane>, Vec<ShardInbox>) = (0..shards).map(|n| shard_lanes(ShardId(n))).unzip();
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
@@ -139,6 +144,8 @@ impl Broker {
                 group_inbox,
                 openings: openings.clone(),
                 snapshots,
+                snapshot: snapshot.clone(),
+                tails: tails.clone(),
                 network: network.clone(),
                 pace: pace.clone(),
                 room: room.clone(),
@@ -156,21 +163,22 @@ impl Broker {
         }
         drop(report);
         let cores = host.start_cores(bodies)?;
-        await_all(&reports, shards, Milestone::SliceOpen).await?;
+        let held = opened(&reports, shards).await?;
         failpoint::pass("start-opened");
+        let Openings { specs, given_up, snapshot } = settle(&mut cluster, held, (specs, &tails), accept_loss)?;
         // From here on the slices may hold what nothing else does.
         for slice in &slices {
             cluster.record_slice(&SliceRecord { closed_empty: false, ..slice.clone() })?;
         }
         let (actors, cluster_lanes) = cluster.actors();
-        for (word, specs) in words.iter().zip(specs) {
+        for ((word, specs), given_up) in words.iter().zip(specs).zip(given_up) {
             let (meta, control) = (cluster_lanes.meta.clone(), cluster_lanes.control.clone());
-            let _gone = word.try_send(Go { snapshot: snapshot.clone(), specs, meta, control });
+            let _gone = word.try_send(Go { snapshot: snapshot.clone(), specs, given_up, meta, control });
         }
         let snapshots = bucket.as_ref().map(|bucket| bucket.objects.clone());
         let actors = bucket.into_iter().fold(actors, ClusterActors::with_bucket);
         let metadata = host.start_metadata(actors, lanes.clone(), edges)?;
-        await_all(&reports, shards, Milestone::Serving).await?;
+        serving(&reports, shards).await?;
         Ok(Broker {
             lanes,
             groups,
@@ -195,6 +203,11 @@ impl Broker {
     /// Lanes to the group coordinators, by the shard whose core they share.
     pub fn groups(&self) -> &[Sender<GroupRequest>] {
         &self.groups
+    }
+
+    /// The lane to control.
+    pub fn control(&self) -> &Sender<ControlRequest> {
+        &self.cluster_lanes.control
     }
 
     /// Stops in stages: clients, uploads, metadata, cores. What is not uploaded within `timeout` stays in the log.
@@ -242,17 +255,68 @@ impl Broker {
     }
 }
 
-async fn await_all(
-    reports: &Receiver<Result<Milestone, String>>,
-    shards: u16,
-    wanted: Milestone,
-) -> Result<(), StartError> {
+fn writer_identity(config: &Config, cluster: &Cluster) -> WriterIdentity {
+    WriterIdentity {
+        cluster_id: cluster.cluster_id().clone(),
+        node: NodeId(config.node_id),
+        node_epoch: cluster.node_epoch().0 as u64,
+    }
+}
+
+type Reports = Receiver<Result<Milestone, String>>;
+
+async fn next_milestone(reports: &Reports) -> Result<Milestone, StartError> {
+    match reports.recv_async().await {
+        Ok(reached) => reached.map_err(StartError::Wal),
+        Err(_) => Err(StartError::Executor("a shard ended while it started".into())),
+    }
+}
+
+/// What all slices hold, by shard.
+async fn opened(reports: &Reports, shards: u16) -> Result<Vec<Held>, StartError> {
+    let mut opened = Vec::new();
     for _ in 0..shards {
-        match reports.recv_async().await {
-            Ok(Ok(reached)) => assert_eq!(reached, wanted, "cores report their milestones in order"),
-            Ok(Err(why)) => return Err(StartError::Wal(why)),
-            Err(_) => return Err(StartError::Executor("a shard ended while it started".into())),
+        match next_milestone(reports).await? {
+            Milestone::SliceOpen(held) => opened.push(held),
+            Milestone::Serving => unreachable!("cores report their milestones in order"),
         }
+    }
+    opened.sort_by_key(|held| held.shard);
+    Ok(opened)
+}
+
+/// What to begin with.
+struct Openings {
+    /// What each shard has to open.
+    specs: Vec<Vec<PartitionSpec>>,
+    /// Where batches lie in its slice that count no more.
+    given_up: Vec<BTreeSet<Lsn>>,
+    snapshot: Arc<ClusterSnapshot>,
+}
+
+/// As the metadata says, corrected by what the slices hold.
+fn settle(
+    cluster: &mut Cluster,
+    held: Vec<Held>,
+    (specs, tails): (Vec<Vec<PartitionSpec>>, &Tails),
+    accept_loss: bool,
+) -> Result<Openings, StartError> {
+    let settled = held::settle(&held, tails, accept_loss).map_err(StartError::Wal)?;
+    let Settled { partitions, given_up, cuts } = settled;
+    cluster.record_cuts(&cuts)?;
+    if partitions.is_empty() {
+        return Ok(Openings { specs, given_up, snapshot: cluster.snapshot() });
+    }
+    let owners: Vec<_> = partitions.iter().map(|settled| (settled.partition, settled.owner)).collect();
+    cluster.record_owners(&owners)?;
+    let mut specs = cluster.partitions();
+    held::lend(&mut specs, partitions);
+    Ok(Openings { specs, given_up, snapshot: cluster.snapshot() })
+}
+
+async fn serving(reports: &Reports, shards: u16) -> Result<(), StartError> {
+    for _ in 0..shards {
+        next_milestone(reports).await?;
     }
     Ok(())
 }
@@ -261,7 +325,7 @@ async fn await_all(
 async fn prepare_slices(
     set: &SliceSet,
     cluster: &Cluster,
-    specs: &[Vec<PartitionSpec>],
+    tails: &Arc<Tails>,
     shards: u16,
 ) -> Result<Vec<SliceRecord>, StartError> {
     let recorded = set.relocated(cluster.slices()?);
@@ -274,7 +338,7 @@ async fn prepare_slices(
     }
     let new: Vec<SliceRecord> = (0..shards).map(|n| set.draw(ShardId(n))).collect();
     if !recorded.is_empty() {
-        rehome(set, recorded.clone(), &new, specs).await?;
+        rehome(set, recorded.clone(), &new, tails.clone(), cluster.snapshot()).await?;
         failpoint::pass("rehome-copied");
     }
     let of_today: Vec<SliceRecord> =

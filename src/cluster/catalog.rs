@@ -9,7 +9,7 @@ use std::{
 };
 
 use thalweg_objectstore::ObjectKey;
-use thalweg_record::{LeaderEpoch, Offset, PartitionId, TopicId};
+use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId, TopicId};
 use thalweg_shards::{
     meta::{CommitRange, CommittedObject, ObjectCommit, ObjectId},
     msg::{PartitionSettings, PartitionSpec},
@@ -19,7 +19,8 @@ use super::{
     access::ScramCredentials,
     altered::Altered,
     partition::{Manifest, Partition},
-    schema::{BlockRecord, FoldedRecord, GarbageRecord},
+    schema::{BlockRecord, FoldedRecord, GarbageRecord, OwnerRow},
+    snapshot::owner_shard,
     store::Revision,
 };
 use crate::auth::AclBinding;
@@ -150,6 +151,10 @@ pub(super) struct Catalog {
     pub(super) manifests: BTreeSet<ObjectId>,
     /// Manifests whose entries are to be released.
     pub(super) dead_manifests: BTreeMap<ObjectId, (PartitionId, Manifest)>,
+    /// Partitions that were moved to other shards.
+    pub(super) owners: BTreeMap<PartitionId, OwnerRow>,
+    /// Some partition has something in the log of a shard that does not own it.
+    pub(super) loans: bool,
     /// Settings that were altered, but those of topics.
     pub(super) altered: Arc<Altered>,
     /// Access rules, and the ids of their records.
@@ -177,6 +182,17 @@ impl Catalog {
             let id = |index| PartitionId { topic: *topic, index };
             (0..).map(id).zip(&found.partitions)
         })
+    }
+
+    /// The shard that a partition was moved to when the broker had as many shards, and where its identity does not put it.
+    pub(super) fn moved_to(&self, id: PartitionId, shards: u16) -> Option<ShardId> {
+        let row = self.owners.get(&id).filter(|row| row.shards == shards && row.shard < shards)?;
+        Some(ShardId(row.shard)).filter(|shard| *shard != owner_shard(id, shards))
+    }
+
+    /// The shard that owns a partition.
+    pub(super) fn owner(&self, id: PartitionId, shards: u16) -> ShardId {
+        self.moved_to(id, shards).unwrap_or_else(|| owner_shard(id, shards))
     }
 
     /// The block that holds a reserved id.
@@ -282,6 +298,7 @@ impl Catalog {
             committed_end: partition.committed_end,
             cleaned: partition.cleaned,
             internal: topic.internal,
+            loan: None,
         })
     }
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use flume::Sender;
-use thalweg_record::TopicId;
+use thalweg_record::{PartitionId, ShardId, TopicId};
 
 use super::{access::ScramChange, altered::ConfigTarget};
 use crate::auth::{AclBinding, AclFilter, scram::Mechanism};
@@ -68,6 +68,13 @@ pub enum ControlRequest {
         users: Vec<(String, BTreeMap<Mechanism, ScramChange>)>,
         /// One result per user, in order.
         reply: Sender<Vec<Result<(), ControlError>>>,
+    },
+    /// Moves partitions to other shards of this broker. Those that cannot move now stay where they are.
+    MovePartitions {
+        /// Which, and where to; each once.
+        moves: Vec<(PartitionId, ShardId)>,
+        /// Those that have moved.
+        reply: Sender<Vec<PartitionId>>,
     },
     /// Reserves a block of producer ids, durably, never reused.
     ReserveProducerIds {

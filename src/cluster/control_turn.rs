@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use flume::Sender;
-use thalweg_record::{PartitionId, TopicId};
+use thalweg_record::{PartitionId, ShardId, TopicId};
 use thalweg_shards::msg::{CleanerTuning, PartitionChange, PartitionSettings};
 
 use super::{
@@ -57,7 +57,12 @@ pub(super) struct Turn {
     /// Credentials have changed.
     pub(super) scram: bool,
     pub(super) answers: Vec<Box<dyn FnOnce()>>,
+    /// Partitions to move when all the rest is done, and whom to tell.
+    pub(super) moves: Vec<Moves>,
 }
+
+/// Partitions to move, each with where to, and whom to tell which have moved.
+pub(super) type Moves = (Vec<(PartitionId, ShardId)>, Sender<Vec<PartitionId>>);
 
 /// A check that failed is the client's, a fault the process's.
 pub(super) type Outcome<T> = Result<Result<T, ControlError>, Fault>;
@@ -153,6 +158,7 @@ impl Turn {
                 let results = users.collect::<Result<_, _>>()?;
                 self.answer(reply, results);
             }
+            ControlRequest::MovePartitions { moves, reply } => self.moves.push((moves, reply)),
             ControlRequest::ReserveProducerIds { count, reply } => {
                 let first = ledger.count_up(keys::NEXT_PRODUCER, 0, u64::from(count), |_| Vec::new())?;
                 self.wrote = true;

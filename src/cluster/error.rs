@@ -102,6 +102,18 @@ pub enum ClusterError {
     },
 }
 
+impl From<super::ledger::Fault> for ClusterError {
+    fn from(fault: super::ledger::Fault) -> ClusterError {
+        use super::ledger::Fault;
+        match fault {
+            Fault::Store(error) => ClusterError::Store(error),
+            other @ (Fault::Fenced(_) | Fault::Replaced { .. } | Fault::Damaged(_)) => {
+                ClusterError::damaged(other.to_string())
+            }
+        }
+    }
+}
+
 impl ClusterError {
     /// Whether what should lie on the local disk is damaged: a rebuild from the bucket mends that.
     pub fn is_damage(&self) -> bool {

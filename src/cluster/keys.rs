@@ -27,6 +27,8 @@ pub(super) const TOPICS: &[u8] = b"topic/";
 pub(super) const HEADS: &[u8] = b"head/";
 /// All blocks of reserved object ids.
 pub(super) const BLOCKS: &[u8] = b"block/";
+/// All partitions that were moved to another shard.
+pub(super) const OWNERS: &[u8] = b"owner/";
 /// All committed objects that have a live range which no manifest lists.
 pub(super) const OBJECTS: &[u8] = b"object/";
 /// All altered settings but those of topics.
@@ -66,6 +68,11 @@ pub(super) fn name(name: &str) -> Vec<u8> {
 /// A partition's head.
 pub(super) fn head(partition: PartitionId) -> Vec<u8> {
     key(HEADS, &[&partition.topic.0[..], &partition.index.to_be_bytes()].concat())
+}
+
+/// To which shard a partition was moved.
+pub(super) fn owner(partition: PartitionId) -> Vec<u8> {
+    key(OWNERS, &[&partition.topic.0[..], &partition.index.to_be_bytes()].concat())
 }
 
 /// The block of reserved object ids that begins with `first`.
@@ -146,7 +153,12 @@ pub(super) fn parse_topic(key: &[u8]) -> Option<TopicId> {
 
 /// The partition in a key of [`HEADS`].
 pub(super) fn parse_head(key: &[u8]) -> Option<PartitionId> {
-    let (topic, index) = key.strip_prefix(HEADS)?.split_last_chunk::<4>()?;
+    parse_partition(HEADS, key)
+}
+
+/// The partition in a key that begins with `word`.
+pub(super) fn parse_partition(word: &[u8], key: &[u8]) -> Option<PartitionId> {
+    let (topic, index) = key.strip_prefix(word)?.split_last_chunk::<4>()?;
     Some(PartitionId { topic: TopicId(topic.try_into().ok()?), index: i32::from_be_bytes(*index) })
 }
 
@@ -178,6 +190,7 @@ mod tests {
         assert_eq!(parse_id(OBJECTS, &object(ObjectId(1 << 40))), Some(ObjectId(1 << 40)));
         assert_eq!(parse_id(OBJECTS, &block(ObjectId(1))), None);
         assert_eq!(parse_head(b"head/short"), None);
+        assert_eq!(parse_partition(OWNERS, &owner(partition)), Some(partition));
         for target in [ConfigTarget::Broker, ConfigTarget::Brokers, ConfigTarget::Group("g/1".into())] {
             assert_eq!(parse_config(&config(&target, NodeId(7)), NodeId(7)), Some(target));
         }

@@ -110,6 +110,11 @@ impl Ledger {
         self.node
     }
 
+    /// How many shards this broker has.
+    pub(super) fn shards(&self) -> u16 {
+        self.shards
+    }
+
     /// How often topics, settings, access rules or credentials were created, changed or deleted in this run.
     pub(super) fn operator_changes(&self) -> u64 {
         self.operator_changes
@@ -340,7 +345,7 @@ impl Ledger {
     }
 
     /// Makes writes, and those of the heads of `partitions`.
-    fn write_heads(
+    pub(super) fn write_heads(
         &mut self,
         compares: Vec<Compare>,
         mut writes: Vec<Write>,

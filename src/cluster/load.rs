@@ -13,7 +13,7 @@ use super::{
     partition::Partition,
     schema::{
         self, BlockRecord, ConfigRecord, FoldedRecord, GarbageRecord, HeadRecord, ManifestRecord, ObjectRecord,
-        TopicRecord,
+        OwnerRow, TopicRecord,
     },
     store::{MetadataStore, Revision, Versioned},
 };
@@ -42,6 +42,11 @@ pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
         Ok(())
     })?;
     manifests(store, &mut catalog, &folded)?;
+    scan(store, keys::OWNERS, |key, _, row: OwnerRow| {
+        let id = keys::parse_partition(keys::OWNERS, key).ok_or("bad partition id")?;
+        catalog.owners.insert(id, row);
+        Ok(())
+    })?;
     scan(store, keys::BLOCKS, |key, _, block: BlockRecord| {
         catalog.blocks.insert(keys::parse_id(keys::BLOCKS, key).ok_or("bad object id")?, block);
         Ok(())

@@ -3,6 +3,7 @@
 mod access;
 mod actors;
 mod altered;
+mod balancer;
 pub mod broker_config;
 mod bucket;
 mod catalog;
@@ -10,6 +11,7 @@ mod compaction;
 mod control_actor;
 mod control_msg;
 mod control_turn;
+mod cuts;
 mod error;
 pub mod group_config;
 mod ids;
@@ -19,6 +21,7 @@ mod load;
 mod manifests;
 mod meta_actor;
 mod open;
+mod owners;
 mod partition;
 mod prefix;
 mod schema;
@@ -35,11 +38,13 @@ mod views;
 pub use access::{ScramChange, ScramCredentials};
 pub use actors::{ClusterActors, ClusterLanes, ClusterThread, Fatal, StopActors};
 pub use altered::{Altered, ConfigTarget, Values};
+pub use balancer::{BALANCER_METRICS, Balancer, BalancerMeters, BalancerPorts, BalancerSettings, Decision, balance};
 pub use bucket::{
     BUCKET_METRICS, BucketMeters, BucketPorts, LogNotes, Progress, RebuildError, RebuildSettings, Rebuilt, Verified,
     rebuild_store, restore, verify_bucket, verify_local, verify_store,
 };
 pub use control_msg::{ConfigOp, ControlError, ControlRequest, CreateTopic, CreatedTopic};
+pub use cuts::Cuts;
 pub use error::ClusterError;
 pub use ids::{Random, cluster_id_text};
 pub use open::{Cluster, ClusterSettings, OpenStore, WallClock, owner_of_prefix};

@@ -39,6 +39,8 @@ pub(super) struct Partition {
     pub(super) producers: BTreeMap<i64, ProducerEntry>,
     /// First offset that no log cleaning has seen.
     pub(super) cleaned: Offset,
+    /// Where loss was accepted, and the epoch that the log goes on with: what earlier ones have from there on counts no more.
+    pub(super) cut: Option<(LeaderEpoch, Offset)>,
     /// Manifests that list something live, by first offset, contiguous; the parts go on where they end.
     pub(super) manifests: BTreeMap<Offset, Manifest>,
     /// Live parts that no manifest lists, by first offset, contiguous.
@@ -54,6 +56,7 @@ impl Partition {
             epochs: head.epochs.iter().map(schema::epoch).collect(),
             producers: head.producers.iter().map(|row| (row.0, schema::producer(row))).collect(),
             cleaned: Offset(head.cleaned),
+            cut: head.cut.as_ref().map(schema::epoch),
             manifests: BTreeMap::new(),
             parts: BTreeMap::new(),
         }
@@ -67,6 +70,7 @@ impl Partition {
             epochs: self.epochs.iter().map(|(e, o)| (e.0, o.0)).collect(),
             producers: self.producers.values().map(schema::producer_row).collect(),
             cleaned: self.cleaned.0,
+            cut: self.cut.map(|(epoch, at)| (epoch.0, at.0)),
             folded: self.folded_end().unwrap_or_default().0,
         }
     }
@@ -209,6 +213,8 @@ mod tests {
         assert_eq!(again, partition);
         assert_eq!((again.log_start, again.committed_end), (Offset(20), Offset(20)));
         assert_eq!(again.producers.len(), 2);
+        partition.cut = Some((LeaderEpoch(4), Offset(20)));
+        assert_eq!(Partition::from_head(&partition.head()), partition);
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl Stored for GarbageRecord {}
 impl Stored for FoldedRecord {}
 impl Stored for ManifestRecord {}
 impl Stored for SliceRow {}
+impl Stored for OwnerRow {}
 impl Stored for Owner {}
 impl Stored for AclBinding {}
 impl Stored for ScramCredential {}
@@ -215,6 +216,9 @@ pub(super) struct HeadRecord {
     /// First offset that no manifest lists; 0 without manifests.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) folded: i64,
+    /// Where loss was accepted, and the epoch that the log goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cut: Option<EpochRow>,
 }
 
 /// What manifests list of an object, whose id is in the key.
@@ -263,6 +267,14 @@ pub(super) struct SliceRow {
     pub(super) shard: u16,
     pub(super) path: String,
     pub(super) closed_empty: bool,
+}
+
+/// To which shard of this broker a partition was moved, when it had so many; the partition is in the key. What the log holds decides
+/// before this does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct OwnerRow {
+    pub(super) shard: u16,
+    pub(super) shards: u16,
 }
 
 impl ObjectRecord {
@@ -471,6 +483,12 @@ mod tests {
         let bytes = encode(&HeadRecord { folded: 7, ..head });
         let expected = r#"{"v":2,"d":{"log_start":3,"committed_end":9,"epochs":[],"producers":[],"folded":7}}"#;
         assert_eq!(String::from_utf8(bytes).expect("text"), expected);
+        let both = HeadRecord { folded: 7, cut: Some((3, 5)), ..HeadRecord::default() };
+        let bytes = encode(&both);
+        let expected =
+            r#"{"v":2,"d":{"log_start":0,"committed_end":0,"epochs":[],"producers":[],"folded":7,"cut":[3,5]}}"#;
+        assert_eq!(std::str::from_utf8(&bytes), Ok(expected));
+        assert_eq!(decode::<HeadRecord>(&bytes), Ok(both));
         let key = ObjectKey::new("manifests/9e/1-n7-e3").expect("a key");
         let (base, last) = (Offset(3), Offset(6));
         let of = ManifestRef {
@@ -507,6 +525,7 @@ mod tests {
             r#""listed_bytes":5}}"#
         );
         assert_eq!(String::from_utf8(encode(&folded)).expect("text"), expected);
+        assert_eq!(encode(&OwnerRow { shard: 1, shards: 2 }), br#"{"v":1,"d":{"shard":1,"shards":2}}"#);
         let garbage = GarbageRecord { kind: GarbageKind::Orphan, epoch: 2, shard: 0, key: None };
         let bytes = encode(&garbage);
         assert_eq!(bytes, br#"{"v":1,"d":{"kind":"orphan","epoch":2,"shard":0,"key":null}}"#);

@@ -9,9 +9,7 @@ use thalweg_record::ShardId;
 
 use super::{
     error::ClusterError,
-    keys,
-    ledger::Fault,
-    load,
+    keys, load,
     open::Cluster,
     schema::{self, SliceRow},
     store::Write,
@@ -63,7 +61,9 @@ impl Cluster {
     pub fn replace_slices(&self, old: &[SliceRecord], new: &[SliceRecord]) -> Result<(), ClusterError> {
         let forgotten = old.iter().map(|slice| Ok(Write::Delete(keys::slice(self.settings.broker.node, slice.id))));
         let writes: Result<Vec<Write>, ClusterError> = forgotten.chain(new.iter().map(|s| self.recorded(s))).collect();
-        self.write_slices(&writes?)
+        let mut writes = writes?;
+        writes.extend(self.outdated_owners());
+        self.write_slices(&writes)
     }
 
     fn recorded(&self, slice: &SliceRecord) -> Result<Write, ClusterError> {
@@ -76,13 +76,7 @@ impl Cluster {
     }
 
     fn write_slices(&self, writes: &[Write]) -> Result<(), ClusterError> {
-        let failed = |fault| match fault {
-            Fault::Store(error) => ClusterError::Store(error),
-            other @ (Fault::Fenced(_) | Fault::Replaced { .. } | Fault::Damaged(_)) => {
-                ClusterError::damaged(other.to_string())
-            }
-        };
-        self.ledger.write(vec![], writes).map_err(failed)?;
+        self.ledger.write(vec![], writes).map_err(ClusterError::from)?;
         Ok(self.ledger.store().sync()?)
     }
 }

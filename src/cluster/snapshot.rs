@@ -4,11 +4,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use ahash::AHashMap;
 use thalweg_record::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
-use thalweg_shards::msg::PartitionSettings;
+use thalweg_shards::msg::{Generation, PartitionSettings};
 
 use super::{access::ScramCredentials, altered::Altered};
 use crate::auth::AclRules;
+
+/// Partitions that are on another shard than their identity says, and which. Only looked up.
+pub type MovedPartitions = AHashMap<PartitionId, ShardId>;
 
 /// Everything a connection needs to know of the cluster.
 #[derive(Debug)]
@@ -23,6 +27,10 @@ pub struct ClusterSnapshot {
     pub leader_epoch: LeaderEpoch,
     /// Number of shards of this broker.
     pub shards: u16,
+    /// How often owners have changed since the start.
+    pub generation: Generation,
+    /// Partitions that are not where their identity puts them.
+    pub moved: Arc<MovedPartitions>,
     /// Topics by name, ordered.
     pub topics: BTreeMap<Arc<str>, Arc<TopicView>>,
     /// The same topics by id.
@@ -84,15 +92,16 @@ pub struct TopicSettings {
 }
 
 impl ClusterSnapshot {
-    /// The shard that owns a partition of this broker: spread by index within a topic, and by id among topics, so that
-    /// the partitions of one topic lie on as many shards as there are. A pure function of identity and shard count:
-    /// every holder of any snapshot agrees.
+    /// The shard that owns a partition of this broker: where it was moved to, else where its identity puts it. Holders of snapshots of one
+    /// generation agree.
     pub fn owner(&self, partition: PartitionId) -> ShardId {
-        owner_shard(partition, self.shards)
+        let moved = if self.moved.is_empty() { None } else { self.moved.get(&partition) };
+        moved.copied().unwrap_or_else(|| owner_shard(partition, self.shards))
     }
 }
 
-/// See [`ClusterSnapshot::owner`].
+/// Where a partition lies unless it was moved: spread by index within a topic, and by id among topics, so that the partitions of one topic
+/// lie on as many shards as there are. A pure function of identity and shard count.
 pub fn owner_shard(partition: PartitionId, shards: u16) -> ShardId {
     let start = u64::from_le_bytes(std::array::from_fn(|i| partition.topic.0[i] ^ partition.topic.0[i + 8]));
     let slot = start.wrapping_add(partition.index as u64) % u64::from(shards);

@@ -96,7 +96,11 @@ impl Ledger {
         writes.push(Write::Delete(keys::topic(id)));
         writes.push(Write::Delete(keys::name(&topic.name)));
         for index in 0..topic.partitions.len() as i32 {
-            writes.push(Write::Delete(keys::head(PartitionId { topic: id, index })));
+            let partition = PartitionId { topic: id, index };
+            writes.push(Write::Delete(keys::head(partition)));
+            if self.catalog.owners.remove(&partition).is_some() {
+                writes.push(Write::Delete(keys::owner(partition)));
+            }
         }
         let revision = self.write(vec![Compare::Revision(keys::topic(id), topic.revision)], &writes)?;
         self.operator_changes += 1;

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use thalweg_record::{LeaderEpoch, PartitionId, TopicId};
-use thalweg_shards::msg::{CleanerTuning, PartitionSpec};
+use thalweg_record::{LeaderEpoch, PartitionId, ShardId, TopicId};
+use thalweg_shards::msg::{CleanerTuning, Generation, PartitionSpec};
 
 use super::{
     access::ScramCredentials,
@@ -12,7 +12,7 @@ use super::{
     catalog::Topic,
     ledger::Ledger,
     open::{Cluster, ClusterSettings},
-    snapshot::{BrokerView, ClusterSnapshot, TopicSettings, TopicView, owner_shard},
+    snapshot::{BrokerView, ClusterSnapshot, MovedPartitions, TopicSettings, TopicView, owner_shard},
     topic_config::BrokerDefaults,
 };
 use crate::auth::AclRules;
@@ -34,6 +34,11 @@ pub(super) struct Views {
     topics_by_id: BTreeMap<TopicId, Arc<TopicView>>,
     acls: Arc<AclRules>,
     scram: Arc<ScramCredentials>,
+    /// How often owners have changed.
+    pub(super) generation: Generation,
+    moved: Arc<MovedPartitions>,
+    /// Whether a partition may have something in the log of a shard that does not own it.
+    pub(super) some_moved: bool,
 }
 
 impl Views {
@@ -52,6 +57,9 @@ impl Views {
             topics_by_id: BTreeMap::new(),
             acls: Arc::default(),
             scram: Arc::default(),
+            generation: Generation(0),
+            moved: Arc::new(ledger.moved()),
+            some_moved: ledger.catalog.loans || !ledger.catalog.owners.is_empty(),
         };
         views.set_acls(ledger);
         views.set_scram(ledger);
@@ -87,6 +95,16 @@ impl Views {
         changed
     }
 
+    /// Owners have changed.
+    pub(super) fn set_owners(&mut self, ledger: &Ledger, generation: Generation) {
+        (self.generation, self.moved, self.some_moved) = (generation, Arc::new(ledger.moved()), true);
+    }
+
+    /// The shard that owns a partition.
+    pub(super) fn owner(&self, partition: PartitionId) -> ShardId {
+        self.moved.get(&partition).copied().unwrap_or_else(|| owner_shard(partition, self.shards))
+    }
+
     /// A topic is deleted.
     pub(super) fn remove(&mut self, id: TopicId) {
         if let Some(view) = self.topics_by_id.remove(&id) {
@@ -112,6 +130,8 @@ impl Views {
             broker: self.broker.clone(),
             leader_epoch: self.leader_epoch,
             shards: self.shards,
+            generation: self.generation,
+            moved: self.moved.clone(),
             topics: self.topics.clone(),
             topics_by_id: self.topics_by_id.clone(),
             altered: self.altered.clone(),
@@ -144,7 +164,7 @@ impl Cluster {
             for index in 0..topic.partitions.len() as i32 {
                 let partition = PartitionId { topic: *id, index };
                 let spec = self.ledger.catalog.spec(partition, self.node_epoch(), settings.clone());
-                let owner = owner_shard(partition, self.settings.shards);
+                let owner = self.ledger.catalog.owner(partition, self.settings.shards);
                 shards[usize::from(owner.0)].extend(spec);
             }
         }

@@ -74,7 +74,8 @@ settings! {
     /// Bytes of requests of all connections that may be under way; beyond them connections are not read.
     queued_max_request_bytes: u64 =
         Setting::of("queued.max.request.bytes", "268435456").unit("bytes").range(1 << 20, TIB);
-    /// Bytes of answers of all connections that may wait for their readers; beyond them fetches get less, then wait.
+    /// Bytes of answers of all connections that may wait for their readers; beyond them fetches get less, then wait. Half as
+    /// much again may be read for them from the log's device and the object store.
     queued_max_response_bytes: u64 =
         Setting::of("queued.max.response.bytes", "268435456").unit("bytes").range(1 << 20, TIB);
 
@@ -82,6 +83,12 @@ settings! {
     data_dir: PathBuf = Setting::of("data.dir", "./thalweg-data");
     /// Shards, one pinned thread each. 0: one for each core that this process may use. May differ at every start.
     shards: u16 = Setting::of("shards", "0").range(0, 1024);
+    /// How often it is looked whether partitions should move between shards, so that each has as much to do, 1000 for example. 0: never.
+    shards_balance_interval_ms: u64 = Setting::of("shards.balance.interval.ms", "0").unit("ms").range(0, 3_600_000);
+    /// How far the busiest shard may be above the mean of all, in bytes, requests or time of its core, before partitions move.
+    shards_balance_threshold_percent: u32 = Setting::of("shards.balance.threshold.percent", "20").range(1, 100_000);
+    /// How long a partition stays on the shard that it moved to. For a sixth of it, the shard it came from gives nothing more away.
+    shards_balance_cooldown_ms: u64 = Setting::of("shards.balance.cooldown.ms", "60000").unit("ms");
     /// How long a stop may take to upload what the WAL still holds. What is left stays there for the next start.
     shutdown_timeout_ms: u64 = Setting::of("shutdown.timeout.ms", "30000").unit("ms");
 

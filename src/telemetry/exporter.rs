@@ -11,7 +11,10 @@ use super::{
     lag::LAG_METRICS,
     process::{BUILD_METRICS, PROCESS_METRICS, ProcessMeters},
 };
-use crate::{broker::BALLAST_METRICS, cluster::BUCKET_METRICS};
+use crate::{
+    broker::BALLAST_METRICS,
+    cluster::{BALANCER_METRICS, BUCKET_METRICS},
+};
 
 /// All metrics, table by table.
 pub fn tables() -> impl Iterator<Item = &'static Metric> {
@@ -25,6 +28,7 @@ pub fn tables() -> impl Iterator<Item = &'static Metric> {
         SHARD_METRICS,
         STORE_METRICS,
         BUCKET_METRICS,
+        BALANCER_METRICS,
         BALLAST_METRICS,
         PROCESS_METRICS,
         BUILD_METRICS,
@@ -95,7 +99,7 @@ mod tests {
     use crate::{
         api::ErrorTally,
         broker::BallastMeters,
-        cluster::BucketMeters,
+        cluster::{BalancerMeters, BucketMeters},
         telemetry::{EdgeMeters, GroupMeters},
     };
 
@@ -108,6 +112,8 @@ mod tests {
             let (shard, store, edge) = (ShardMeters::new(ShardId(0)), StoreMeters::new(), EdgeMeters::new(ShardId(0)));
             GroupMeters::new(ShardId(0));
             BucketMeters::new();
+            let balancer = BalancerMeters::new("bytes");
+            balancer.seconds.record(0.01);
             BallastMeters::new();
             ProcessMeters::new().sample(true);
             let mut tally = ErrorTally::default();

@@ -67,6 +67,8 @@ class Load(threading.Thread):
         # The sequences below `acknowledged` are durable, whatever happens.
         self.acknowledged = [0] * PARTITIONS
         self.failure = None
+        # Whether a few partitions are hot for a while, then others.
+        self.shifts = False
         self.going = threading.Event()
         self.going.set()
         self.stopping = threading.Event()
@@ -86,12 +88,14 @@ class Load(threading.Thread):
         return report
 
     def run(self):
-        chance = random.Random(4)
+        chance, hot = random.Random(4), range(PARTITIONS)
         while not self.stopping.is_set() and self.failure is None:
             if not self.going.is_set():
                 self.client.poll(0.02)
                 continue
-            partition = chance.randrange(PARTITIONS)
+            if self.shifts and chance.randrange(5_000) == 0:
+                hot = chance.sample(range(PARTITIONS), 3)
+            partition = chance.choice(hot)
             sequence = self.sent[partition]
             try:
                 self.client.produce(

@@ -6,6 +6,7 @@ acknowledged is there afterwards, once, in order: from the ring and, when the lo
 
 import contextlib
 import re
+import shutil
 import signal
 import threading
 import time
@@ -42,6 +43,9 @@ AFTER_A_CUT_UPLOAD = {"orphans-taken": 1, "orphans-deleted": 1}
 # Topics are created, and every other one is deleted: of passes 1, 2, 3, ... every third is a deletion.
 OF_TOPICS = {"control-applied": (11, 12), "control-durable": (12, 13), "control-in-force": (12,)}
 OF_GROUPS = {"group-append": 20, "group-durable": 20}
+OF_MOVES = {"move-sealed": 3, "move-handed-over": 3, "move-taken-over": 3, "move-taken": 3}
+# Partitions move between shards all the time.
+RESTLESS = {"shards.balance.interval.ms": 30, "shards.balance.threshold.percent": 1, "shards.balance.cooldown.ms": 0, "shards": 2}
 # Rounds over the offsets of a group.
 OF_CLEANING = {"cleaning-read": 2, "cleaning-reserved": 2, "cleaning-put": 2, "cleaning-committed": 2, "cleaning-point": 2}
 
@@ -81,7 +85,7 @@ def test_every_failpoint_of_the_source_is_died_at():
     for folder in ("src", "shards", "wal", "objectstore"):
         for path in sorted((brokers.REPOSITORY / folder).rglob("*.rs")):
             found += re.findall(r'failpoint::pass\(\s*"([^"]+)"', path.read_text())
-    tables = (*UNDER_LOAD.values(), AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS, OF_CLEANING)
+    tables = (*UNDER_LOAD.values(), AT_A_STOP, AT_A_START, AFTER_A_CUT_UPLOAD, OF_TOPICS, OF_GROUPS, OF_CLEANING, OF_MOVES)
     named = [name for table in tables for name in table]
     assert sorted(found) == sorted(named)
 
@@ -132,6 +136,68 @@ def test_death_while_the_log_is_moved_to_other_shards(faulty, name):
         broker.start()
     assert f"failpoint {name}: Kill" in broker.fresh_log()
     recovers(broker, load)
+
+
+@pytest.mark.parametrize("name", OF_MOVES)
+def test_death_while_a_partition_moves(faulty, name):
+    """Its records are in two slices, or in one, and are all there: with as many shards, and with others."""
+    broker = faulty(BUSY | RESTLESS)
+    broker.flags = armed(name, OF_MOVES[name])
+    load = start(broker)
+    load.shifts = True
+    dead_at(broker, name)
+    load.pause()
+    acknowledged = list(load.acknowledged)
+    broker.flags = []
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    load.resume()
+    load.wait_for(500, 60)
+    broker.kill()
+    recovers(broker, load)
+
+
+def ends_at_a_gap(broker):
+    """Dies while a partition is in two slices, loses the one that comes first, and starts without it; whether there was such a partition."""
+    # Only what is lent is uploaded.
+    broker.flags = armed("upload-before-commit", 1)
+    load = start(broker)
+    load.shifts = True
+    dead_at(broker, "upload-before-commit")
+    # Nothing is appended any more.
+    load.stopping.set()
+    load.client.purge()
+    load.join(60)
+    kept = broker.directory / "kept"
+    shutil.copytree(broker.data, kept)
+    for number in range(2):
+        broker.flags = []
+        sorted((broker.data / "wal").glob("*.wal"))[number].unlink()
+        with pytest.raises(brokers.BrokerFailed, match="--accept-loss"):
+            broker.start()
+        broker.flags = ["--accept-loss"]
+        broker.start()
+        broker.kill()
+        if "it ends there, for loss is accepted" in broker.fresh_log():
+            return True
+        shutil.rmtree(broker.data)
+        shutil.copytree(kept, broker.data)
+    return False
+
+
+def test_a_loss_that_was_accepted_is_not_asked_about_again(faulty):
+    """What a partition's old shard held is lost, and what its new shard has is behind a gap, for it was not trimmed."""
+    # One time in three the new shard has appended when the upload of what is lent comes to an end.
+    for attempt in range(40):
+        broker = faulty(NOTHING_UPLOADED | RESTLESS | {"wal.capacity.bytes": 128 << 20, "shards.balance.interval.ms": 200})
+        if ends_at_a_gap(broker):
+            break
+        broker.remove()
+    print(f"{attempt + 1} brokers", flush=True)
+    broker.flags = []
+    broker.start()
+    assert "batches count no more" in broker.fresh_log()
+    broker.stop()
 
 
 @pytest.mark.parametrize("name", AFTER_A_CUT_UPLOAD)

@@ -26,6 +26,7 @@ API_VERSIONS, JOIN_GROUP, OFFSET_COMMIT = 18, 11, 8
 # key: the tests that fail when its value changes nothing, `path::name`, Python's or Rust's
 HERE = "tests/settings/test_settings.py::"
 AUTHORIZER = "tests/clients/test_authorizer.py::"
+MOVES = "tests/clients/test_moves.py::"
 STORAGE = "tests/settings/test_settings_of_storage.py::"
 ELSEWHERE = {
     "listeners": HERE + "test_every_listener_is_served_and_advertised",
@@ -36,6 +37,9 @@ ELSEWHERE = {
     "queued.max.response.bytes": HERE + "test_room_for_requests_and_answers",
     "data.dir": HERE + "test_places",
     "shards": HERE + "test_places",
+    "shards.balance.interval.ms": MOVES + "test_a_broker_is_evened_when_all_that_is_hot_lies_on_one_shard",
+    "shards.balance.threshold.percent": MOVES + "test_a_broker_is_evened_when_all_that_is_hot_lies_on_one_shard",
+    "shards.balance.cooldown.ms": MOVES + "test_what_moved_rests",
     "wal.path": HERE + "test_places",
     "wal.capacity.bytes": HERE + "test_places",
     "wal.sync": HERE + "test_places",

@@ -36,6 +36,20 @@ pub enum Bug {
     OutputTwice,
     /// What leaves an object that is mostly dead leaves a block behind.
     SplitLostBlock,
+    /// A partition moves to another shard without what it knows of producers.
+    ProducersLeftBehind,
+    /// A shard hands a partition over while batches of it are on their way to the device.
+    SealedBeforeDurable,
+    /// A shard goes on appending to a partition that it sealed.
+    AppendedAfterSeal,
+    /// A start takes batches of a partition that moved for those of a deleted topic, where they lie in the log of the shard before.
+    LoanForgotten,
+    /// A connection sends to the new owner of a partition while what it sent to the old one is not answered.
+    SentAhead,
+    /// A shard uploads what it took over without waiting for the loan to end.
+    LoanNotAwaited,
+    /// What is lent is read from the batch after the one that was asked for.
+    LoanReadAhead,
     /// Cleaning knows keys by two bits of their hash.
     ShortKeyHash,
     /// Cleaning takes tombstones away before their delete horizon.

@@ -62,6 +62,7 @@ impl Fixture {
             cleaning: None,
             cold: cold.0,
             ownership: ownership.0,
+            peers: Vec::new(),
             pace: Arc::new(DevicePace::new(0, 0)),
             failed: failed.0,
             meters: Rc::new(ShardMeters::new(SHARD)),
@@ -104,6 +105,7 @@ impl Fixture {
             Request::Append(Box::new(AppendRequest {
                 origin: Origin::Client,
                 deadline,
+                generation: Default::default(),
                 batches: vec![(self.partition(n as i32 % PARTITIONS), batch.clone())],
                 reply: ReplyTo::new(lane.clone(), n as u64),
             }))
@@ -168,6 +170,7 @@ fn spec(partition: PartitionId) -> PartitionSpec {
         committed_end: Offset(0),
         cleaned: Offset(0),
         internal: false,
+        loan: None,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Closed {
     pub batch_bytes: u32,
     /// Batches in one request, each for another partition.
     pub batches_per_request: u32,
+    /// Send to every n-th partition only; 1: to all.
+    pub every: usize,
     /// Bytes of values to send in all.
     pub bytes: u64,
     /// When to stop sending though there is more.
@@ -71,7 +73,7 @@ struct Shared<'a> {
 pub fn produce(topic: &Topic, load: Closed) -> Result<Sent, String> {
     let records_per_batch = records_in(load.batch_bytes, load.record_bytes);
     let batch = batch(records_per_batch, load.record_bytes)?;
-    let frames = frames(topic, load.batches_per_request, &batch)?;
+    let frames = frames(topic, &load, &batch)?;
     let began = Instant::now();
     let bytes_per_request =
         u64::from(records_per_batch) * u64::from(load.record_bytes.max(1)) * u64::from(per_request(topic, &load));
@@ -96,10 +98,10 @@ fn per_request(topic: &Topic, load: &Closed) -> u32 {
 }
 
 /// One frame for each group of partitions that share a request.
-fn frames(topic: &Topic, batches_per_request: u32, batch: &bytes::Bytes) -> Result<Vec<Frame>, String> {
-    let partitions: Vec<i32> = (0..topic.partitions).collect();
+fn frames(topic: &Topic, load: &Closed, batch: &bytes::Bytes) -> Result<Vec<Frame>, String> {
+    let partitions: Vec<i32> = (0..topic.partitions).step_by(load.every.max(1)).collect();
     partitions
-        .chunks(batches_per_request.max(1) as usize)
+        .chunks(load.batches_per_request.max(1) as usize)
         .map(|group| {
             let encoded = wire::produce(&topic.name, group.iter().map(|p| (*p, batch.clone())))?;
             Ok(Frame::of(&encoded, batch))

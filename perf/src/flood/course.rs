@@ -118,7 +118,7 @@ impl Course<'_> {
     fn make_cold(&mut self) -> Result<(), String> {
         uploaded(self.broker)?;
         self.broker.settle(self.terms.plan.rest)?;
-        if self.terms.plan.sync {
+        if self.terms.plan.even {
             rustix::fs::sync();
         }
         if !self.broker.rival.is_thalweg() {

@@ -15,6 +15,7 @@ use crate::{
         topic::Topic,
     },
     figures::{Cost, Figures, Latency, Run},
+    free_memory,
 };
 
 /// How much is measured, the same for every rival.
@@ -32,8 +33,9 @@ pub struct Plan {
     pub rest: Duration,
     /// How long every broker rests before a load, even if it is quiet sooner: disks and their hosts write on for a while.
     pub least_rest: Duration,
-    /// Whether to write out the page cache between loads, so that one broker's does not slow the next.
-    pub sync: bool,
+    /// Whether to write out the page cache between loads and to touch free memory before each, so that no load is slowed by
+    /// what was before it.
+    pub even: bool,
     /// Connections of a load, each with a thread.
     pub connections: u16,
     /// Requests in flight on each connection of a closed load.
@@ -50,7 +52,7 @@ impl Plan {
             warm_up: Duration::from_secs(5),
             rest: Duration::from_secs(20),
             least_rest: Duration::from_secs(4),
-            sync: true,
+            even: true,
             connections: 4,
             in_flight: 5,
         }
@@ -65,7 +67,7 @@ impl Plan {
             warm_up: Duration::from_millis(300),
             rest: Duration::from_millis(500),
             least_rest: Duration::ZERO,
-            sync: false,
+            even: false,
             ..Plan::full(0)
         }
     }
@@ -79,6 +81,9 @@ pub(crate) const RECORD_BYTES: u32 = 1024;
 pub(super) const BATCH_BYTES: u32 = 64 << 10;
 /// The usual linger of open loads.
 pub(super) const LINGER: Duration = Duration::from_millis(1);
+
+/// Memory that a closed load takes in page cache and broker, in bytes for each byte sent.
+const BYTES_TAKEN: u64 = 3;
 
 /// One broker under measurement.
 pub struct Bench<'a> {
@@ -109,6 +114,7 @@ impl Bench<'_> {
             record_bytes: RECORD_BYTES,
             batch_bytes: BATCH_BYTES,
             batches_per_request: 1,
+            every: 1,
             bytes: self.plan.bytes,
             at_most: self.plan.at_most,
         }
@@ -158,13 +164,16 @@ impl Bench<'_> {
 
     /// Lets the machine come to rest, runs the load, and says what it cost.
     pub(super) fn measured<T>(&mut self, load: impl FnOnce() -> Result<T, String>) -> Result<(T, Cost), String> {
-        if self.plan.sync {
+        if self.plan.even {
             // SAFETY: writes out the page cache; takes and returns nothing.
             unsafe { libc::sync() };
         }
         let began = Instant::now();
         self.broker.settle(self.plan.rest)?;
         thread::sleep(self.plan.least_rest.saturating_sub(began.elapsed()));
+        if self.plan.even {
+            free_memory::touch(BYTES_TAKEN * self.plan.bytes);
+        }
         let before = self.broker.usage()?;
         let own = usage(process::id())?;
         let outcome = load()?;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     meta::CommittedObject,
     msg::{CleanerTuning, CleaningSettings},
-    partition::Partition,
+    partition::{Partition, Role},
     rewrite::{Described, describe},
     runtime::Queue,
     shard::Shard,
@@ -119,6 +119,9 @@ impl Shard {
                 let (now, wall, cleaner) = (self.now, self.wall, &self.cleaner);
                 let mut dirt = Vec::new();
                 let next = self.partitions.page(from, PARTITIONS_PER_TURN, |partition| {
+                    if partition.role != Role::Owner {
+                        return;
+                    }
                     let failed = cleaner.failed.get(&partition.id).is_some_and(|until| *until > now);
                     let unfit = cleaner.unfit.get(&partition.id).is_some_and(|offset| *offset >= partition.log_start);
                     // What manifests list is unfolded first: a round goes through the whole log.
@@ -131,8 +134,10 @@ impl Shard {
                 let _gone = reply.try_send(Page { dirt, next });
             }
             Inquiry::Describe { partition, reply } => {
-                self.cleaner.at_work_on = Some(partition);
-                let _gone = reply.try_send(self.partitions.get(&partition).map(subject));
+                // It goes to no other shard during a round, and no round begins once it is sealed: what is cleaned is told to its owner.
+                let owned = self.partitions.get(&partition).filter(|owned| owned.role == Role::Owner);
+                self.cleaner.at_work_on = owned.map(|owned| owned.id);
+                let _gone = reply.try_send(owned.map(subject));
             }
         }
     }

@@ -23,8 +23,8 @@ use crate::{
     store::StoreLane,
 };
 
-/// Events handled before the actor lets others run.
-const EVENTS_PER_TURN: u32 = 16;
+/// Events handled, and blocks cut, before the actor lets others run.
+const EVENTS_PER_TURN: u32 = 4;
 /// Of the cache, this part is for manifests.
 const MANIFESTS_PART: u64 = 8;
 
@@ -115,14 +115,25 @@ impl Actor {
             });
             let Some(event) = event.await else { return };
             self.handle(event);
-            for action in self.plan.take_actions() {
-                self.act(action);
+            loop {
+                for action in self.plan.take_actions() {
+                    self.act(action);
+                }
+                if !self.plan.cut_next() {
+                    break;
+                }
+                // One block that was fetched may be what a hundred readers wait for.
+                self.breathe_after(&mut handled).await;
             }
             self.count();
-            handled += 1;
-            if handled % EVENTS_PER_TURN == 0 {
-                self.runtime.breathe().await;
-            }
+            self.breathe_after(&mut handled).await;
+        }
+    }
+
+    async fn breathe_after(&self, handled: &mut u32) {
+        *handled += 1;
+        if *handled % EVENTS_PER_TURN == 0 {
+            self.runtime.breathe().await;
         }
     }
 
@@ -174,7 +185,7 @@ impl Actor {
         self.reads.insert(job, read.done);
         let ask = ReadAsk {
             partition: read.partition,
-            objects: read.objects,
+            objects: read.objects.into(),
             offset: read.offset,
             up_to: read.up_to,
             max_bytes: read.max_bytes,

@@ -14,6 +14,7 @@
 //! The planning is pure (`plan`, `cache`, `rounds`, `manifests`): events and `now` in, actions out. `actor` does the I/O.
 
 mod actor;
+mod ahead;
 mod cache;
 pub(crate) mod fetch;
 mod manifests;

@@ -1,19 +1,19 @@
 //! What to fetch, when, and for whom: the cold reader without its I/O. Pure: events and `now` in, actions out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
 };
 
 use bytes::Bytes;
 use thalweg_objectstore::format::{BlockEntry, BlockIndex};
-use thalweg_record::{Mono, Offset, PartitionId, Wall};
+use thalweg_record::{Mono, Offset, Wall};
 
 use super::{
     ColdError,
     cache::{Cache, Content, Unit, split_run},
     read_job::{Batches, ReadAsk, ReadJob, Step},
-    readers::{Pace, Readers},
+    readers::{Pace, ReaderKey, Readers},
     rounds::{Rounds, Want},
     time_job::{TimeAsk, TimeJob, TimeStep},
 };
@@ -84,6 +84,8 @@ pub(super) struct Plan {
     ahead: Rounds,
     jobs: BTreeMap<JobId, Job>,
     waiting: BTreeMap<Unit, Vec<JobId>>,
+    /// Reads whose answers are to be made.
+    ready: VecDeque<JobId>,
     flights: BTreeMap<FlightId, Flight>,
     flying: BTreeSet<Unit>,
     flying_bytes: u64,
@@ -102,6 +104,7 @@ impl Plan {
             ahead: Rounds::new(run_bytes),
             jobs: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            ready: VecDeque::new(),
             flights: BTreeMap::new(),
             flying: BTreeSet::new(),
             flying_bytes: 0,
@@ -121,10 +124,12 @@ impl Plan {
         if pace == Pace::Seek {
             self.ahead.take_back(conn, Some(ask.partition));
         }
-        let ahead = ask.clone();
+        let trail = ask.trail(ask.offset, u64::from(ask.max_bytes));
+        self.readers.follow(conn, ask.partition, trail);
+        let key = (conn, ask.partition);
         self.jobs.insert(id, Job::Read(conn, ReadJob::new(ask)));
         self.advance(id);
-        self.read_ahead(conn, &ahead, ahead.offset, u64::from(ahead.max_bytes));
+        self.read_ahead(key);
         self.dispatch();
     }
 
@@ -189,10 +194,15 @@ impl Plan {
             }
         }
         touched.into_iter().for_each(|id| self.advance(id));
+        if let Fetched::Index(_) = fetched {
+            self.readers.take_awaiting(object).into_iter().for_each(|key| self.read_ahead(key));
+        }
     }
 
     fn fail(&mut self, flight: &Flight, error: &ColdError) {
         let mut touched = BTreeSet::new();
+        // What is read ahead ends there until somebody waits for it.
+        drop(self.readers.take_awaiting(flight.wants[0].object.object));
         for unit in flight.wants.iter().map(Want::unit) {
             for id in self.waiting.remove(&unit).unwrap_or_default() {
                 match self.jobs.get_mut(&id) {
@@ -214,7 +224,7 @@ impl Plan {
                 let conn = *conn;
                 match job.advance(&mut self.cache) {
                     Step::Waits(wants) => wants.into_iter().for_each(|want| self.want(id, conn, want)),
-                    Step::Done(result) => self.read_ended(id, result),
+                    Step::Ready => self.ready.push_back(id),
                 }
             }
             Some(Job::Time(conn, job)) => {
@@ -231,11 +241,26 @@ impl Plan {
         }
     }
 
+    /// Makes the next part of an answer: at most one block of one read. False when there is none to be made.
+    pub(super) fn cut_next(&mut self) -> bool {
+        let Some(id) = self.ready.front().copied() else { return false };
+        let Some(Job::Read(_, job)) = self.jobs.get_mut(&id) else {
+            unreachable!("only a read is ready, and it ends here")
+        };
+        if let Some(result) = job.cut_next() {
+            self.ready.pop_front();
+            self.read_ended(id, result);
+            self.dispatch();
+        }
+        true
+    }
+
     fn read_ended(&mut self, id: JobId, result: Result<Batches, ColdError>) {
         let Some(Job::Read(conn, job)) = self.jobs.remove(&id) else { return };
         if let Ok(batches) = &result {
             self.readers.ended(conn, job.ask.partition, batches.next);
-            self.read_ahead(conn, &job.ask, batches.next, 0);
+            self.readers.follow(conn, job.ask.partition, job.ask.trail(batches.next, 0));
+            self.read_ahead((conn, job.ask.partition));
         }
         self.actions.push(Action::Read(id, result.map(|batches| batches.pieces)));
     }
@@ -248,43 +273,16 @@ impl Plan {
         }
     }
 
-    /// Wants what lies from `offset` on within the reader's window (and `more` bytes, which somebody waits for anyway).
-    fn read_ahead(&mut self, conn: ConnId, ask: &ReadAsk, offset: Offset, more: u64) {
-        let (window, wanted_to) = self.readers.window(conn, ask.partition);
-        if window == 0 {
-            return;
-        }
-        let mut left = window + more;
-        for object in ask.objects.iter().filter(|o| o.last >= offset && o.base < ask.up_to) {
-            let Some(index) = self.cache.index(object.object) else {
-                self.want_ahead(conn, ask.partition, object, None);
-                return;
-            };
-            for block in index.from_offset(ask.partition, offset) {
-                let size = u64::from(block.size_bytes);
-                if size > left || block.base >= ask.up_to {
-                    return;
-                }
-                left -= size;
-                if block.last >= wanted_to {
-                    self.want_ahead(conn, ask.partition, object, Some(*block));
-                    self.readers.wanted(conn, ask.partition, block.last.next());
-                }
+    /// Wants what lies within the reader's window.
+    fn read_ahead(&mut self, key: ReaderKey) {
+        let Some((window, trail, wanted_to)) = self.readers.in_sequence(key) else { return };
+        let ahead = trail.ahead(window, wanted_to, &mut self.cache);
+        self.readers.wanted(key, ahead.wanted_to, ahead.awaits);
+        for want in ahead.wants {
+            let unit = want.unit();
+            if !self.flying.contains(&unit) && !self.waiting.contains_key(&unit) && !self.cache.contains(unit) {
+                self.ahead.push(key.0, want);
             }
-        }
-    }
-
-    fn want_ahead(
-        &mut self,
-        conn: ConnId,
-        partition: PartitionId,
-        object: &Rc<CommittedObject>,
-        block: Option<BlockEntry>,
-    ) {
-        let want = Want { partition, object: object.clone(), block };
-        let unit = want.unit();
-        if !self.flying.contains(&unit) && !self.waiting.contains_key(&unit) && !self.cache.contains(unit) {
-            self.ahead.push(conn, want);
         }
     }
 

@@ -1,10 +1,14 @@
 //! Who reads in sequence, and how far ahead of each to read. Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use thalweg_record::{Mono, Offset, PartitionId};
 
-use crate::msg::ConnId;
+use super::ahead::Trail;
+use crate::{meta::ObjectId, msg::ConnId};
 
 /// Readahead of the second read in sequence.
 const FIRST_WINDOW_BYTES: u64 = 512 * 1024;
@@ -17,11 +21,24 @@ const IDLE_AFTER: Duration = Duration::from_secs(2);
 /// How often the busy ones are counted.
 const COUNT_EVERY: Duration = Duration::from_millis(500);
 
+/// A reader: a connection, and the partition that it reads.
+pub(super) type ReaderKey = (ConnId, PartitionId);
+
+/// Up to where readahead was asked for, both exclusive: nothing is asked for twice, whatever becomes of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct WantedTo {
+    pub(super) blocks: Offset,
+    pub(super) indexes: Offset,
+}
+
 #[derive(Debug)]
 struct Reader {
     next: Offset,
     window_bytes: u64,
-    wanted_to: Offset,
+    wanted_to: WantedTo,
+    trail: Option<Trail>,
+    /// The object whose index the readahead cannot go on without.
+    awaits: Option<ObjectId>,
     used: Mono,
 }
 
@@ -29,7 +46,9 @@ struct Reader {
 #[derive(Debug)]
 pub(super) struct Readers {
     budget_bytes: u64,
-    readers: BTreeMap<(ConnId, PartitionId), Reader>,
+    readers: BTreeMap<ReaderKey, Reader>,
+    /// Who awaits an object's index.
+    awaiting: BTreeMap<ObjectId, BTreeSet<ReaderKey>>,
     swept: Mono,
     /// How many are not idle, as of `counted`, and those that began since.
     busy: u64,
@@ -48,14 +67,21 @@ pub(super) enum Pace {
 impl Readers {
     /// `budget_bytes`: what all readahead together may take of the cache.
     pub(super) fn new(budget_bytes: u64) -> Readers {
-        Readers { budget_bytes, readers: BTreeMap::new(), swept: Mono(0), busy: 0, counted: Mono(0) }
+        Readers {
+            budget_bytes,
+            readers: BTreeMap::new(),
+            awaiting: BTreeMap::new(),
+            swept: Mono(0),
+            busy: 0,
+            counted: Mono(0),
+        }
     }
 
     /// A read begins.
     pub(super) fn begin(&mut self, conn: ConnId, partition: PartitionId, offset: Offset, now: Mono) -> Pace {
         if now.since(self.swept) > FORGET_AFTER {
             self.swept = now;
-            self.readers.retain(|_, reader| now.since(reader.used) <= FORGET_AFTER);
+            self.forget(|_, reader| now.since(reader.used) > FORGET_AFTER);
         }
         if now.since(self.counted) > COUNT_EVERY {
             self.counted = now;
@@ -75,7 +101,9 @@ impl Readers {
                 Pace::Sequence(reader.window_bytes)
             }
             _ => {
-                let reader = Reader { next: offset, window_bytes: 0, wanted_to: offset, used: now };
+                self.awaits((conn, partition), None);
+                let wanted_to = WantedTo { blocks: offset, indexes: offset };
+                let reader = Reader { next: offset, window_bytes: 0, wanted_to, trail: None, awaits: None, used: now };
                 self.readers.insert((conn, partition), reader);
                 Pace::Seek
             }
@@ -89,21 +117,69 @@ impl Readers {
         }
     }
 
-    /// The window in force, and up to where readahead was asked for already.
-    pub(super) fn window(&self, conn: ConnId, partition: PartitionId) -> (u64, Offset) {
-        self.readers.get(&(conn, partition)).map_or((0, Offset(0)), |reader| (reader.window_bytes, reader.wanted_to))
+    /// What it reads along from now on.
+    pub(super) fn follow(&mut self, conn: ConnId, partition: PartitionId, trail: Trail) {
+        if let Some(reader) = self.readers.get_mut(&(conn, partition)) {
+            reader.trail = Some(trail);
+        }
     }
 
-    /// Readahead was asked for up to `wanted_to` (exclusive).
-    pub(super) fn wanted(&mut self, conn: ConnId, partition: PartitionId, wanted_to: Offset) {
-        if let Some(reader) = self.readers.get_mut(&(conn, partition)) {
-            reader.wanted_to = reader.wanted_to.max(wanted_to);
+    /// A reader in sequence: its window, what it reads along, and up to where that was asked for already.
+    pub(super) fn in_sequence(&self, key: ReaderKey) -> Option<(u64, &Trail, WantedTo)> {
+        let reader = self.readers.get(&key).filter(|reader| reader.window_bytes > 0)?;
+        Some((reader.window_bytes, reader.trail.as_ref()?, reader.wanted_to))
+    }
+
+    /// Readahead was asked for up to there, and goes on when the index of `awaits` is here.
+    pub(super) fn wanted(&mut self, key: ReaderKey, wanted_to: WantedTo, awaits: Option<ObjectId>) {
+        if let Some(reader) = self.readers.get_mut(&key) {
+            reader.wanted_to = wanted_to;
+            self.awaits(key, awaits);
         }
+    }
+
+    fn awaits(&mut self, key: ReaderKey, awaits: Option<ObjectId>) {
+        let Some(reader) = self.readers.get_mut(&key) else { return };
+        let before = std::mem::replace(&mut reader.awaits, awaits);
+        if before != awaits {
+            before.into_iter().for_each(|object| self.awaits_no_more(key, object));
+            if let Some(object) = awaits {
+                self.awaiting.entry(object).or_default().insert(key);
+            }
+        }
+    }
+
+    fn awaits_no_more(&mut self, key: ReaderKey, object: ObjectId) {
+        if let Some(keys) = self.awaiting.get_mut(&object) {
+            keys.remove(&key);
+            if keys.is_empty() {
+                self.awaiting.remove(&object);
+            }
+        }
+    }
+
+    /// An object's index is here, or will not come: those who awaited it do no more.
+    pub(super) fn take_awaiting(&mut self, object: ObjectId) -> BTreeSet<ReaderKey> {
+        let keys = self.awaiting.remove(&object).unwrap_or_default();
+        for key in &keys {
+            if let Some(reader) = self.readers.get_mut(key) {
+                reader.awaits = None;
+            }
+        }
+        keys
     }
 
     /// The connection is closed.
     pub(super) fn gone(&mut self, conn: ConnId) {
-        self.readers.retain(|(c, _), _| *c != conn);
+        self.forget(|key, _| key.0 == conn);
+    }
+
+    fn forget(&mut self, forgotten: impl Fn(&ReaderKey, &Reader) -> bool) {
+        let gone: Vec<ReaderKey> = self.readers.iter().filter(|(k, r)| forgotten(k, r)).map(|(k, _)| *k).collect();
+        for key in gone {
+            self.awaits(key, None);
+            self.readers.remove(&key);
+        }
     }
 }
 
@@ -124,7 +200,7 @@ mod tests {
         let doubling = [512, 1024, 2048, 4096, 8192, 16384, 32768, 32768, 32768].map(|w| Pace::Sequence(w * kib));
         assert_eq!(windows, doubling);
         assert_eq!(readers.begin(conn, partition, Offset(3), Mono(0)), Pace::Seek);
-        assert_eq!(readers.window(conn, partition), (0, Offset(3)));
+        assert!(readers.in_sequence((conn, partition)).is_none(), "nothing is read ahead");
     }
 
     #[test]

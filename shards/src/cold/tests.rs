@@ -1,12 +1,12 @@
 //! The whole cold reader in the seeded world, over real objects in the memory store.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -41,6 +41,8 @@ struct Weather {
     gets: AtomicU64,
     fail_next: AtomicU64,
     fail_with: Mutex<Option<StoreError>>,
+    /// While it is set, no call goes on.
+    hold: Arc<AtomicBool>,
 }
 
 impl FaultHook for Weather {
@@ -54,8 +56,11 @@ impl FaultHook for Weather {
                 fate = Fate::FailBefore(error.unwrap_or(StoreError::Retry("storm".to_owned())));
             }
         }
-        let polls = call.number % 5;
+        let (polls, hold) = (call.number % 5, self.hold.clone());
         Box::pin(async move {
+            while hold.load(Ordering::Relaxed) {
+                futures_lite::future::yield_now().await;
+            }
             for _ in 0..polls {
                 futures_lite::future::yield_now().await;
             }
@@ -302,6 +307,20 @@ fn one_fetch_serves_all_who_wait() {
 }
 
 #[test]
+fn a_block_that_a_hundred_wait_for_does_not_keep_the_core() {
+    let scene = scene(13, 1, roomy());
+    let answers: Vec<_> = (0..100).map(|conn| scene.ask(conn, A, 0, scene.end, 3000)).collect();
+    let (before, most) = (Cell::new(0), Cell::new(0));
+    let all = || {
+        let now = answers.iter().filter(|answer| !answer.borrow().is_empty()).count();
+        most.set(most.get().max(now - before.replace(now)));
+        now == answers.len()
+    };
+    assert_eq!(scene.world.run_until(10_000_000, all), Ended::Done);
+    assert!(most.get() <= 4, "{} were answered in one turn", most.get());
+}
+
+#[test]
 fn a_hundred_replays_cost_one_read_a_block() {
     let scene = scene(12, 4, roomy());
     let last = scene.objects_from(A, 0).last().map_or(-1, |o| o.last.0);
@@ -338,6 +357,42 @@ fn neighbours_come_in_one_request_and_readahead_spares_the_next() {
             batches(&scene.read(1, A, offset, 1000).expect("an answer")).last().expect("one").head.last_offset().0 + 1;
     }
     assert!(scene.gets() <= before + 1, "readahead had fetched them: {} then {}", before, scene.gets());
+}
+
+#[test]
+fn a_reader_over_many_small_objects_finds_them_read_ahead() {
+    let config = ColdConfig { in_flight_requests: 64, ..ColdConfig::with_cache(256 << 20) };
+    let scene = scene(14, 40, config);
+    let objects = scene.objects_from(A, 0);
+    scene.read(1, A, 0, 1).expect("an answer");
+    let second = scene.read(1, A, 0, 1).map(|found| batches(&found)).expect("an answer");
+    let next = second.last().expect("a batch").head.last_offset().0 + 1;
+    scene.read(1, A, next, 1).expect("the second in sequence");
+    scene.settle();
+    let before = scene.gets();
+    // The reads of another connection are no sequence: what they find was read ahead for the first.
+    for object in &objects[1..5] {
+        let answers = scene.ask(2, A, object.base.0, object.last.0 + 1, 1 << 20);
+        scene.wait(&answers, 1);
+        assert!(answers.borrow()[0].is_ok());
+    }
+    assert_eq!(scene.gets(), before, "their indexes were not there either when the reader came");
+}
+
+#[test]
+fn a_read_over_many_small_objects_asks_for_their_indexes_at_once() {
+    let config = ColdConfig { in_flight_requests: 64, ..ColdConfig::with_cache(256 << 20) };
+    let scene = scene(15, 12, config);
+    scene.weather.hold.store(true, Ordering::Relaxed);
+    let all: u64 = scene.objects_from(A, 0).iter().map(|o| o.size_bytes).sum();
+    let answers = scene.ask(1, A, 0, scene.end, all as u32);
+    scene.settle();
+    assert_eq!(scene.gets(), 8, "as many as the lane runs, before any is answered");
+    scene.weather.hold.store(false, Ordering::Relaxed);
+    scene.wait(&answers, 1);
+    let last = scene.objects_from(A, 0).last().expect("objects").last;
+    let found = batches(&answers.borrow_mut().pop().expect("one").expect("an answer"));
+    assert_eq!(found.last().expect("batches").head.last_offset(), last);
 }
 
 #[test]

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     meta::{CommittedObject, ObjectId},
-    partition::Partition,
+    moves::PeerMessage,
+    partition::{Partition, Role},
     rewrite::{Described, RewriteFailure, describe},
     runtime::Queue,
     shard::Shard,
@@ -111,7 +112,7 @@ impl Shard {
                 let _gone = reply.try_send(Page { field, next });
             }
             Inquiry::Describe { partitions, reply } => {
-                let known = partitions.iter().filter_map(|id| Some((*id, describe(self.partitions.get(id)?))));
+                let known = partitions.iter().filter_map(|id| Some((*id, describe(self.owned(id).ok()?))));
                 let _gone = reply.try_send(known.collect());
             }
         }
@@ -120,8 +121,9 @@ impl Shard {
     /// An object has taken the place of parts of others, and the metadata is durable.
     pub(crate) fn compacted(&mut self, objects: Vec<(PartitionId, CommittedObject)>) {
         for (id, object) in objects {
-            if let Some(partition) = self.partitions.get_mut(&id) {
-                partition.objects.replace(object);
+            match self.partitions.get_mut(&id) {
+                Some(partition) if partition.role != Role::Lender => partition.objects.replace(object),
+                _ => self.pass_on(id, || PeerMessage::Compacted(id, object)),
             }
         }
     }
@@ -164,6 +166,9 @@ impl Shard {
 
 /// What matters of a partition's objects.
 fn show(config: &CompactionConfig, partition: &Partition, dying: &BTreeSet<ObjectId>, field: &mut Field) {
+    if partition.role == Role::Lender {
+        return;
+    }
     let stretch = |parts| Stretch { partition: partition.id, parts };
     let fresh = partition.objects.uploads().skip_while(|part| config.is_large(part));
     let fresh: Vec<Rc<CommittedObject>> = fresh.take(PARTS_SHOWN).cloned().collect();

@@ -2,7 +2,7 @@
 //! does not notice.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     pin::Pin,
     rc::Rc,
     sync::{
@@ -24,10 +24,13 @@ use thalweg_wal::{LogConfig, SliceIdentity, create, device::MemoryDevice, open};
 use super::*;
 use crate::{
     cold,
-    mailbox::{ReplyTo, shard_lanes},
+    mailbox::{Answer, ReplyTo, ShardLane, shard_lanes},
     meta::{CommittedObject, Compaction, CompactionOutcome, MetaRequest, ObjectId},
     meters::{ShardMeters, StoreMeters},
-    msg::{ConnId, FetchFrom, Isolation, PartitionSettings, PartitionSpec, Records, Reply, Request, TakeRequest},
+    msg::{
+        ConnId, FetchFrom, Isolation, PartitionError, PartitionSettings, PartitionSpec, Records, Reply, Request,
+        TakeRequest,
+    },
     pace::DevicePace,
     runtime::{
         Queue,
@@ -49,7 +52,7 @@ fn partition(index: i32) -> PartitionId {
     PartitionId { topic: TopicId([7; 16]), index }
 }
 
-/// Holds the first read back until it is released.
+/// Holds the first read of the first upload back until it is released.
 struct Gate {
     gets: AtomicU64,
     opened: flume::Receiver<()>,
@@ -57,7 +60,8 @@ struct Gate {
 
 impl FaultHook for Gate {
     fn fate(&self, call: &Call<'_>) -> Pin<Box<dyn Future<Output = Fate> + Send>> {
-        let first = call.operation == Operation::GetRange && self.gets.fetch_add(1, Ordering::Relaxed) == 0;
+        let counts = call.operation == Operation::GetRange && call.key == data_key(1, NodeId(1), 1).as_str();
+        let first = counts && self.gets.fetch_add(1, Ordering::Relaxed) == 0;
         let opened = self.opened.clone();
         Box::pin(async move {
             if first {
@@ -132,6 +136,7 @@ fn spec(index: i32, committed: Vec<CommittedObject>) -> PartitionSpec {
         producers: Vec::new(),
         cleaned: Offset(0),
         internal: false,
+        loan: None,
     }
 }
 
@@ -178,13 +183,17 @@ async fn metadata(requests: flume::Receiver<MetaRequest>, store: MemoryStore, se
     }
 }
 
-#[test]
-fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
-    let world = World::new(5);
+/// A shard with uploads of two partitions, its mailbox, and what it compacted.
+struct Scene {
+    world: Rc<World>,
+    lane: ShardLane,
+    seen: Rc<RefCell<Vec<Compaction>>>,
+    answers: (flume::Sender<Answer>, flume::Receiver<Answer>),
+}
+
+fn scene(seed: u64, store: &MemoryStore, committed: Vec<Vec<CommittedObject>>, compacts: bool) -> Scene {
+    let world = World::new(seed);
     let runtime = world.runtime(Node(1));
-    let (store, (open_gate, opened)) = (MemoryStore::new(), flume::bounded(1));
-    let (committed, appended) = uploads(&store);
-    store.set_hook(Some(Arc::new(Gate { gets: AtomicU64::new(0), opened })));
     let device = Rc::new(MemoryDevice::new(RING_BYTES + 8192));
     let limits = LogConfig { max_group_bytes: 64 << 10, max_in_flight_bytes: 1 << 20, ..LogConfig::default() };
     let log = block_on(async {
@@ -196,7 +205,7 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
     let seen = Rc::new(RefCell::new(Vec::new()));
     runtime.spawn(Queue::Hot, "metadata", Box::pin(metadata(requests, store.clone(), seen.clone())));
     let serve = |queue| store::serve(&runtime, queue, Arc::new(store.clone()), 4, Rc::new(StoreMeters::new()));
-    let compaction = CompactionPorts {
+    let compaction = compacts.then(|| CompactionPorts {
         config: CompactionConfig {
             interval: Duration::from_millis(50),
             objects: UPLOADS as usize,
@@ -208,7 +217,7 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
         },
         store: serve(Queue::Janitor),
         room: WorkRoom::new(1 << 20),
-    };
+    });
     let reads = cold::ColdConfig::with_cache(1 << 20);
     let (ownership, failed) = (flume::unbounded(), flume::unbounded());
     let ports = ShardPorts {
@@ -217,10 +226,11 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
         inbox,
         meta,
         store: serve(Queue::Upload),
-        compaction: Some(compaction),
+        compaction,
         cleaning: None,
         cold: cold::start(runtime.clone(), serve(Queue::Cold), reads, ShardMeters::new(SHARD)),
         ownership: ownership.0,
+        peers: Vec::new(),
         pace: Arc::new(DevicePace::new(0, 0)),
         failed: failed.0,
         meters: Rc::new(ShardMeters::new(SHARD)),
@@ -229,37 +239,71 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
     let specs = committed.into_iter().enumerate().map(|(index, list)| spec(index as i32, list)).collect();
     shard.adopt(1, specs, &[]).expect("whole");
     runtime.spawn(Queue::Hot, "shard", Box::pin(shard.run()));
+    Scene { world, lane, seen, answers: flume::unbounded() }
+}
 
-    let (answers, answered) = flume::unbounded();
-    let from = FetchFrom { partition: partition(0), offset: Offset(0), max_bytes: 1 << 20, current_leader_epoch: None };
-    lane.send(Request::Take(Box::new(TakeRequest {
-        conn: ConnId(1),
-        parts: vec![from],
-        isolation: Isolation::Uncommitted,
-        at_least_one: true,
-        reply: ReplyTo::new(answers, 1),
-    })));
+impl Scene {
+    /// Reads the first partition from its start.
+    fn ask(&self) {
+        let (partition, offset) = (partition(0), Offset(0));
+        let from = FetchFrom { partition, offset, max_bytes: 1 << 20, current_leader_epoch: None };
+        self.lane.send(Request::Take(Box::new(TakeRequest {
+            conn: ConnId(1),
+            parts: vec![from],
+            isolation: Isolation::Uncommitted,
+            at_least_one: true,
+            reply: ReplyTo::new(self.answers.0.clone(), 1),
+        })));
+    }
+
+    /// What came of it.
+    fn late(&self) -> Result<Vec<u8>, PartitionError> {
+        let found = RefCell::new(None);
+        let late = || {
+            for answer in self.answers.1.try_iter() {
+                if let Reply::Late(_, late) = answer.reply {
+                    found.replace(Some(late));
+                }
+            }
+            found.borrow().is_some()
+        };
+        assert_eq!(self.world.run_until(1_000_000, late), Ended::Done);
+        let Records::Ready(pieces) = found.take().expect("it is here")?.records else { panic!("it has to wait") };
+        Ok(pieces.concat())
+    }
+}
+
+#[test]
+fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
+    let (store, (open_gate, opened)) = (MemoryStore::new(), flume::bounded(1));
+    let (committed, appended) = uploads(&store);
+    store.set_hook(Some(Arc::new(Gate { gets: AtomicU64::new(0), opened })));
+    let scene = scene(5, &store, committed, true);
+    scene.ask();
     // The read holds on to an upload; meanwhile all of them are compacted and deleted.
-    assert_eq!(world.run_until(1_000_000, || !seen.borrow().is_empty()), Ended::Done);
-    let made = &seen.borrow()[0];
+    assert_eq!(scene.world.run_until(1_000_000, || !scene.seen.borrow().is_empty()), Ended::Done);
+    let made = &scene.seen.borrow()[0];
     let ranges: Vec<_> =
         made.ranges.iter().map(|r| (r.range.partition.index, r.range.base.0, r.range.last.0)).collect();
     assert_eq!(ranges, [(0, 0, 59), (1, 0, 59)]);
     assert_eq!(made.ranges[1].parts.len(), UPLOADS as usize);
     open_gate.send(()).expect("the read waits");
-    let found: Rc<Cell<Option<Vec<u8>>>> = Rc::default();
-    let late = || {
-        for answer in answered.try_iter() {
-            if let Reply::Late(_, late) = answer.reply {
-                let Records::Ready(pieces) = late.expect("no error").records else { panic!("it has to wait") };
-                found.set(Some(pieces.concat()));
-            }
-        }
-        let got = found.take();
-        let is_there = got.is_some();
-        found.set(got);
-        is_there
-    };
-    assert_eq!(world.run_until(1_000_000, late), Ended::Done);
-    assert_eq!(found.take(), Some(appended), "every batch, as it was");
+    assert_eq!(scene.late(), Ok(appended), "every batch, as it was");
+}
+
+#[test]
+fn an_object_that_is_lost_is_asked_for_once_more_and_no_further() {
+    let (store, (open_gate, opened)) = (MemoryStore::new(), flume::bounded(1));
+    let (committed, _) = uploads(&store);
+    let gate = Arc::new(Gate { gets: AtomicU64::new(0), opened });
+    store.set_hook(Some(gate.clone()));
+    block_on(store.delete(&committed[0][0].key)).expect("memory");
+    open_gate.send(()).expect("nobody waits yet");
+    let scene = scene(6, &store, committed, false);
+    let began = scene.world.mono();
+    scene.ask();
+    assert_eq!(scene.late(), Err(PartitionError::Storage));
+    let took = scene.world.mono().since(began);
+    assert!(took < Duration::from_millis(50), "a store that says so is not given time: {took:?}");
+    assert_eq!(gate.gets.load(Ordering::Relaxed), 2);
 }

@@ -25,6 +25,14 @@ pub(super) enum Work {
     Unfold(PartitionId, Rc<ManifestRef>),
 }
 
+impl Work {
+    pub(super) fn partition(&self) -> PartitionId {
+        match self {
+            Work::Fold(partition, _) | Work::Unfold(partition, _) => *partition,
+        }
+    }
+}
+
 /// All that the work needs.
 pub(super) struct Job {
     pub rewriter: Rewriter,

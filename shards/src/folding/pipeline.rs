@@ -1,6 +1,6 @@
 //! The shard's side of folding: which partitions have too many entries, and what becomes of them.
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use thalweg_record::{Mono, PartitionId};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     meta::{CommittedObject, ManifestRef, ObjectId},
-    partition::Partition,
+    partition::{Partition, Role},
     rewrite::RewriteFailure,
     runtime::Queue,
     shard::Shard,
@@ -27,7 +27,8 @@ const DOUBLINGS: u32 = 6;
 
 /// What a shard knows of its folding.
 pub(crate) struct Folder {
-    running: bool,
+    /// What the work under way is about: none of it goes to another shard meanwhile, for what becomes of it is told here.
+    at_work_on: BTreeSet<PartitionId>,
     due_at: Mono,
     failures: u32,
     /// The slot to go on with.
@@ -38,20 +39,29 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn new(now: Mono) -> Folder {
-        Folder { running: false, due_at: now, failures: 0, next: 0, entries: 0 }
+        Folder { at_work_on: BTreeSet::new(), due_at: now, failures: 0, next: 0, entries: 0 }
+    }
+
+    /// Whether a partition's entries are just being folded, or unfolded.
+    pub(crate) fn is_at_work_on(&self, id: PartitionId) -> bool {
+        self.at_work_on.contains(&id)
     }
 }
 
 impl Shard {
     /// Looks at some partitions, and has a task fold what is too much, unless one is under way.
     pub(crate) fn run_folding(&mut self) {
-        if self.folder.running || self.now < self.folder.due_at || self.refuses_appends() {
+        if !self.folder.at_work_on.is_empty() || self.now < self.folder.due_at || self.refuses_appends() {
             return;
         }
         let (mut work, mut entries) = (Vec::new(), 0);
         let next = self.partitions.page(self.folder.next, PARTITIONS_PER_TICK, |partition| {
+            if partition.role == Role::Lender {
+                return;
+            }
             entries += partition.objects.len();
-            if work.len() < WORK_AT_ONCE {
+            // What is sealed is about to go to another shard.
+            if partition.role == Role::Owner && work.len() < WORK_AT_ONCE {
                 work.extend(self.work_for(partition));
             }
         });
@@ -61,7 +71,7 @@ impl Shard {
             self.ports.meters.object_entries.set(std::mem::take(&mut self.folder.entries) as f64);
         }
         if !work.is_empty() {
-            self.folder.running = true;
+            self.folder.at_work_on = work.iter().map(Work::partition).collect();
             let (rewriter, meters) = (self.rewriter(self.ports.store.clone()), self.ports.meters.clone());
             let job = Job { rewriter, meters, work };
             self.ports.runtime.spawn(Queue::Janitor, "folding", Box::pin(job::run(job)));
@@ -104,7 +114,7 @@ impl Shard {
 
     /// The work came to its end.
     pub(crate) fn folding_ended(&mut self, result: Result<(), RewriteFailure>) {
-        self.folder.running = false;
+        self.folder.at_work_on.clear();
         let failed = match result {
             Ok(()) => false,
             Err(RewriteFailure::Fatal(why)) => {

@@ -4,7 +4,7 @@ use thalweg_objectstore::{data_key, manifest_key};
 use thalweg_record::{Mono, Offset, PartitionId, Wall, failpoint};
 
 use super::plan;
-use crate::{event::Event, meta::MetaRequest, runtime::Queue, shard::Shard};
+use crate::{event::Event, meta::MetaRequest, partition::Role, runtime::Queue, shard::Shard};
 
 /// Index entries of batches that left the ring are dropped this often (in ticks).
 const PRUNE_TICKS: u32 = 10;
@@ -51,6 +51,7 @@ impl Shard {
         let starts: Vec<(PartitionId, Offset)> = self
             .partitions
             .iter()
+            .filter(|p| p.role == Role::Owner)
             .filter_map(|p| Some((p.id, plan::expired(&p.settings, p.objects.extents(), p.size_bytes(), wall)?)))
             .collect();
         self.record_log_starts(starts, Event::LogStarts);
@@ -82,6 +83,9 @@ impl Shard {
         if starts.is_empty() {
             let _gone = self.events.try_send(then(starts));
             return;
+        }
+        for (id, _) in &starts {
+            self.partitions.get_mut(id).into_iter().for_each(|partition| partition.raising += 1);
         }
         let (reply, durable) = flume::bounded(1);
         let _stopping = self.ports.meta.try_send(MetaRequest::RaiseLogStart { starts: starts.clone(), reply });

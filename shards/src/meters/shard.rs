@@ -36,6 +36,8 @@ crate::meters! {
         mailbox_depth: Gauge = "thalweg_shard_mailbox_depth", "messages";
         /// Partitions that are open on the shard.
         partitions: Gauge = "thalweg_shard_partitions", "partitions";
+        /// Partitions that came from another shard of the broker.
+        partitions_taken: Counter = "thalweg_shard_partitions_taken_total", "partitions";
         /// Connections of which a fetch waits on the shard, or did so last.
         fetch_watches: Gauge = "thalweg_fetch_watches", "connections";
         /// Reads of one partition each, by where the records came from.

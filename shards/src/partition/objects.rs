@@ -23,6 +23,24 @@ pub struct Extent {
     pub max_timestamp: Wall,
 }
 
+/// A cold read is shown at least so many objects, if there are.
+const LEAST_TO_READ: usize = 8;
+/// And no more than this, or each read would clone too many: a multiple of what is fetched at once.
+const MOST_TO_READ: usize = 64;
+/// Between the two, objects with so many bytes of the partition: one answer, and the largest readahead behind it.
+const BYTES_TO_READ: u64 = 40 << 20;
+
+/// Of `objects`, which are in offset order, those that a cold read of the first is shown.
+pub fn to_read<'a>(objects: impl Iterator<Item = &'a Rc<CommittedObject>>) -> Vec<Rc<CommittedObject>> {
+    let mut bytes = 0;
+    let enough = |(n, object): (usize, &Rc<CommittedObject>)| {
+        let more = n < LEAST_TO_READ || bytes < BYTES_TO_READ;
+        bytes += object.size_bytes;
+        more.then(|| object.clone())
+    };
+    objects.take(MOST_TO_READ).enumerate().map_while(enough).collect()
+}
+
 /// Committed objects in offset order.
 #[derive(Debug, Default)]
 pub struct ObjectList {
@@ -75,6 +93,25 @@ impl ObjectList {
     pub fn from(&self, offset: Offset, limit: usize) -> Vec<Rc<CommittedObject>> {
         let at = self.objects.partition_point(|o| o.last < offset);
         self.objects.range(at..).take(limit).cloned().collect()
+    }
+
+    /// What a cold read from `offset` on is shown, which no manifest lists: the object that holds it, and those behind it.
+    pub fn to_read(&self, offset: Offset) -> Vec<Rc<CommittedObject>> {
+        let at = self.objects.partition_point(|o| o.last < offset);
+        to_read(self.objects.range(at..))
+    }
+
+    /// Bytes of the objects from the one that holds `offset` on, counted until they reach `enough`.
+    pub fn bytes_to_read(&self, offset: Offset, enough: u64) -> u64 {
+        let at = self.objects.partition_point(|o| o.last < offset);
+        let mut bytes = 0;
+        for object in self.objects.range(at..).take(MOST_TO_READ) {
+            if bytes >= enough {
+                break;
+            }
+            bytes += object.size_bytes;
+        }
+        bytes
     }
 
     /// Up to `limit` objects from the first at or after `from` that reaches `time`, and on.
@@ -168,6 +205,11 @@ impl ObjectList {
         self.objects.iter().filter(|o| set.contains(&o.object)).cloned()
     }
 
+    /// The manifests, oldest first.
+    pub fn manifests(&self) -> impl Iterator<Item = &ManifestRef> {
+        self.manifests.iter().map(|m| &**m)
+    }
+
     /// Those that no manifest lists, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &CommittedObject> {
         self.objects.iter().map(|o| &**o)
@@ -198,6 +240,20 @@ mod tests {
             epoch: LeaderEpoch(0),
             level,
         }
+    }
+
+    #[test]
+    fn a_read_is_shown_what_its_readahead_may_reach() {
+        let shown = |bytes: u64, from| {
+            let of = |n: i64| CommittedObject { size_bytes: bytes, ..object(n as u64, n * 10, n * 10 + 9, 0) };
+            ObjectList::new(Vec::new(), (0..200).map(of).collect()).to_read(Offset(from)).len()
+        };
+        assert_eq!(shown(64 << 20, 0), LEAST_TO_READ);
+        assert_eq!(shown(1 << 20, 0), 40);
+        assert_eq!(shown(1 << 10, 0), MOST_TO_READ);
+        assert_eq!(shown(1 << 10, 1955), 5, "the last of them");
+        let list = ObjectList::new(Vec::new(), (0..9).map(|n| object(n as u64, n * 10, n * 10 + 9, 0)).collect());
+        assert_eq!((list.bytes_to_read(Offset(75), 9), list.bytes_to_read(Offset(0), 3)), (2, 3));
     }
 
     #[test]

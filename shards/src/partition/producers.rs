@@ -97,6 +97,11 @@ impl ProducerTable {
         touched
     }
 
+    /// All of them, by producer id.
+    pub fn entries(&self) -> Vec<ProducerEntry> {
+        self.sorted().into_iter().cloned().collect()
+    }
+
     /// Each producer with a batch below `end`, by id, as far as it has come there.
     pub fn views(&self, end: Offset) -> Vec<ProducerView> {
         let view = |entry: &ProducerEntry| {

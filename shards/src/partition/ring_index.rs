@@ -90,6 +90,11 @@ impl RingIndex {
         self.0.range(start..).take_while(|e| e.last < end).find(|e| e.max_timestamp >= time)
     }
 
+    /// LSN of the first batch; `None` when the index is empty.
+    pub fn first_lsn(&self) -> Option<Lsn> {
+        self.0.front().map(|e| e.lsn)
+    }
+
     /// The first batch with the greatest timestamp at or after `from`, below `end`.
     pub fn max_timestamp(&self, from: Offset, end: Offset) -> Option<&RingEntry> {
         self.from(from, end).fold(None, |best: Option<&RingEntry>, e| match best {
@@ -108,11 +113,6 @@ impl RingIndex {
             self.0.shrink_to(self.0.len() * 2);
         }
         before - self.0.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

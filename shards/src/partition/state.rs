@@ -1,6 +1,6 @@
 //! The partition itself: its offsets and the transitions between them.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use thalweg_record::{BatchHead, LeaderEpoch, Offset, PartitionId, Wall};
 use thalweg_wal::Lsn;
@@ -8,26 +8,55 @@ use thalweg_wal::Lsn;
 use super::{EpochHistory, ObjectList, ProducerTable, RingIndex, Verdict};
 use crate::{
     meta::{CommitRange, CommittedObject, ManifestRef},
-    msg::{PartitionError, PartitionSettings, PartitionSpec, PartitionView, ProducerBatch},
+    moves::Borrowed,
+    msg::{Generation, PartitionError, PartitionSettings, PartitionSpec, PartitionView, ProducerBatch},
 };
-
-/// How many objects a cold read is shown: enough for any one answer, few enough to clone per read.
-const OBJECTS_PER_READ: usize = 8;
 
 /// Which tier serves an offset.
 #[derive(Debug)]
 pub enum Tier {
     /// Memory or the ring: the index knows the batch.
     Ring,
-    /// Committed objects, from the one that holds the offset on.
-    Objects(Vec<Rc<CommittedObject>>),
+    /// The log of the shard that had it before.
+    Lender,
+    /// Committed objects ([`ObjectList::to_read`]).
+    Objects,
     /// A committed object that this manifest lists.
     Listed(Rc<ManifestRef>),
     /// Nothing there yet.
     End,
 }
 
-/// One partition on its owner shard.
+/// What a shard is to a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Its owner.
+    Owner,
+    /// Its owner, which appends no more: in this generation it will be another shard's. For good, or what is sent later could be appended
+    /// before what was refused.
+    Sealed(Generation),
+    /// Its owner before: what this log holds of it is uploaded, and lent to the new owner until then.
+    Lender,
+}
+
+/// What a partition cost since it was last asked.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Bytes appended, and bytes read that were in memory.
+    pub bytes: Cell<u64>,
+    /// Appends and reads.
+    pub requests: Cell<u64>,
+}
+
+impl Load {
+    /// Counts one append or read.
+    pub fn count(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.requests.set(self.requests.get() + 1);
+    }
+}
+
+/// One partition on its owner shard, or on the one before.
 #[derive(Debug)]
 pub struct Partition {
     /// Identity.
@@ -60,6 +89,16 @@ pub struct Partition {
     pub cleaned: Offset,
     /// Whether coordinators follow its ownership.
     pub internal: bool,
+    /// What this shard is to it.
+    pub role: Role,
+    /// Since when this shard owns it.
+    pub since: Generation,
+    /// What another shard's log holds of it between the committed end and what this one's does.
+    pub borrowed: Option<Borrowed>,
+    /// Log starts that the metadata has not yet said are durable.
+    pub raising: u32,
+    /// What it costs.
+    pub load: Load,
     /// Below this the ring is not read, for cleaning may have been there before the start.
     ring_from: Offset,
 }
@@ -88,7 +127,59 @@ impl Partition {
             objects: ObjectList::new(spec.manifests, spec.committed),
             cleaned: spec.cleaned,
             internal: spec.internal,
+            role: Role::Owner,
+            since: Generation(0),
+            borrowed: None,
+            raising: 0,
+            load: Load::default(),
         }
+    }
+
+    /// What another shard needs to open it as it is now, staged batches included.
+    pub fn spec(&self) -> PartitionSpec {
+        PartitionSpec {
+            partition: self.id,
+            topic_name: self.topic_name.clone(),
+            leader_epoch: self.epoch,
+            settings: self.settings.clone(),
+            log_start: self.log_start,
+            manifests: self.objects.manifests().cloned().collect(),
+            committed: self.objects.iter().cloned().collect(),
+            epochs: self.epochs.entries().to_vec(),
+            producers: self.producers.entries(),
+            committed_end: self.committed_end,
+            cleaned: self.cleaned,
+            internal: self.internal,
+            loan: None,
+        }
+    }
+
+    /// Goes on at `end`, where another shard sealed it; what is not committed before lies in that one's log.
+    pub fn go_on_at(&mut self, end: Offset, borrowed: Option<Borrowed>) {
+        (self.next, self.high_watermark, self.upload_cursor) = (end, end, end);
+        self.borrowed = borrowed;
+    }
+
+    /// Takes in the head of a durable batch that lies in the log of the shard that had it before, in order.
+    ///
+    /// # Errors
+    /// The offset that should have come.
+    pub fn recover_borrowed(&mut self, from: thalweg_record::ShardId, head: &BatchHead) -> Result<(), Offset> {
+        let (base, last) = (head.base_offset(), head.last_offset());
+        if base < self.next {
+            return Ok(());
+        }
+        if base != self.next {
+            return Err(self.next);
+        }
+        self.note(head, base, last);
+        let so_far = self.borrowed.take();
+        let (bytes, latest) = so_far.map_or((0, Wall(i64::MIN)), |b| (b.bytes, b.max_timestamp));
+        let bytes = bytes + head.size_bytes() as u64;
+        let max_timestamp = latest.max(Wall(head.max_timestamp()));
+        let end = self.next;
+        self.go_on_at(end, Some(Borrowed { from, until: end, bytes, max_timestamp }));
+        Ok(())
     }
 
     /// Takes in a durable batch that recovery found in the ring, in log order.
@@ -99,8 +190,8 @@ impl Partition {
         let (base, last) = (head.base_offset(), head.last_offset());
         if last < self.committed_end {
             // An object holds it; the ring serves it too as long as what follows is contiguous.
-            if last >= self.ring_from && (self.ring.is_empty() || self.ring.end() == Some(base)) {
-                self.ring.push(head, lsn);
+            if last >= self.ring_from && self.ring.end().is_none_or(|end| base >= end) {
+                self.index(head, lsn);
             }
             return Ok(());
         }
@@ -110,10 +201,18 @@ impl Partition {
         if base != self.next {
             return Err(self.next);
         }
-        self.ring.push(head, lsn);
+        self.index(head, lsn);
         self.note(head, base, last);
         self.high_watermark = self.next;
         Ok(())
+    }
+
+    /// Adds a batch to the ring's index, which has no gaps: what lies before one was on another shard meanwhile.
+    fn index(&mut self, head: &BatchHead, lsn: Lsn) {
+        if self.ring.end().is_some_and(|end| end != head.base_offset()) {
+            self.ring = RingIndex::default();
+        }
+        self.ring.push(head, lsn);
     }
 
     /// All that the ring holds was taken in. After `--accept-loss` the log may end below a log start that the metadata
@@ -125,6 +224,11 @@ impl Partition {
             self.high_watermark = self.log_start;
             self.committed_end = self.log_start;
             self.upload_cursor = self.log_start;
+            self.borrowed = None;
+        }
+        // Batches that were here before the partition was elsewhere for a while do not lead to its end.
+        if self.ring.end().is_some_and(|end| end != self.next) {
+            self.ring = RingIndex::default();
         }
     }
 
@@ -174,6 +278,14 @@ impl Partition {
         self.high_watermark = end;
     }
 
+    /// Batches that this shard is to upload, and that no upload has taken up. None of them while another shard uploads what comes before.
+    pub fn waiting(&self) -> usize {
+        match self.borrowed {
+            Some(_) => 0,
+            None => self.ring.from(self.upload_cursor, self.next).count(),
+        }
+    }
+
     /// First offset that a reader of either isolation must not see. Without transactions both ends are the same.
     pub fn readable_end(&self) -> Offset {
         self.high_watermark
@@ -209,6 +321,8 @@ impl Partition {
             Tier::End
         } else if self.ring.first().is_some_and(|first| offset >= first) {
             Tier::Ring
+        } else if self.borrowed.is_some() && offset >= self.committed_end {
+            Tier::Lender
         } else {
             self.stored(offset)
         }
@@ -218,7 +332,7 @@ impl Partition {
     pub fn stored(&self, offset: Offset) -> Tier {
         match self.objects.manifest_of(offset) {
             Some(manifest) => Tier::Listed(manifest),
-            None => Tier::Objects(self.objects.from(offset, OBJECTS_PER_READ)),
+            None => Tier::Objects,
         }
     }
 
@@ -261,7 +375,8 @@ impl Partition {
 
     /// Bytes in committed objects and, beyond them, in the ring.
     pub fn size_bytes(&self) -> u64 {
-        self.objects.size_bytes() + self.ring.bytes_from(self.committed_end, self.high_watermark).0
+        let lent = self.borrowed.as_ref().map_or(0, |borrowed| borrowed.bytes);
+        self.objects.size_bytes() + lent + self.ring.bytes_from(self.committed_end, self.high_watermark).0
     }
 
     /// The figures that others may see.
@@ -303,6 +418,7 @@ mod tests {
             committed_end: Offset(20),
             cleaned: Offset(0),
             internal: false,
+            loan: None,
         })
     }
 
@@ -345,6 +461,7 @@ mod tests {
             committed_end: Offset(20),
             cleaned: Offset(cleaned),
             internal: false,
+            loan: None,
         };
         let recovered = |spec| {
             let mut p = Partition::open(spec);
@@ -357,7 +474,8 @@ mod tests {
         assert_eq!(p.ring.first(), Some(Offset(0)));
         p.take_cleaned(object(3, 0, 9, 1));
         assert_eq!(p.ring.first(), Some(Offset(10)));
-        assert!(matches!(p.tier(Offset(3)), Tier::Objects(found) if found[0].object.0 == 3));
+        assert!(matches!(p.tier(Offset(3)), Tier::Objects));
+        assert_eq!(p.objects.to_read(Offset(3))[0].object.0, 3);
         // After a crash before the dirty point moved, and after it.
         assert_eq!(recovered(spec(vec![object(3, 0, 9, 1), uploads[1].clone()], 0)).ring.first(), Some(Offset(10)));
         assert_eq!(recovered(spec(uploads.to_vec(), 20)).ring.first(), Some(Offset(20)));
@@ -395,6 +513,34 @@ mod tests {
         assert_eq!(p.stage(&mut batch(0, 5, 0)), Offset(30));
         assert_eq!((p.committed_end, p.high_watermark, p.next), (Offset(30), Offset(30), Offset(35)));
         assert!(p.check_offset(Offset(30)).is_ok() && p.check_offset(Offset(29)).is_err());
+    }
+
+    #[test]
+    fn what_another_log_holds_is_taken_in_and_asked_for_there() {
+        let mut p = partition();
+        let lender = thalweg_record::ShardId(3);
+        p.recover(&batch(0, 10, 2), Lsn(0)).expect("from before it was elsewhere");
+        p.recover_borrowed(lender, &batch(20, 5, 3)).expect("contiguous");
+        p.recover_borrowed(lender, &batch(25, 5, 3)).expect("contiguous");
+        assert_eq!(p.recover_borrowed(lender, &batch(31, 1, 3)), Err(Offset(30)));
+        p.recovered();
+        assert_eq!((p.high_watermark, p.ring.first()), (Offset(30), None), "readers are not to find a gap");
+        p.recover(&batch(30, 5, 4), Lsn(4096)).expect("its own");
+        let borrowed = p.borrowed.clone().expect("a loan");
+        assert_eq!((borrowed.from, borrowed.until, borrowed.bytes), (lender, Offset(30), 200));
+        assert!(matches!(p.tier(Offset(19)), Tier::Objects));
+        assert!(matches!(p.tier(Offset(20)), Tier::Lender));
+        assert!(matches!(p.tier(Offset(29)), Tier::Lender));
+        assert!(matches!(p.tier(Offset(30)), Tier::Ring));
+    }
+
+    #[test]
+    fn batches_from_before_a_partition_was_elsewhere_leave_no_gap() {
+        let mut p = partition();
+        p.recover(&batch(0, 5, 2), Lsn(0)).expect("committed");
+        p.recover(&batch(20, 5, 3), Lsn(4096)).expect("it came back");
+        p.recovered();
+        assert_eq!((p.ring.first(), p.ring.end()), (Some(Offset(20)), Some(Offset(25))));
     }
 
     #[test]

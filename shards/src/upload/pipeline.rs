@@ -12,6 +12,8 @@ use super::{
 use crate::{
     event::{Event, UploadFailure},
     meta::CommittedObject,
+    moves::PeerMessage,
+    partition::Role,
     runtime::Queue,
     shard::Shard,
 };
@@ -58,7 +60,14 @@ impl Uploader {
         self.draining = true;
     }
 
-    /// A partition is deleted: what the log holds of it is resolved.
+    /// What lies at `lsn` could not be uploaded before, for it was not its turn.
+    pub(crate) fn take_up_from(&mut self, lsn: Lsn, now: Mono) {
+        if lsn < self.cursor {
+            (self.cursor, self.since) = (lsn, self.since.min(now));
+        }
+    }
+
+    /// A partition is deleted, or some of it counts no more: what the log holds of that is resolved.
     pub(crate) fn deleted(&mut self) {
         self.resolve_due = true;
     }
@@ -86,12 +95,18 @@ impl Shard {
             batches: self.batches_waiting,
             age: self.now.since(self.uploader.since),
             draining: self.uploader.draining,
+            lent: self.lends_more(),
         };
         if plan::trigger(&self.config.upload, pressure) != Trigger::Wait {
             // One upload takes about one object's worth: memory stays bounded when much has piled up.
             let to = Lsn(durable.0.min(self.uploader.cursor.0 + self.config.upload.object_bytes.max(1)));
             self.start_upload(to);
         }
+    }
+
+    /// Whether another shard waits for an upload that has not begun.
+    fn lends_more(&self) -> bool {
+        self.lending.iter().any(|id| self.partitions.get(id).is_some_and(|p| p.upload_cursor < p.next))
     }
 
     fn start_upload(&mut self, to: Lsn) {
@@ -162,10 +177,14 @@ impl Shard {
     pub(crate) fn committed(&mut self, objects: Vec<(PartitionId, CommittedObject)>) {
         let floor = self.index_floor();
         for (id, object) in objects {
-            if let Some(partition) = self.partitions.get_mut(&id) {
-                partition.commit(object);
-                partition.ring.prune(floor, partition.committed_end);
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            if partition.role == Role::Lender {
+                self.pass_on(id, || PeerMessage::Committed(id, object.clone()));
             }
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            partition.commit(object);
+            partition.ring.prune(floor, partition.committed_end);
+            self.lent_committed(id);
         }
         self.resolve();
     }
@@ -199,7 +218,7 @@ impl Shard {
         self.batches_waiting = 0;
         for partition in self.partitions.iter_mut() {
             partition.upload_cursor = partition.committed_end;
-            self.batches_waiting += partition.ring.from(partition.committed_end, partition.high_watermark).count();
+            self.batches_waiting += partition.waiting();
         }
         self.uploader.cursor = self.resolved();
     }
@@ -226,6 +245,12 @@ impl Shard {
         if std::mem::take(&mut self.uploader.resolve_due) {
             self.resolve();
         }
+    }
+
+    /// Whether what the ring holds now will soon be in objects.
+    pub(crate) fn uploads_keep_up(&self) -> bool {
+        let (failures, unresolved) = (self.uploader.failures, self.unresolved_bytes());
+        plan::keeps_up(&self.config.upload, self.log.capacity_bytes(), failures, unresolved)
     }
 
     /// Ring bytes that would have to be read again after a stop.

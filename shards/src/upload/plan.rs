@@ -11,6 +11,9 @@ use thalweg_wal::Lsn;
 use super::UploadConfig;
 use crate::partition::{Partition, RingEntry};
 
+/// This much is uploaded in a moment.
+const LITTLE_BYTES: u64 = 16 << 20;
+
 /// Why an upload starts now, or that none does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Trigger {
@@ -18,6 +21,7 @@ pub(super) enum Trigger {
     Bytes,
     Age,
     Drain,
+    Lent,
 }
 
 /// The figures that a trigger is judged by.
@@ -33,6 +37,8 @@ pub(super) struct Pressure {
     pub age: Duration,
     /// Whether the shard drains.
     pub draining: bool,
+    /// Whether another shard's uploads of a partition that moved there wait for this one's.
+    pub lent: bool,
 }
 
 pub(super) fn trigger(config: &UploadConfig, p: Pressure) -> Trigger {
@@ -40,13 +46,27 @@ pub(super) fn trigger(config: &UploadConfig, p: Pressure) -> Trigger {
         Trigger::Wait
     } else if p.draining {
         Trigger::Drain
-    } else if p.ring_bytes >= config.object_bytes.min(p.ring_capacity / 4) || p.batches >= config.batches {
+    } else if p.lent {
+        Trigger::Lent
+    } else if p.ring_bytes >= object_bytes(config, p.ring_capacity) || p.batches >= config.batches {
         Trigger::Bytes
     } else if p.age >= config.interval {
         Trigger::Age
     } else {
         Trigger::Wait
     }
+}
+
+/// How much gathers before an upload.
+fn object_bytes(config: &UploadConfig, ring_capacity: u64) -> u64 {
+    config.object_bytes.min(ring_capacity / 4)
+}
+
+/// Whether what a ring holds will soon be in objects: uploads succeed, and no more is open than those under way and what gathers for the
+/// next, or it is little.
+pub(super) fn keeps_up(config: &UploadConfig, ring_capacity: u64, failures: u32, unresolved: u64) -> bool {
+    let usual = (config.jobs as u64 + 1) * object_bytes(config, ring_capacity);
+    failures == 0 && unresolved <= usual.max(LITTLE_BYTES.min(ring_capacity / 4))
 }
 
 /// One partition's part of an upload.
@@ -67,8 +87,15 @@ impl Part {
     }
 }
 
-/// The batches of a partition that lie below `to`, are durable, and that no upload has taken up.
+/// The batches of a partition that lie below `to`, are durable, and that no upload has taken up. None while what comes before them is not
+/// committed, for it lies in another shard's log.
 pub(super) fn part(partition: &Partition, to: Lsn) -> Option<Part> {
+    let waits = partition.borrowed.is_some();
+    #[cfg(feature = "planted-bugs")]
+    let waits = waits && !thalweg_wal::planted(thalweg_wal::Bug::LoanNotAwaited);
+    if waits {
+        return None;
+    }
     let batches: Vec<RingEntry> = partition
         .ring
         .from(partition.upload_cursor, partition.high_watermark)
@@ -112,7 +139,14 @@ mod tests {
     }
 
     fn pressure(ring_bytes: u64, batches: usize, age_s: u64) -> Pressure {
-        Pressure { ring_bytes, ring_capacity: 10_000, batches, age: Duration::from_secs(age_s), draining: false }
+        Pressure {
+            ring_bytes,
+            ring_capacity: 10_000,
+            batches,
+            age: Duration::from_secs(age_s),
+            draining: false,
+            lent: false,
+        }
     }
 
     #[test]
@@ -124,8 +158,16 @@ mod tests {
         assert_eq!(trigger(&c, pressure(10, 50, 1)), Trigger::Bytes);
         assert_eq!(trigger(&c, pressure(10, 1, 60)), Trigger::Age);
         assert_eq!(trigger(&c, Pressure { draining: true, ..pressure(10, 1, 1) }), Trigger::Drain);
+        assert_eq!(trigger(&c, Pressure { lent: true, ..pressure(10, 1, 1) }), Trigger::Lent);
         let small_ring = Pressure { ring_capacity: 400, ..pressure(100, 1, 1) };
         assert_eq!(trigger(&c, small_ring), Trigger::Bytes, "a quarter of the ring");
+    }
+
+    #[test]
+    fn a_ring_that_fills_up_or_cannot_be_uploaded_does_not_keep_up() {
+        let keeps_up = |capacity, failures, unresolved| keeps_up(&config(), capacity, failures, unresolved);
+        assert!(keeps_up(10_000, 0, 0) && keeps_up(10_000, 0, 3000) && keeps_up(1 << 30, 0, LITTLE_BYTES));
+        assert!(!keeps_up(10_000, 0, 3001) && !keeps_up(10_000, 1, 0));
     }
 
     #[test]

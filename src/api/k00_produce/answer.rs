@@ -10,12 +10,16 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-use thalweg_record::ShardId;
-use thalweg_shards::msg::{Appended, PartitionError, Reply};
+use thalweg_record::{Batch, PartitionId, ShardId};
+use thalweg_shards::msg::{Appended, Generation, PartitionError, Reply};
 
 use super::{
-    super::{Call, Close, ErrorTally, Response, errors, gather},
+    super::{
+        Call, Close, ErrorTally, Response, errors,
+        gather::{self, Newer},
+    },
     refused::Refused,
+    resend::{self, Returned},
     send::{Fate, Sent, SentTopic},
 };
 
@@ -24,26 +28,49 @@ const LEADERS_SINCE: i16 = 10;
 
 type Results = Vec<Result<Appended, PartitionError>>;
 
+/// What shards answered.
+#[derive(Default)]
+pub(super) struct Answered {
+    /// By the shard that was asked first.
+    pub results: BTreeMap<ShardId, Results>,
+    /// How long the producer should rest.
+    pub pause: Duration,
+}
+
+impl Answered {
+    /// What became of a batch in the end.
+    pub(super) fn set(&mut self, (shard, at): (ShardId, usize), result: Result<Appended, PartitionError>) {
+        if let Some(place) = self.results.get_mut(&shard).and_then(|results| results.get_mut(at)) {
+            *place = result;
+        }
+    }
+}
+
 /// Waits for every shard asked, and answers.
 ///
 /// # Errors
 /// [`Close`] when acks=0 and a partition failed: there is no other way to tell the client.
 pub(super) async fn answer(call: Call, sent: Sent) -> Result<Response, Close> {
-    let mut results: BTreeMap<ShardId, Results> = BTreeMap::new();
-    let mut pause = Duration::ZERO;
+    let mut answered = Answered::default();
+    let mut returned = Vec::new();
     for _ in 0..sent.asked {
         let answer = sent.answers.recv_async().await.map_err(|_| Close::new("the broker is stopping"))?;
         let shard = ShardId(u16::try_from(answer.slot).expect("slots are shard ids here"));
-        if let Reply::Append { results: of_shard, throttle } = answer.reply {
-            results.insert(shard, of_shard);
-            pause = pause.max(throttle);
+        if let Reply::Append { results: of_shard, throttle, returned: back } = answer.reply {
+            answered.results.insert(shard, of_shard);
+            answered.pause = answered.pause.max(throttle);
+            returned.extend(back.into_iter().map(|(at, batch)| ((shard, at), batch)));
         }
     }
-    drop(sent.permits);
+    if !returned.is_empty() {
+        resend::again(&call, sent.deadline, with_partitions(&sent.topics, returned), &mut answered).await;
+    }
+    drop((sent.permits, sent.place));
+    let Answered { results, pause } = answered;
     let errors = results.values().flatten().filter_map(|result| result.as_ref().err());
-    if let Some(revision) = gather::newest_move(errors) {
+    if let Some(newer) = gather::newest_move(errors) {
         // The shard knew of a deletion before this executor: its snapshot says what became of the topic.
-        gather::catch_up(&call.edge, revision).await;
+        gather::catch_up(&call.edge, Newer { generation: Generation(0), ..newer }).await;
     }
     let mut leader_asked = false;
     let topics = sent.topics.into_iter().map(|topic| of_topic(&call, topic, &results, &mut leader_asked));
@@ -56,6 +83,18 @@ pub(super) async fn answer(call: Call, sent: Sent) -> Result<Response, Close> {
         response = response.with_node_endpoints(vec![endpoint(&call)]);
     }
     Ok(call.respond(&response)?.then_pause(pause))
+}
+
+/// Batches that came back, with the partitions they belong to.
+fn with_partitions(topics: &[SentTopic], returned: Vec<((ShardId, usize), Batch)>) -> Vec<Returned> {
+    let mut batches: BTreeMap<(ShardId, usize), Batch> = returned.into_iter().collect();
+    let partitions = topics.iter().flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)));
+    let returned = partitions.filter_map(|(topic, partition)| {
+        let Fate::Asked(shard, at) = partition.fate else { return None };
+        let (view, batch) = (topic.view.as_ref()?, batches.remove(&(shard, at))?);
+        Some(((shard, at), PartitionId { topic: view.id, index: partition.index }, batch))
+    });
+    returned.collect()
 }
 
 /// What comes of acks=0: nothing is sent, so that errors are counted here.
@@ -110,8 +149,8 @@ fn refusal(call: &Call, topic: &SentTopic, partition: i32, error: &PartitionErro
     let exists = |id| call.edge.snapshot().topics_by_id.contains_key(&id);
     let deleted = topic.view.as_ref().is_some_and(|view| !exists(view.id));
     match error {
-        PartitionError::Moved(_) if deleted && !topic.id.is_nil() => ResponseError::UnknownTopicId.into(),
-        PartitionError::Moved(_) if deleted => ResponseError::UnknownTopicOrPartition.into(),
+        other if other.is_elsewhere() && deleted && !topic.id.is_nil() => ResponseError::UnknownTopicId.into(),
+        other if other.is_elsewhere() && deleted => ResponseError::UnknownTopicOrPartition.into(),
         other => Refused::of(other, topic.view.as_ref().map_or("", |view| &view.name), partition),
     }
 }

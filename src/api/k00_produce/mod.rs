@@ -13,9 +13,11 @@ mod answer;
 mod check;
 mod open;
 mod refused;
+mod resend;
 mod send;
 
 pub use open::Opening;
+pub use resend::Unanswered;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;

@@ -25,6 +25,7 @@ use super::{
     check::{one_batch, transactional},
     open::open_due,
     refused::Refused,
+    resend::Place,
 };
 use crate::cluster::{ClusterSnapshot, TopicView};
 
@@ -64,8 +65,12 @@ pub(super) struct Sent {
     pub asked: usize,
     /// acks=0.
     pub silent: bool,
+    /// When to give up.
+    pub deadline: Mono,
     /// Dropped when the answers are in.
     pub permits: Vec<crate::net::Permit>,
+    /// Likewise.
+    pub place: Place,
     /// What opened batches grew to.
     _opened: Option<Arc<crate::net::Permit>>,
 }
@@ -104,8 +109,9 @@ pub(super) async fn send(call: &Call, request: ProduceRequest) -> Sent {
     let mut placed: Vec<PlacedTopic<'_>> = request.topic_data.into_iter().map(sort_out).collect();
     let placements = placed.iter_mut().flat_map(|topic| &mut topic.partitions).map(|(_, placement)| placement);
     let opened = open_due(call, placements.collect(), deadline).await;
+    let (owners, place) = call.caller.unanswered.enter(&call.edge).await;
     let mut shares = Shares::default();
-    let topics = placed.into_iter().map(|topic| share(topic, &snapshot, &mut shares)).collect();
+    let topics = placed.into_iter().map(|topic| share(topic, &owners, &mut shares)).collect();
     let (lane, answers) = flume::unbounded();
     let asked = shares.len();
     let mut permits = Vec::with_capacity(asked);
@@ -115,10 +121,11 @@ pub(super) async fn send(call: &Call, request: ProduceRequest) -> Sent {
     }
     for (shard, batches) in shares {
         let reply = ReplyTo::new(lane.clone(), u64::from(shard.0));
-        let append = AppendRequest { origin: Origin::Client, deadline, batches, reply };
+        let generation = owners.generation;
+        let append = AppendRequest { origin: Origin::Client, deadline, generation, batches, reply };
         call.edge.shard(shard).send(Request::Append(Box::new(append)));
     }
-    Sent { topics, answers, asked, silent, permits, _opened: opened }
+    Sent { topics, answers, asked, silent, deadline, permits, place, _opened: opened }
 }
 
 fn deadline(call: &Call, timeout_ms: i32) -> Mono {

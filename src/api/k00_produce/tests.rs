@@ -85,7 +85,7 @@ fn one_message_per_shard_and_answers_in_the_order_of_the_request() {
         assert_eq!(append.batches.len(), 2);
         assert!(broker.inboxes[shard].data.is_empty(), "one message");
         let results = append.batches.iter().map(|(partition, _)| at(100 + i64::from(partition.index))).collect();
-        append.reply.send(Reply::Append { results, throttle: Duration::ZERO });
+        append.reply.send(Reply::Append { results, throttle: Duration::ZERO, returned: Vec::new() });
     }
     let response: ProduceResponse = broker.finish(asked);
     assert_eq!(outcomes(&response), [(3, 0, 103), (2, 0, 102), (1, 0, 101), (0, 0, 100)]);
@@ -125,7 +125,7 @@ fn allocations(partitions: i32, size: usize) -> u64 {
             let asked = broker.ask_bytes(&API, 9, frame.clone());
             let append = append(&broker, 0);
             let results = append.batches.iter().map(|_| at(1)).collect();
-            append.reply.send(Reply::Append { results, throttle: Duration::ZERO });
+            append.reply.send(Reply::Append { results, throttle: Duration::ZERO, returned: Vec::new() });
             assert!(broker.outcome(asked).is_ok());
         };
         allocation_counter::measure(produce).count_total
@@ -173,7 +173,11 @@ fn one_bad_partition_does_not_fail_the_others() {
         topic("__internal", vec![(0, good())]),
     ];
     let asked = broker.ask(&API, 12, &request(topics));
-    append(&broker, 0).reply.send(Reply::Append { results: vec![at(7)], throttle: Duration::ZERO });
+    append(&broker, 0).reply.send(Reply::Append {
+        results: vec![at(7)],
+        throttle: Duration::ZERO,
+        returned: Vec::new(),
+    });
     let response: ProduceResponse = broker.finish(asked);
     let expected = [(0, 0, 7), (2, 3, -1), (-1, 3, -1), (0, 87, -1), (0, 3, -1), (0, 17, -1)];
     assert_eq!(outcomes(&response), expected);
@@ -185,7 +189,11 @@ fn topics_are_found_by_id_from_version_13_on() {
     let by_id =
         |name: &str| topic("", vec![(0, batch(|_| ()))]).with_topic_id(uuid::Uuid::from_bytes(topic_id(name).0));
     let asked = broker.ask(&API, 13, &request(vec![by_id("t"), by_id("gone")]));
-    append(&broker, 0).reply.send(Reply::Append { results: vec![at(7)], throttle: Duration::ZERO });
+    append(&broker, 0).reply.send(Reply::Append {
+        results: vec![at(7)],
+        throttle: Duration::ZERO,
+        returned: Vec::new(),
+    });
     let response: ProduceResponse = broker.finish(asked);
     assert_eq!(outcomes(&response), [(0, 0, 7), (0, 100, -1)]);
     assert_eq!(response.responses[0].topic_id.as_bytes(), &topic_id("t").0);
@@ -206,9 +214,11 @@ fn acks_and_transactions_are_checked_for_all() {
 fn a_partition_that_is_not_here_names_the_leader() {
     let broker = FakeBroker::new(1, &[("t", 1)]);
     let asked = broker.ask(&API, 10, &request(vec![topic("t", vec![(0, batch(|_| ()))])]));
-    append(&broker, 0)
-        .reply
-        .send(Reply::Append { results: vec![Err(PartitionError::Moved(9))], throttle: Duration::ZERO });
+    append(&broker, 0).reply.send(Reply::Append {
+        results: vec![Err(PartitionError::Moved(9))],
+        throttle: Duration::ZERO,
+        returned: Vec::new(),
+    });
     let response: ProduceResponse = broker.finish(asked);
     let answer = only(&response);
     assert_eq!((answer.error_code, answer.current_leader.leader_id.0, answer.current_leader.leader_epoch), (6, 1, 2));
@@ -222,9 +232,11 @@ fn a_partition_that_is_not_here_names_the_leader() {
 fn a_topic_that_a_shard_has_closed_already_is_unknown() {
     let broker = FakeBroker::new(1, &[("t", 1)]);
     let asked = broker.ask(&API, 10, &request(vec![topic("t", vec![(0, batch(|_| ()))])]));
-    append(&broker, 0)
-        .reply
-        .send(Reply::Append { results: vec![Err(PartitionError::Moved(3))], throttle: Duration::ZERO });
+    append(&broker, 0).reply.send(Reply::Append {
+        results: vec![Err(PartitionError::Moved(3))],
+        throttle: Duration::ZERO,
+        returned: Vec::new(),
+    });
     assert!(!broker.settled(&asked), "the snapshot that knows of it is waited for");
     broker.edge.publish(snapshot(3, 1, &[]));
     assert_eq!(only(&broker.finish(asked)).error_code, 3);
@@ -236,7 +248,7 @@ fn acks_0_is_silent_and_an_error_closes() {
     for (result, closes) in [(at(7), false), (Err(PartitionError::CorruptMessage), true)] {
         let asked = broker.ask(&API, 9, &request(vec![topic("t", vec![(0, batch(|_| ()))])]).with_acks(0));
         let append = append(&broker, 0);
-        append.reply.send(Reply::Append { results: vec![result], throttle: Duration::ZERO });
+        append.reply.send(Reply::Append { results: vec![result], throttle: Duration::ZERO, returned: Vec::new() });
         let answer = broker.outcome(asked);
         assert_eq!(answer.is_err(), closes);
         assert!(answer.map_or(true, |response| response.silent));
@@ -259,6 +271,6 @@ fn a_batch_to_be_stored_otherwise_is_opened_before_its_shard_sees_it() {
     assert_eq!(append.batches.len(), 1, "the corrupt one went nowhere");
     let stored = &append.batches[0].1;
     assert_eq!((stored.head.codec(), stored.verify_crc()), (4, Ok(())));
-    append.reply.send(Reply::Append { results: vec![at(7)], throttle: Duration::ZERO });
+    append.reply.send(Reply::Append { results: vec![at(7)], throttle: Duration::ZERO, returned: Vec::new() });
     assert_eq!(outcomes(&broker.finish(asked)), [(0, 2, -1), (1, 0, 7)]);
 }

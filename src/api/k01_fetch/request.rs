@@ -97,9 +97,12 @@ async fn fetch(call: &Call, request: &FetchRequest, begun: &Begun) -> (Vec<PartA
     let parts: Vec<FetchFrom> = wanted.iter().filter_map(|part| part.as_ref().ok()).copied().collect();
     let all_known = wanted.iter().all(Result::is_ok);
     let terms = terms(call, request, all_known && !parts.is_empty());
+    call.edge.cold_room.resume(call.caller.conn);
     let stash = call.caller.stash.take().unwrap_or_default();
     let fetched = Fetch::new(&call.edge, call.caller.conn, terms, &parts, *stash).run().await;
+    let kept_bytes = fetched.stash.bytes();
     call.caller.stash.replace(Some(Box::new(fetched.stash)));
+    call.edge.cold_room.keep(call.caller.conn, kept_bytes, &call.caller.stash);
 
     let snapshot = call.edge.snapshot();
     let mut results = parts.iter().zip(fetched.parts);

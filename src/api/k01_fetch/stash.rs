@@ -3,7 +3,7 @@
 //!
 //! Lives on the connection's executor. One connection runs one fetch at a time, so a fetch takes the stash out, and puts
 //! it back at its end. It holds what the connection's last fetch wanted and nothing else: at most
-//! [`super::wait::SLOW_BYTES`], or one batch.
+//! [`super::wait::SLOW_BYTES`], or one batch, and of all connections together what [`super::room`] has room for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -132,6 +132,8 @@ impl Stash {
             }
             // It left the ring before it was read: the next fetch asks again.
             Ok(Taken { records: Records::Pending, .. }) => {}
+            // Another shard has it by now: likewise.
+            Err(error) if error.is_elsewhere() => {}
             _ => drop(self.read.insert(key, result)),
         }
         None

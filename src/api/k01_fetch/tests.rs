@@ -14,7 +14,7 @@ use kafka_protocol::{
 use thalweg_record::{BatchHead, HEAD_LEN, Offset, PartitionId, TopicId};
 use thalweg_shards::{
     mailbox::ReplyTo,
-    msg::{FetchFrom, PartitionError, ProbeState, Records, Reply, Request, TakeRequest, Taken},
+    msg::{ConnId, FetchFrom, PartitionError, ProbeState, Records, Reply, Request, TakeRequest, Taken},
 };
 use uuid::Uuid;
 

@@ -5,6 +5,8 @@
 //! while other answers are awaited is remembered. A watch covers all of the fetch's partitions on its shard, so a shard
 //! is probed again as a whole.
 
+mod cold;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -15,8 +17,8 @@ use thalweg_record::{Mono, ShardId};
 use thalweg_shards::{
     mailbox::Answer,
     msg::{
-        ConnId, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState, Records, Reply, Request, TakeRequest,
-        Taken,
+        ConnId, FetchFrom, Generation, Isolation, PartitionError, ProbeRequest, ProbeState, Records, Reply, Request,
+        TakeRequest, Taken,
     },
 };
 
@@ -83,9 +85,13 @@ pub(super) struct Fetch<'a> {
     /// Places in `parts` that a probe's slot watches.
     watching: BTreeMap<u64, Vec<usize>>,
     woken: BTreeSet<u64>,
+    /// By whose owners it was probed first.
+    generation: Option<Generation>,
     /// There is something hot that was not taken, for it was too little to end the wait.
     untaken: bool,
     stash: Stash,
+    /// Bytes that may be read from the ring or the object store now.
+    cold_bytes: u64,
 }
 
 impl<'a> Fetch<'a> {
@@ -101,8 +107,10 @@ impl<'a> Fetch<'a> {
             states: vec![Err(PartitionError::Unavailable); parts.len()],
             watching: BTreeMap::new(),
             woken: BTreeSet::new(),
+            generation: None,
             untaken: false,
             stash,
+            cold_bytes: 0,
         }
     }
 
@@ -110,6 +118,7 @@ impl<'a> Fetch<'a> {
     pub async fn run(mut self) -> Fetched {
         self.gather().await;
         self.probe((0..self.parts.len()).collect()).await;
+        let mut tries = 0;
         loop {
             while !self.is_enough() {
                 match self.park().await {
@@ -117,11 +126,17 @@ impl<'a> Fetch<'a> {
                     None => break,
                 }
             }
+            self.cold_bytes = self.room_for_cold().await;
             let (allotment, permit) = self.admit().await;
+            self.edge.cold_room.hold(self.conn, self.stash.bytes() + self.slow_bytes(&allotment));
             // Before the take, which may hear of a cold part that it was allotted too little for its first batch.
             self.stash.starved = allotment.starved.map(|place| self.parts[place].partition);
             self.untaken = false;
             let mut taken = self.take(&allotment).await;
+            if tries < gather::MOVED_RETRIES && self.is_moved(&taken).await {
+                tries += 1;
+                continue;
+            }
             if let Delivery::Overtaken = self.deliver(&allotment, &mut taken).await {
                 continue;
             }
@@ -147,15 +162,14 @@ impl<'a> Fetch<'a> {
     async fn probe(&mut self, mut places: Vec<usize>) {
         for attempt in 0.. {
             let moved = self.probe_once(places).await;
-            let Some(revision) =
-                gather::newest_move(moved.iter().filter_map(|place| self.states[*place].as_ref().err()))
+            let Some(newer) = gather::newest_move(moved.iter().filter_map(|place| self.states[*place].as_ref().err()))
             else {
                 return;
             };
             if attempt == gather::MOVED_RETRIES {
                 return;
             }
-            gather::catch_up(self.edge, revision).await;
+            gather::catch_up(self.edge, newer).await;
             let snapshot = self.edge.snapshot();
             if !moved.iter().any(|place| self.still_exists(*place, &snapshot)) {
                 return;
@@ -166,7 +180,7 @@ impl<'a> Fetch<'a> {
 
     /// Probes once; the places of all shards that said of some partition that it has moved.
     async fn probe_once(&mut self, places: Vec<usize>) -> Vec<usize> {
-        let by_shard = self.by_shard(places);
+        let by_shard = self.whole_shards(places);
         let _permits = gather::permits(self.edge, &by_shard).await;
         let mut awaited = BTreeMap::new();
         for (shard, places) in by_shard {
@@ -190,7 +204,7 @@ impl<'a> Fetch<'a> {
                 _ => vec![Err(PartitionError::Unavailable); places.len()],
             };
             assert_eq!(states.len(), places.len(), "a probe answers for each of its parts");
-            if states.iter().any(|state| matches!(state, Err(PartitionError::Moved(_)))) {
+            if states.iter().any(|state| state.as_ref().is_err_and(PartitionError::is_elsewhere)) {
                 self.watching.remove(&slot);
                 moved.extend(&places);
             }
@@ -246,7 +260,7 @@ impl<'a> Fetch<'a> {
         let offers: Vec<Offer> = (0..self.parts.len()).map(|place| self.offer(place)).collect();
         let starved = self.stash.starved;
         let from = starved.and_then(|starved| self.parts.iter().position(|from| from.partition == starved));
-        allot(&offers, budget, SLOW_BYTES.saturating_sub(self.stash.bytes()), from.unwrap_or(0))
+        allot(&offers, budget, self.cold_bytes, from.unwrap_or(0))
     }
 
     fn offer(&self, place: usize) -> Offer {
@@ -257,6 +271,7 @@ impl<'a> Fetch<'a> {
                 Offer { bytes, first_batch: bytes, limit: bytes, slow: false, whole: true }
             }
             None if self.stash.is_due(&self.keys[place]) => Offer::default(),
+            None if state.slow && self.cold_bytes == 0 => Offer::default(),
             None => Offer {
                 bytes: state.bytes,
                 first_batch: u64::from(state.first_batch_bytes),
@@ -394,8 +409,41 @@ impl<'a> Fetch<'a> {
 
     /// Whether a partition that a shard does not have is in the snapshot all the same.
     fn still_exists(&self, place: usize, snapshot: &ClusterSnapshot) -> bool {
-        matches!(self.states[place], Err(PartitionError::Moved(_)))
+        self.states[place].as_ref().is_err_and(PartitionError::is_elsewhere)
             && snapshot.topics_by_id.contains_key(&self.parts[place].partition.topic)
+    }
+
+    /// Whether partitions went to another shard between the two passes; they are probed anew then.
+    async fn is_moved(&mut self, taken: &[Result<Taken, PartitionError>]) -> bool {
+        let moved = |place: &usize| {
+            self.states[*place].is_ok() && taken[*place].as_ref().is_err_and(PartitionError::is_elsewhere)
+        };
+        let moved: Vec<usize> = (0..self.parts.len()).filter(moved).collect();
+        let Some(newer) = gather::newest_move(moved.iter().filter_map(|place| taken[*place].as_ref().err())) else {
+            return false;
+        };
+        gather::catch_up(self.edge, newer).await;
+        self.probe(moved).await;
+        true
+    }
+
+    /// As [`Fetch::by_shard`], with all else that those shards own by now, if owners have changed: a watch takes the place of the one before
+    /// on its shard.
+    fn whole_shards(&mut self, places: Vec<usize>) -> BTreeMap<ShardId, Vec<usize>> {
+        let generation = self.edge.snapshot().generation;
+        let mut by_shard = self.by_shard(places);
+        if generation == *self.generation.get_or_insert(generation) {
+            return by_shard;
+        }
+        let not_awaited = (0..self.parts.len()).filter(|place| !self.stash.is_due(&self.keys[*place])).collect();
+        for (shard, all) in self.by_shard(not_awaited) {
+            if let Some(places) = by_shard.get_mut(&shard) {
+                places.extend(all);
+                places.sort_unstable();
+                places.dedup();
+            }
+        }
+        by_shard
     }
 
     fn by_shard(&self, places: Vec<usize>) -> BTreeMap<ShardId, Vec<usize>> {

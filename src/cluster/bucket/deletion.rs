@@ -79,6 +79,11 @@ impl Refused {
         self.0.contains_key(&id)
     }
 
+    /// Whether it was refused before, and it is its turn again.
+    pub(super) fn comes_again(&self, id: ObjectId) -> bool {
+        self.1.contains_key(&id)
+    }
+
     pub(super) fn ended(&mut self, id: ObjectId, well: bool) {
         let mut retry = self.1.remove(&id).unwrap_or_default();
         if !well {

@@ -2,7 +2,8 @@
 //!
 //! Only the manifest itself knows which objects it lists, so it is read first; then one transaction takes its entries off their objects and
 //! makes it garbage, with the objects of which nothing else is live. All that is deleted behind the snapshots as other garbage is. A crash
-//! in between repeats the step; a manifest that cannot be read is tried again for ever, and holds up no other.
+//! in between repeats the step. A manifest that cannot be read ends the round, for the object store may be what fails; it is tried again for
+//! ever, after longer and longer pauses, and holds up no other.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -35,13 +36,17 @@ pub(super) async fn read(
     of.entries(partition, &bytes)
 }
 
-/// What manifests wait, but those that could not be read just now.
+/// What manifests wait, but those that could not be read just now; those that could not be read before come last.
 fn waiting(ledger: &Ledger, refused: &Refused) -> Vec<(ObjectId, PartitionId, Manifest)> {
-    let dead = ledger.catalog.dead_manifests.iter().filter(|(id, _)| !refused.waits(**id));
+    let dead = |again: bool| {
+        let due = move |id: &ObjectId| !refused.waits(*id) && refused.comes_again(*id) == again;
+        ledger.catalog.dead_manifests.iter().filter(move |(id, _)| due(id))
+    };
+    let dead = dead(false).chain(dead(true));
     dead.map(|(id, (partition, manifest))| (*id, *partition, manifest.clone())).take(BATCH).collect()
 }
 
-/// Releases what up to a batch of dead manifests list.
+/// Releases what up to a batch of dead manifests list, or those before the first that cannot be read.
 ///
 /// # Errors
 /// The metadata fails for good.
@@ -58,6 +63,7 @@ pub(super) async fn release(
     });
     let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
     while let Some((id, found)) = reads.next().await {
+        let unread = found.is_err();
         let outcome = match found {
             Ok(listed) => ledger.borrow_mut().release_manifest(id, &listed)?,
             Err(why) => Err(why),
@@ -68,6 +74,9 @@ pub(super) async fn release(
             Err(why) => {
                 tracing::warn!(manifest = id.0, why, "what a manifest lists cannot be released; it is tried again")
             }
+        }
+        if unread {
+            break;
         }
     }
     Ok(())

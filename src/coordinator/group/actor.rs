@@ -15,7 +15,7 @@ use futures_lite::future::or;
 use thalweg_record::{LeaderEpoch, Mono, PartitionId, failpoint};
 use thalweg_shards::{
     mailbox::{Answer, ReplyTo, ShardLane},
-    msg::{AppendRequest, Origin, Ownership, Reply, Request},
+    msg::{AppendRequest, Generation, Origin, Ownership, Reply, Request},
     runtime::{LocalBoxFuture, Queue, Runtime},
 };
 
@@ -382,6 +382,8 @@ impl GroupActor {
         self.shard.send(Request::Append(Box::new(AppendRequest {
             origin: Origin::Internal,
             deadline: self.runtime.mono().plus(self.config.offsets_commit_timeout),
+            // Partitions of internal topics never move.
+            generation: Generation(0),
             batches: vec![(partition, batch)],
             reply: ReplyTo::new(self.answers.0.clone(), number),
         })));

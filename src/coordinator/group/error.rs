@@ -73,6 +73,7 @@ impl GroupError {
         match error {
             PartitionError::RingFull | PartitionError::TimedOut => GroupError::CoordinatorNotAvailable,
             PartitionError::Moved(_)
+            | PartitionError::Moving(_)
             | PartitionError::Unavailable
             | PartitionError::FencedLeaderEpoch
             | PartitionError::UnknownLeaderEpoch

@@ -13,9 +13,9 @@ use kafka_protocol::{
     },
     protocol::{Decodable, Encodable},
 };
-use thalweg_record::{BatchHead, HEAD_LEN, Offset};
+use thalweg_record::{BatchHead, HEAD_LEN, Offset, PartitionId, ShardId};
 use thalweg_shards::{
-    msg::{AppendRequest, Appended, Reply, Request},
+    msg::{AppendRequest, Appended, Generation, PartitionError, Reply, Request},
     runtime::Queue,
 };
 
@@ -80,8 +80,12 @@ const POLLS: u64 = 100_000;
 
 impl Client {
     fn new(change: impl FnOnce(&mut crate::net::EdgeLimits)) -> Client {
+        Client::with(|edge| change(&mut edge.limits))
+    }
+
+    fn with(change: impl FnOnce(&mut Edge)) -> Client {
         let mut broker = FakeBroker::new(2, &[("t", 4)]);
-        change(&mut Rc::get_mut(&mut broker.edge).expect("nobody else holds it yet").limits);
+        change(Rc::get_mut(&mut broker.edge).expect("nobody else holds it yet"));
         let wire = Rc::new(RefCell::new(Wire { window: 1 << 20, ..Wire::default() }));
         let ended = Rc::new(RefCell::new(None));
         let (edge, caller) = (Rc::clone(&broker.edge), Rc::clone(&broker.caller));
@@ -182,7 +186,7 @@ fn produce(acks: i16, partition: i32, size: usize) -> ProduceRequest {
 
 fn done(append: AppendRequest) {
     let appended = Appended { base_offset: Offset(1), log_append_time: None, log_start: Offset(0) };
-    append.reply.send(Reply::Append { results: vec![Ok(appended)], throttle: Duration::ZERO });
+    append.reply.send(Reply::Append { results: vec![Ok(appended)], throttle: Duration::ZERO, returned: Vec::new() });
 }
 
 /// The shards that own two neighbouring partitions of the topic differ.
@@ -353,7 +357,7 @@ fn a_client_that_is_to_pause_is_answered_and_then_not_read() {
     client.send(ApiKey::Produce, 8, 1, &produce(-1, 0, 10));
     let appended = Appended { base_offset: Offset(1), log_append_time: None, log_start: Offset(0) };
     let throttle = Duration::from_millis(500);
-    client.append(shard).reply.send(Reply::Append { results: vec![Ok(appended)], throttle });
+    client.append(shard).reply.send(Reply::Append { results: vec![Ok(appended)], throttle, returned: Vec::new() });
     let muted = client.broker.world.mono();
     let answers = client.answers();
     assert_eq!(answers.len(), 1, "the answer does not wait");
@@ -364,4 +368,61 @@ fn a_client_that_is_to_pause_is_answered_and_then_not_read() {
     assert_eq!(client.waiting(shard), 0, "still muted");
     client.run_to(muted.plus(Duration::from_millis(510)));
     assert_eq!(client.waiting(shard), 1);
+}
+
+/// Refuses an append because its partition moves, and gives the batch back.
+fn moves_away(append: AppendRequest, to_come: u64) {
+    let error = PartitionError::Moving(Generation(to_come));
+    let returned = append.batches.into_iter().enumerate().map(|(at, (_, batch))| (at, batch)).collect();
+    append.reply.send(Reply::Append { results: vec![Err(error)], throttle: Duration::ZERO, returned });
+}
+
+#[test]
+fn what_comes_back_is_sent_again_although_a_later_one_holds_the_only_permit() {
+    let client = Client::with(|edge| {
+        edge.limits.shard_messages = 1;
+        edge.admission = crate::net::Admission::new(&edge.limits, 2, Rc::clone(&edge.runtime));
+    });
+    let (first, second) = shards_of(&client);
+    client.send(ApiKey::Produce, 8, 1, &produce(-1, 0, 10));
+    client.send(ApiKey::Produce, 8, 2, &produce(-1, 1, 10));
+    moves_away(client.append(first), 1);
+    let snapshot = client.broker.edge.snapshot();
+    let partition = PartitionId { topic: snapshot.topics["t"].id, index: 0 };
+    assert_eq!(client.waiting(second), 1, "nobody knows yet where to");
+    client.broker.relocate(partition, ShardId(second as u16));
+    assert_eq!(client.waiting(second), 2, "the second request holds the permit, and is not answered before the first");
+    let (later, again) = (client.append(second), client.append(second));
+    assert_eq!((later.generation, later.batches[0].0.index), (Generation(0), 1));
+    assert_eq!((again.generation, again.batches[0].0), (Generation(1), partition));
+    done(later);
+    done(again);
+    assert_eq!(client.correlations(), [1, 2]);
+}
+
+#[test]
+fn nothing_overtakes_a_batch_that_comes_back() {
+    let client = Client::new(|_| ());
+    let (first, second) = shards_of(&client);
+    let sizes = |client: &Client, shard| client.append(shard).batches[0].1.body.len();
+    (1..=3).for_each(|n| client.send(ApiKey::Produce, 8, n, &produce(-1, 0, 10 * n as usize)));
+    done(client.append(first));
+    let (two, three) = (client.append(first), client.append(first));
+    moves_away(three, 1);
+    let snapshot = client.broker.edge.snapshot();
+    let partition = PartitionId { topic: snapshot.topics["t"].id, index: 0 };
+    client.broker.relocate(partition, ShardId(second as u16));
+    client.send(ApiKey::Produce, 8, 4, &produce(-1, 0, 40));
+    assert_eq!(client.waiting(second), 0, "the second may come back too, and goes before the third and the fourth");
+    moves_away(two, 1);
+    assert_eq!(client.waiting(second), 1);
+    let again = client.append(second);
+    assert_eq!(again.batches[0].1.body.len(), 20);
+    assert_eq!(client.waiting(second), 0);
+    done(again);
+    assert_eq!(client.waiting(second), 1);
+    let again = client.append(second);
+    assert_eq!((again.batches[0].1.body.len(), again.generation), (30, Generation(1)));
+    done(again);
+    assert_eq!(sizes(&client, second), 40, "the fourth was held until all before it were answered");
 }

@@ -49,6 +49,27 @@ pub enum Plant {
     /// What leaves an object that is mostly dead leaves a block behind.
     #[cfg(feature = "planted-bugs")]
     SplitLostBlock,
+    /// A partition moves to another shard without what it knows of producers.
+    #[cfg(feature = "planted-bugs")]
+    ProducersLeftBehind,
+    /// A shard hands a partition over while batches of it are on their way to the device.
+    #[cfg(feature = "planted-bugs")]
+    SealedBeforeDurable,
+    /// A shard goes on appending to a partition that it sealed.
+    #[cfg(feature = "planted-bugs")]
+    AppendedAfterSeal,
+    /// A start forgets what the log of the shard before holds of a partition that moved.
+    #[cfg(feature = "planted-bugs")]
+    LoanForgotten,
+    /// A connection sends to the new owner of a partition while what it sent to the old one is not answered.
+    #[cfg(feature = "planted-bugs")]
+    SentAhead,
+    /// A shard uploads what it took over without waiting for the loan to end.
+    #[cfg(feature = "planted-bugs")]
+    LoanNotAwaited,
+    /// What is lent is read from the batch after the one that was asked for.
+    #[cfg(feature = "planted-bugs")]
+    LoanReadAhead,
     /// Cleaning knows keys by two bits of their hash.
     #[cfg(feature = "planted-bugs")]
     ShortKeyHash,
@@ -96,6 +117,13 @@ impl Plant {
             Plant::InputChanged => Bug::InputChanged,
             Plant::OutputTwice => Bug::OutputTwice,
             Plant::SplitLostBlock => Bug::SplitLostBlock,
+            Plant::ProducersLeftBehind => Bug::ProducersLeftBehind,
+            Plant::SealedBeforeDurable => Bug::SealedBeforeDurable,
+            Plant::AppendedAfterSeal => Bug::AppendedAfterSeal,
+            Plant::LoanForgotten => Bug::LoanForgotten,
+            Plant::SentAhead => Bug::SentAhead,
+            Plant::LoanNotAwaited => Bug::LoanNotAwaited,
+            Plant::LoanReadAhead => Bug::LoanReadAhead,
             Plant::ShortKeyHash => Bug::ShortKeyHash,
             Plant::TombstoneEarly => Bug::TombstoneEarly,
             Plant::DirtyPointEarly => Bug::DirtyPointEarly,

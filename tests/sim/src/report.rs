@@ -29,6 +29,8 @@ pub struct Report {
     pub session_fetches: u64,
     /// Offsets looked up by time.
     pub look_ups: u64,
+    /// Partitions that moved to another shard.
+    pub moves: u64,
     /// Figures of the broker's memory that were compared with their bounds.
     pub figures: u64,
     /// Objects that compaction made, by kind, and those that it threw away (`dropped`).

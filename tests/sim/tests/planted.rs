@@ -85,6 +85,41 @@ fn a_split_that_leaves_a_block_behind() {
 }
 
 #[test]
+fn producers_left_behind_by_a_move() {
+    whole(Plant::ProducersLeftBehind, 20);
+}
+
+#[test]
+fn handed_over_before_it_is_durable() {
+    whole(Plant::SealedBeforeDurable, 20);
+}
+
+#[test]
+fn appended_after_the_seal() {
+    whole(Plant::AppendedAfterSeal, 20);
+}
+
+#[test]
+fn a_loan_that_a_start_forgets() {
+    whole(Plant::LoanForgotten, 20);
+}
+
+#[test]
+fn sent_ahead_of_what_comes_back() {
+    whole(Plant::SentAhead, 20);
+}
+
+#[test]
+fn uploaded_before_the_loan_is_over() {
+    whole(Plant::LoanNotAwaited, 20);
+}
+
+#[test]
+fn what_is_lent_is_read_from_too_far() {
+    whole(Plant::LoanReadAhead, 20);
+}
+
+#[test]
 fn keys_that_are_taken_for_one_another() {
     whole(Plant::ShortKeyHash, 5);
 }

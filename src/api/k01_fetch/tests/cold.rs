@@ -222,3 +222,56 @@ fn a_partition_in_error_is_told_before_cold_records_are_read() {
     assert_eq!((partitions[0].error_code, partitions[1].error_code), (0, 1));
     assert_eq!(c.0.world.mono(), started);
 }
+
+#[test]
+fn cold_records_wait_for_room_and_hot_ones_do_not_wait_with_them() {
+    let c = cluster();
+    let (room, hog) = (&c.0.edge.cold_room, ConnId(9));
+    room.hold(hog, u64::MAX / 2);
+    let asked = c.fetch(12, &request(&[0, 1]));
+    let (_, _, _e) = c.probed(0, vec![slow(400)]);
+    let (_, _, _o) = c.probed(1, vec![found(200)]);
+    let cold = c.take(0);
+    assert_eq!((cold.parts[0].max_bytes, cold.at_least_one), (0, false), "nothing is read");
+    cold.reply.send(Reply::Take(vec![ready(0)]));
+    c.take(1).reply.send(Reply::Take(vec![ready(200)]));
+    assert_eq!(sizes(&c.partitions(asked)), [0, 200]);
+
+    let asked = c.fetch(12, &request(&[0]));
+    let (_, _, _e) = c.probed(0, vec![slow(400)]);
+    assert!(!c.0.settled(&asked), "it waits in line");
+    assert!(c.0.inboxes[c.shard_of(0)].data.is_empty(), "before anything is read");
+    room.hold(hog, 0);
+    let cold = c.take(0);
+    assert!(cold.parts[0].max_bytes > 0);
+    cold.reply.send_more(Reply::Take(vec![taken(Records::Pending)]));
+    assert!(!c.0.settled(&asked));
+    assert!(room.held() > 0, "what is being read takes room");
+    cold.reply.send(Reply::Late(0, ready(400)));
+    assert_eq!(sizes(&c.partitions(asked)), [400]);
+    assert_eq!(room.held(), 0, "given back with the answer");
+}
+
+#[test]
+fn no_room_until_the_deadline_is_an_empty_answer() {
+    let c = cluster();
+    c.0.edge.cold_room.hold(ConnId(9), u64::MAX / 2);
+    let (asked, started) = (c.fetch(12, &request(&[0])), c.0.world.mono());
+    let (_, _, _e) = c.probed(0, vec![slow(400)]);
+    c.take(0).reply.send(Reply::Take(vec![ready(0)]));
+    assert_eq!(sizes(&c.partitions(asked)), [0]);
+    assert_eq!(c.0.world.mono().since(started), Duration::from_millis(500));
+}
+
+#[test]
+fn what_a_fetch_leaves_behind_takes_room_until_its_connection_is_closed() {
+    let c = cluster();
+    let asked = c.fetch(12, &request(&[0]));
+    let (_, _, _w) = c.probed(0, vec![slow(400)]);
+    let cold = c.take(0);
+    cold.reply.send_more(Reply::Take(vec![taken(Records::Pending)]));
+    assert_eq!(sizes(&c.partitions(asked)), [0], "empty at max_wait");
+    assert_eq!(c.0.edge.cold_room.held(), 400);
+    c.0.edge.connection_gone(c.0.caller.conn);
+    assert_eq!(c.0.edge.cold_room.held(), 0);
+}

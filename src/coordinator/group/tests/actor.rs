@@ -36,6 +36,8 @@ fn snapshot() -> Arc<ClusterSnapshot> {
         broker,
         leader_epoch: LeaderEpoch(0),
         shards: 1,
+        generation: Default::default(),
+        moved: Arc::default(),
         topics,
         topics_by_id,
         altered: Altered::none(),
@@ -106,7 +108,11 @@ impl Core {
         batch.head.stamp(base, LeaderEpoch(1));
         log.push(batch);
         let appended = Appended { base_offset: base, log_append_time: None, log_start: Offset(0) };
-        append.reply.send(Reply::Append { results: vec![Ok(appended)], throttle: Duration::ZERO });
+        append.reply.send(Reply::Append {
+            results: vec![Ok(appended)],
+            throttle: Duration::ZERO,
+            returned: Vec::new(),
+        });
     }
 
     /// The next take: where it begins, and who wants the answer.
@@ -189,7 +195,11 @@ fn refusals_of_the_log_become_kafkas_errors() {
     ];
     for (told, expected) in cases {
         let asked = core.ask(GroupEvent::Commit(commit("", -1, "t", 1)));
-        core.next_append().reply.send(Reply::Append { results: vec![Err(told)], throttle: Duration::ZERO });
+        core.next_append().reply.send(Reply::Append {
+            results: vec![Err(told)],
+            throttle: Duration::ZERO,
+            returned: Vec::new(),
+        });
         assert_eq!(core.answer(&asked), Err(expected));
     }
     // A shard that is gone drops the request.

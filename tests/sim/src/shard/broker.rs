@@ -182,6 +182,7 @@ fn ports(parts: Parts, meta: Sender<thalweg_shards::meta::MetaRequest>, inbox: S
         cold: cold::start(parts.runtime, reads, bounds, ShardMeters::new(SHARD)),
         // No internal topics: nobody listens.
         ownership: flume::unbounded().0,
+        peers: Vec::new(),
         failed: parts.failures,
         meters: Rc::new(ShardMeters::new(SHARD)),
     }

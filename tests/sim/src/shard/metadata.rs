@@ -125,6 +125,7 @@ fn spec(partition: PartitionId, leader_epoch: LeaderEpoch, stored: &Stored) -> P
         committed_end: stored.committed_end,
         cleaned: Offset(0),
         internal: false,
+        loan: None,
     }
 }
 

@@ -74,6 +74,7 @@ impl Producer {
             scene.send(Request::Append(Box::new(AppendRequest {
                 origin: Origin::Client,
                 deadline: scene.runtime.mono().plus(Duration::from_millis(patience)),
+                generation: Default::default(),
                 batches: vec![(self.partition, batch.clone())],
                 reply: ReplyTo::new(lane.clone(), slot as u64),
             })));

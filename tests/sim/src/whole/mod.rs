@@ -11,6 +11,7 @@ mod gauges;
 mod host;
 mod member;
 mod metadata;
+mod mover;
 mod network;
 mod producer;
 mod reader;

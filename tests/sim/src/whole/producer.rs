@@ -27,6 +27,7 @@ const INIT: i16 = 4;
 
 /// Codes that pass: not the leader, out of time, the log is full, storage, request timed out on the way.
 const PASSING: [i16; 4] = [6, 7, 19, 56];
+const NOT_LEADER: i16 = 6;
 const TOO_LARGE: i16 = 10;
 const OUT_OF_ORDER: i16 = 45;
 const UNKNOWN_TOPIC: [i16; 2] = [3, 100];
@@ -147,7 +148,8 @@ impl Producer {
         let records = [&batch.head.0[..], &batch.body[..]].concat().into();
         let data = PartitionProduceData::default().with_index(self.partition.index).with_records(Some(records));
         let topic = TopicProduceData::default().with_topic_id(Uuid::from_bytes(self.partition.topic.0));
-        let timeout = if self.client.random.one_in(8) { 1 } else { 2_000 };
+        let hurried = self.client.random.one_in(8) && !self.client.scene.calm.get();
+        let timeout = if hurried { 1 } else { 2_000 };
         ProduceRequest::default()
             .with_transactional_id(None)
             .with_acks(-1)
@@ -158,7 +160,7 @@ impl Producer {
     /// Sends the window and takes out what was acknowledged. Says whether all was.
     async fn send(&mut self, window: &mut VecDeque<Batch>) -> bool {
         let (mut sent, life) = (0, self.client.scene.life(self.partition.topic));
-        let limited = self.client.scene.limits.get();
+        let (limited, calm) = (self.client.scene.limits.get(), self.client.scene.calm.get());
         for batch in window.iter() {
             let request = self.request(batch);
             if !self.client.send(PRODUCE, &request).await {
@@ -173,14 +175,19 @@ impl Producer {
             let answer = self.client.receive::<ProduceRequest>(PRODUCE, Duration::from_millis(patience)).await;
             let Some(answer) = answer else { break };
             acknowledged[slot] =
-                self.judge(&window[slot], (acknowledged[..slot].iter().all(|a| *a), life, limited), &answer);
+                self.judge(&window[slot], (acknowledged[..slot].iter().all(|a| *a), life, limited, calm), &answer);
         }
         let mut kept = acknowledged.iter();
         window.retain(|_| kept.next() == Some(&false));
         window.is_empty()
     }
 
-    fn judge(&mut self, batch: &Batch, (oldest, life, limited): (bool, Life, u64), answer: &ProduceResponse) -> bool {
+    fn judge(
+        &mut self,
+        batch: &Batch,
+        (oldest, life, limited, calm): (bool, Life, u64, bool),
+        answer: &ProduceResponse,
+    ) -> bool {
         let (name, partition) = ((self.id, batch.head.base_sequence()), self.partition);
         let scene = &self.client.scene;
         let mut model = scene.model.borrow_mut();
@@ -200,6 +207,10 @@ impl Producer {
                 }
                 model.acknowledged(partition, name, Offset(part.base_offset));
                 return true;
+            }
+            // Whatever moves: nothing stands in the way for as long as the producer waits.
+            NOT_LEADER if calm => {
+                model.broken(format!("{partition}: batch {name:?} was not taken, though nothing fails"))
             }
             code if PASSING.contains(&code) => {}
             // It was in force at some moment since the batch was sent.

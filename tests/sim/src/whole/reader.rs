@@ -208,9 +208,10 @@ impl Reader {
             return Got::Gone;
         }
         if PASSING.contains(&part.error_code) {
-            if part.error_code == STORAGE && calm {
+            if calm {
+                let code = part.error_code;
                 model.broken(format!(
-                    "{partition}: what lies at {offset} cannot be read, though nothing fails any more"
+                    "{partition}: what lies at {offset} cannot be read ({code}), though nothing fails any more"
                 ));
             }
             return Got::Again;

@@ -23,6 +23,7 @@ use super::{
     gauges::Gauges,
     member::Member,
     metadata::Metadata,
+    mover,
     reader::{Got, Reader},
     scene::{Life as TopicLife, Scene},
     session::SessionReader,
@@ -100,6 +101,8 @@ pub(crate) struct History {
     /// The metadata was made anew from the bucket at the end.
     rebuilt: bool,
     seed: u64,
+    /// Where partitions go.
+    moves: Stream,
 }
 
 impl History {
@@ -125,6 +128,7 @@ impl History {
             alterations: Cell::default(),
             sessions: Cell::default(),
             look_ups: Cell::default(),
+            moves: Cell::default(),
             trace,
         });
         let (bucket, store) =
@@ -173,6 +177,7 @@ impl History {
             fits,
             rebuilt: false,
             seed,
+            moves: Stream::new(seed, 0x33),
         }
     }
 
@@ -242,6 +247,7 @@ impl History {
         if ended == Ended::Done && *life.start.borrow() == Start::Serving {
             self.fits = self.shape;
             self.begin_rot();
+            self.start_mover(&life);
             if let End::At(counts, n, Since::Serving) = end {
                 self.fuse.set(counts, n);
             }
@@ -263,6 +269,14 @@ impl History {
         }
         self.rot_at_rest();
         Ok(())
+    }
+
+    /// In three of four histories partitions move between shards.
+    fn start_mover(&mut self, life: &Life) {
+        let random = Stream::new(self.moves.next(), 4);
+        if self.seed % 4 != 0 {
+            mover::start(&self.scene, life, random);
+        }
     }
 
     /// Runs until `done`, or the life ends otherwise.
@@ -344,6 +358,7 @@ impl History {
         let life = self.start_in_calm("the broker does not start")?;
         self.scene.calm.set(true);
         self.scene.settle.set(true);
+        self.start_mover(&life);
         self.phase(&life, "the producers do not finish", |this| this.scene.producing.get() == 0)?;
         self.scene.stop.set(true);
         self.phase(&life, "the readers and groups do not end", |this| this.scene.working.get() == 0)?;
@@ -457,6 +472,7 @@ impl History {
             alterations: self.scene.alterations.get(),
             session_fetches: self.scene.sessions.get(),
             look_ups: self.scene.look_ups.get(),
+            moves: self.scene.moves.get(),
             figures: 0,
             compacted: Default::default(),
             manifests: [0; 3],

@@ -65,6 +65,8 @@ pub(crate) struct Scene {
     pub(crate) alterations: Cell<u64>,
     pub(crate) sessions: Cell<u64>,
     pub(crate) look_ups: Cell<u64>,
+    /// Partitions that went to another shard.
+    pub(crate) moves: Cell<u64>,
     pub(crate) trace: bool,
 }
 

@@ -2,10 +2,10 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use flume::Receiver;
+use flume::{Receiver, Sender};
 use thalweg::{
     broker::{Broker, BrokerParts, Ports, StartError},
-    cluster::RebuildSettings,
+    cluster::{ControlRequest, RebuildSettings},
     config::Config,
     net::{Advertised, EdgeLimits},
 };
@@ -224,6 +224,11 @@ impl Life {
         };
         self.host.main().spawn(Queue::Hot, "stop", Box::pin(task));
         Some(stopped)
+    }
+
+    /// The lane to control, when it serves.
+    pub(crate) fn control(&self) -> Option<Sender<ControlRequest>> {
+        self.broker.borrow().as_ref().map(|broker| broker.control().clone())
     }
 
     /// Requests that wait in the mailboxes of the shards, the longest queue.

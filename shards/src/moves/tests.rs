@@ -1,0 +1,312 @@
+//! What a shard borrows and lends, told and asked in its own turn.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use futures_lite::future::block_on;
+use thalweg_objectstore::{MemoryStore, data_key, manifest_key};
+use thalweg_record::{HEAD_LEN, LeaderEpoch, NodeId, TimestampType, TopicId};
+use thalweg_wal::{LogConfig, Lsn, RecoveredBatch, SliceIdentity, create, device::MemoryDevice, open};
+
+use super::*;
+use crate::{
+    mailbox::{Answer, ReplyTo, shard_lanes},
+    meta::{ManifestRef, ObjectId},
+    meters::{ShardMeters, StoreMeters},
+    msg::{Isolation, OffsetQuery, OffsetsRequest, PartitionChange, PartitionSettings, Reply, Request},
+    pace::DevicePace,
+    runtime::{
+        Queue,
+        seeded::{Node, World},
+    },
+    shard::{ShardConfig, ShardPorts},
+    store,
+    upload::{UploadConfig, WriterIdentity},
+};
+
+const SHARD: ShardId = ShardId(0);
+const OTHER: ShardId = ShardId(1);
+const IDENTITY: SliceIdentity = SliceIdentity { cluster: [1; 16], node: NodeId(1), shard: SHARD, slice: [2; 16] };
+const PARTITION: PartitionId = PartitionId { topic: TopicId([7; 16]), index: 0 };
+const BATCH_BYTES: u64 = 100;
+
+/// A shard that does not run: what it is told and asked is done at once.
+fn shard(world: &Rc<World>, specs: Vec<PartitionSpec>, batches: &[RecoveredBatch]) -> Shard {
+    let (runtime, never) = (world.runtime(Node(1)), Duration::from_secs(1 << 30));
+    let device = Rc::new(MemoryDevice::new((1 << 20) + 8192));
+    let limits = LogConfig { max_group_bytes: 64 << 10, max_in_flight_bytes: 1 << 20, ..LogConfig::default() };
+    let log = block_on(async {
+        create(device.clone(), IDENTITY, limits, 1).await.expect("created");
+        open(device.clone(), IDENTITY, limits, 2, false).await.expect("opened").log
+    });
+    let config = ShardConfig {
+        id: SHARD,
+        identity: WriterIdentity { cluster_id: "c".into(), node: NodeId(1), node_epoch: 2 },
+        tail_cache_bytes: 1 << 20,
+        groups_in_flight: 2,
+        overlap_bytes: 64 << 10,
+        wal_bytes_in_flight: 1 << 20,
+        ring_read_bytes: 1 << 20,
+        upload: UploadConfig {
+            object_bytes: 1 << 20,
+            interval: never,
+            split_bytes: 1 << 20,
+            block_bytes: 4096,
+            jobs: 1,
+            batches: 1000,
+        },
+        retention_check_interval: never,
+        producer_expiration: never,
+        entries_max: 2,
+    };
+    let ports = ShardPorts {
+        runtime: runtime.clone(),
+        device,
+        inbox: shard_lanes(SHARD).1,
+        meta: flume::unbounded().0,
+        store: store::serve(&runtime, Queue::Upload, Arc::new(MemoryStore::new()), 4, Rc::new(StoreMeters::new())),
+        compaction: None,
+        cleaning: None,
+        cold: flume::unbounded().0,
+        ownership: flume::unbounded().0,
+        peers: Vec::new(),
+        pace: Arc::new(DevicePace::new(0, 0)),
+        failed: flume::unbounded().0,
+        meters: Rc::new(ShardMeters::new(SHARD)),
+    };
+    let mut shard = Shard::new(config, ports, log);
+    shard.adopt(1, specs, batches).expect("whole");
+    shard
+}
+
+fn spec(committed_end: i64, loan: Option<Loan>) -> PartitionSpec {
+    PartitionSpec {
+        partition: PARTITION,
+        topic_name: "t".into(),
+        leader_epoch: LeaderEpoch(2),
+        settings: PartitionSettings::KAFKA_DEFAULTS,
+        log_start: Offset(0),
+        manifests: Vec::new(),
+        committed: Vec::new(),
+        epochs: vec![(LeaderEpoch(1), Offset(0))],
+        producers: Vec::new(),
+        committed_end: Offset(committed_end),
+        cleaned: Offset(0),
+        internal: false,
+        loan,
+    }
+}
+
+/// Batches of ten records each.
+fn batches(bases: &[i64]) -> Vec<RecoveredBatch> {
+    let one = |(n, base): (usize, &i64)| {
+        let mut head = BatchHead([0; HEAD_LEN]);
+        head.set_batch_length(BATCH_BYTES as i32 - 12);
+        head.set_last_offset_delta(9);
+        head.set_producer_id(-1);
+        head.set_max_timestamp(*base);
+        head.stamp(Offset(*base), LeaderEpoch(1));
+        RecoveredBatch { partition: PARTITION, lsn: Lsn(n as u64 * BATCH_BYTES), head }
+    };
+    bases.iter().enumerate().map(one).collect()
+}
+
+fn heads(bases: &[i64]) -> Vec<BatchHead> {
+    batches(bases).into_iter().map(|batch| batch.head).collect()
+}
+
+fn object(base: i64, last: i64) -> CommittedObject {
+    CommittedObject {
+        object: ObjectId(1),
+        key: data_key(1, NodeId(1), 1),
+        object_bytes: BATCH_BYTES,
+        base: Offset(base),
+        last: Offset(last),
+        size_bytes: BATCH_BYTES,
+        max_timestamp: Wall(0),
+        epoch: LeaderEpoch(1),
+        level: 0,
+    }
+}
+
+fn borrower(world: &Rc<World>) -> Shard {
+    let loan = Loan::From { lender: OTHER, heads: heads(&[0, 10]) };
+    shard(world, vec![spec(0, Some(loan))], &batches(&[20, 30, 40]))
+}
+
+fn lender(world: &Rc<World>) -> Shard {
+    shard(world, vec![spec(10, Some(Loan::To(OTHER)))], &batches(&[0, 10, 20]))
+}
+
+#[test]
+fn what_waits_for_a_loan_counts_when_it_is_over_and_not_before() {
+    let world = World::new(1);
+    let mut shard = borrower(&world);
+    assert_eq!(shard.batches_waiting, 0);
+    shard.peer(PeerMessage::Committed(PARTITION, object(0, 9)));
+    assert_eq!(shard.batches_waiting, 0, "the loan is not over");
+    shard.peer(PeerMessage::Committed(PARTITION, object(10, 19)));
+    assert_eq!(shard.batches_waiting, 3);
+    shard.change(PartitionChange::Delete(PARTITION));
+    assert_eq!(shard.batches_waiting, 0);
+}
+
+#[test]
+fn what_waits_for_a_loan_and_is_deleted_was_not_counted() {
+    let world = World::new(1);
+    let mut shard = borrower(&world);
+    shard.batches_waiting = 7;
+    shard.change(PartitionChange::Delete(PARTITION));
+    assert_eq!(shard.batches_waiting, 7, "of others");
+}
+
+#[test]
+fn a_lender_counts_what_it_lends() {
+    let world = World::new(1);
+    assert_eq!(lender(&world).batches_waiting, 2, "one is committed");
+}
+
+#[test]
+fn a_lender_reads_only_what_no_object_holds() {
+    let world = World::new(1);
+    let mut shard = lender(&world);
+    let mut read = |offset| {
+        let (reply, answer) = flume::bounded(1);
+        let read = LentRead { partition: PARTITION, offset: Offset(offset), max_bytes: 0, at_least_one: false, reply };
+        shard.read_lent(read);
+        answer.try_recv().expect("at once")
+    };
+    assert_eq!(read(9), None, "it may have been cleaned there");
+    assert_eq!(read(10), Some(Vec::new()), "nothing fits");
+    assert_eq!(read(29), Some(Vec::new()));
+}
+
+#[test]
+fn a_lender_sends_whoever_does_not_know_its_newest_object_to_look_there() {
+    let world = World::new(1);
+    let mut shard = lender(&world);
+    let mut find = |from, committed_end| {
+        let (reply, answer) = flume::bounded(1);
+        let (partition, from, committed_end) = (PARTITION, Offset(from), Offset(committed_end));
+        shard.find_lent(LentSearch { partition, sought: Sought::Time(Wall(1 << 40)), from, committed_end, reply });
+        world.run_until(1000, || !answer.is_empty() || answer.is_disconnected());
+        answer.try_recv().expect("an answer")
+    };
+    assert_eq!(find(0, 0), None, "the object that holds 0 to 9 is not known there");
+    assert_eq!(find(10, 10), Some(None), "nothing is as late");
+}
+
+/// Batches whose records all bear these timestamps, and their bytes.
+fn appended(at: &[(i64, i64)]) -> (Vec<RecoveredBatch>, Bytes) {
+    let mut batches = batches(&at.iter().map(|(base, _)| *base).collect::<Vec<_>>());
+    let mut bytes = Vec::new();
+    for (batch, (_, time)) in batches.iter_mut().zip(at) {
+        batch.head.0[16] = 2;
+        batch.head.set_timestamp_type(TimestampType::LogAppendTime);
+        batch.head.set_max_timestamp(*time);
+        batch.head.set_record_count(10);
+        bytes.extend_from_slice(&batch.head.0);
+        bytes.resize(bytes.len() + BATCH_BYTES as usize - HEAD_LEN, 0);
+    }
+    (batches, bytes.into())
+}
+
+#[test]
+fn the_latest_record_is_found_although_some_of_a_loan_is_deleted() {
+    let world = World::new(1);
+    let latest = |log_start, lent: &[(i64, i64)], own: &[(i64, i64)]| {
+        let ((lent, lent_bytes), (own, own_bytes)) = (appended(lent), appended(own));
+        let loan = Loan::From { lender: OTHER, heads: lent.iter().map(|batch| batch.head).collect() };
+        let spec_of_owner = PartitionSpec { log_start: Offset(log_start), ..spec(0, Some(loan)) };
+        let (mut owner, mut lender) =
+            (shard(&world, vec![spec_of_owner], &own), shard(&world, vec![spec(0, Some(Loan::To(SHARD)))], &lent));
+        owner.cache.insert(Lsn(0), own_bytes);
+        lender.cache.insert(Lsn(0), lent_bytes);
+        let (lanes, inboxes): (Vec<_>, Vec<_>) = [SHARD, OTHER].map(shard_lanes).into_iter().unzip();
+        owner.ports.peers = lanes;
+        let (lane, answers) = flume::unbounded();
+        let (parts, isolation) = (vec![(PARTITION, OffsetQuery::MaxTimestamp, None)], Isolation::Uncommitted);
+        owner.offsets(OffsetsRequest { parts, isolation, reply: ReplyTo::new(lane, 0) });
+        world.run_until(1000, || !inboxes[1].data.is_empty() || !answers.is_empty());
+        if let Ok(Request::FindLent(search)) = inboxes[1].data.try_recv() {
+            lender.find_lent(*search);
+        }
+        world.run_until(1000, || !answers.is_empty());
+        let Ok(Answer { reply: Reply::Offsets(found), .. }) = answers.try_recv() else { panic!("no answer") };
+        let found = found[0].as_ref().expect("found");
+        (found.offset.map(|offset| offset.0), found.timestamp.map(|time| time.0))
+    };
+    let lent = [(0, 500), (10, 100)];
+    assert_eq!(latest(0, &lent, &[(20, 7)]), (Some(0), Some(500)));
+    assert_eq!(latest(10, &lent, &[(20, 7)]), (Some(10), Some(100)), "in what is left of the loan");
+    assert_eq!(latest(15, &lent, &[(20, 100)]), (Some(15), Some(100)), "the first of several");
+    assert_eq!(latest(10, &lent, &[(20, 101)]), (Some(20), Some(101)), "in the owner's own log");
+    assert_eq!(latest(10, &lent, &[]), (Some(10), Some(100)));
+    assert_eq!(latest(20, &lent, &[(20, 7)]), (Some(20), Some(7)), "all of the loan is deleted");
+}
+
+#[test]
+fn what_is_on_loan_or_lags_behind_stays() {
+    let world = World::new(1);
+    let seal = |mut shard: Shard| {
+        let (sealed, answer) = flume::bounded(1);
+        shard.seal_partitions(vec![PARTITION], Generation(1), sealed);
+        shard.report_sealed();
+        answer.try_recv().expect("all is durable")
+    };
+    assert_eq!(seal(shard(&world, vec![spec(20, None)], &[])), [PARTITION]);
+    assert!(seal(borrower(&world)).is_empty());
+    assert!(seal(lender(&world)).is_empty());
+}
+
+#[test]
+fn what_a_shard_cannot_give_away_is_counted_together() {
+    let world = World::new(1);
+    let (mut own, mut borrowed) = (shard(&world, vec![spec(20, None)], &[]), borrower(&world));
+    for shard in [&own, &borrowed] {
+        shard.partitions.get(&PARTITION).expect("it is open").load.count(30);
+    }
+    assert_eq!(own.measure().partitions, [(PARTITION, 30, 1)]);
+    let load = borrowed.measure();
+    assert_eq!((load.partitions.len(), load.staying), (0, (30, 1)));
+    assert_eq!(borrowed.measure().staying, (0, 0), "since the last time");
+}
+
+#[test]
+fn an_estimate_of_a_loan_shrinks_towards_its_end() {
+    let borrowed = Borrowed { from: OTHER, until: Offset(120), bytes: 1000, max_timestamp: Wall(0) };
+    let bytes = |offset| borrowed.bytes_from(Offset(offset), Offset(20));
+    assert_eq!([bytes(20), bytes(70), bytes(119), bytes(120)], [1000, 500, 10, 0]);
+}
+
+#[test]
+fn what_is_being_folded_does_not_move_and_what_is_sealed_is_not_folded() {
+    let world = World::new(1);
+    let manifest = ManifestRef {
+        id: ObjectId(9),
+        key: manifest_key(9, NodeId(1), 1),
+        bytes: 1,
+        base: Offset(0),
+        last: Offset(9),
+        entries: 2,
+        size_bytes: BATCH_BYTES,
+        max_timestamp: Wall(0),
+    };
+    let committed: Vec<CommittedObject> = (1..5).map(|n| object(10 * n, 10 * n + 9)).collect();
+    let of = PartitionSpec { manifests: vec![manifest], committed, ..spec(50, None) };
+    let mut shard = shard(&world, vec![of.clone()], &[]);
+    let seal = |shard: &mut Shard| {
+        let (tell, told) = flume::bounded(1);
+        shard.seal_partitions(vec![PARTITION], Generation(1), tell);
+        shard.report_sealed();
+        told.try_recv().expect("nothing is on its way to the log")
+    };
+    shard.run_folding();
+    assert!(shard.folder.is_at_work_on(PARTITION));
+    assert_eq!(seal(&mut shard), []);
+    shard.folding_ended(Ok(()));
+    assert_eq!(seal(&mut shard), [PARTITION]);
+    shard.run_folding();
+    assert!(!shard.folder.is_at_work_on(PARTITION));
+    let handed_over = shard.partitions.get(&PARTITION).expect("there").spec();
+    assert_eq!((handed_over.manifests, handed_over.committed), (of.manifests, of.committed));
+}
