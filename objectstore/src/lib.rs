@@ -11,6 +11,7 @@ mod key;
 mod local;
 mod memory;
 mod open;
+mod pace;
 mod port;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -23,4 +24,6 @@ pub use key::{
 pub use local::LocalStore;
 pub use memory::{Call, Fate, FaultHook, MemoryStore, Operation};
 pub use open::{Access, OpenError, open};
+pub use pace::Pace;
 pub use port::{ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
+pub use thalweg_record::NodeId;

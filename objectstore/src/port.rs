@@ -3,6 +3,7 @@
 use std::{fmt, num::NonZeroU64, ops::Range, pin::Pin};
 
 use bytes::Bytes;
+use thalweg_record::NodeId;
 
 /// Key of an object below the store's prefix: `/`-separated segments of `[A-Za-z0-9._=-]`, no empty, `.` or `..` segment.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -92,6 +93,12 @@ pub trait ObjectStore: Send + Sync + 'static {
     ) -> StoreFuture<'a, ()> {
         let _at_once = bytes_per_second;
         self.put(key, parts, condition)
+    }
+
+    /// Tells that the store's user writes data objects as `node` in its epoch `node_epoch`: what earlier epochs of that node have begun
+    /// to put, nobody will end.
+    fn writes_as(&self, node: NodeId, node_epoch: u64) {
+        let _nothing_is_left_half_done = (node, node_epoch);
     }
 
     /// Reads `range` of an object: exactly its length, or an error. A range that is empty or

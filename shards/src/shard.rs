@@ -5,6 +5,9 @@
 //! idle, a lone record leaves at once. Nothing in a turn waits. The steps of an append are in `append`, those of a read in
 //! `read`, uploads in `upload`, retention in `janitor`; all are `impl Shard`, because all touch the same state in turns.
 
+#[cfg(test)]
+mod small;
+
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -113,7 +113,7 @@ impl Broker {
         let specs = cluster.partitions();
         let tails = Arc::new(held::tails(&specs, &cluster.cuts()));
         let slices = prepare_slices(&set, &cluster, &tails, shards).await?;
-        let identity = writer_identity(&config, &cluster);
+        let identity = writer_identity(&config, &cluster, &*store);
         let snapshot = cluster.snapshot();
         let (lanes, inboxes): (Vec<ShardLane>, Vec<ShardInbox>) = (0..shards).map(|n| shard_lanes(ShardId(n))).unzip();
         let (groups, group_inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::unbounded()).unzip();
@@ -255,12 +255,14 @@ impl Broker {
     }
 }
 
-fn writer_identity(config: &Config, cluster: &Cluster) -> WriterIdentity {
-    WriterIdentity {
+fn writer_identity(config: &Config, cluster: &Cluster, store: &dyn ObjectStore) -> WriterIdentity {
+    let identity = WriterIdentity {
         cluster_id: cluster.cluster_id().clone(),
         node: NodeId(config.node_id),
         node_epoch: cluster.node_epoch().0 as u64,
-    }
+    };
+    store.writes_as(identity.node, identity.node_epoch);
+    identity
 }
 
 type Reports = Receiver<Result<Milestone, String>>;

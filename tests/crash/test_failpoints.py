@@ -66,6 +66,16 @@ def dead_at(broker, name, timeout=60):
     assert f"failpoint {name}: Kill" in broker.fresh_log()
 
 
+def all_there_after(broker, load):
+    """Starts the broker after its death, and finds all that it acknowledged; returns how much, partition by partition."""
+    load.pause()
+    acknowledged = list(load.acknowledged)
+    broker.flags = []
+    broker.start()
+    check_everything(broker.bootstrap, acknowledged)
+    return acknowledged
+
+
 def recovers(broker, load):
     """After the death: everything acknowledged is there, the load goes on, and in the end objects are enough."""
     load.pause()
@@ -104,11 +114,7 @@ def test_death_under_load(faulty, steps):
             broker.start()
             load.resume()
         dead_at(broker, name)
-        load.pause()
-        acknowledged = list(load.acknowledged)
-        broker.flags = []
-        broker.start()
-        check_everything(broker.bootstrap, acknowledged)
+        acknowledged = all_there_after(broker, load)
         broker.kill()
         print(f"{name}: {sum(acknowledged)} records", flush=True)
     recovers(broker, load)
@@ -146,11 +152,7 @@ def test_death_while_a_partition_moves(faulty, name):
     load = start(broker)
     load.shifts = True
     dead_at(broker, name)
-    load.pause()
-    acknowledged = list(load.acknowledged)
-    broker.flags = []
-    broker.start()
-    check_everything(broker.bootstrap, acknowledged)
+    all_there_after(broker, load)
     load.resume()
     load.wait_for(500, 60)
     broker.kill()

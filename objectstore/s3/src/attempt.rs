@@ -1,6 +1,6 @@
 //! Trying: a bound on requests in flight, a timeout per attempt and in all, and waits with full jitter between attempts.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use thalweg_objectstore::{Backoff, StoreError};
 use tokio::{
@@ -20,6 +20,9 @@ pub struct Limits {
     pub in_flight: usize,
     /// How long one attempt may take, besides the time that its bytes need on a slow line.
     pub attempt: Duration,
+    /// How long nothing may move on a connection that somebody waits for. Longer than an answer may take, and what the system still
+    /// holds of a request may need on a slow line; calls without many bytes end sooner.
+    pub stall: Duration,
     /// How long a call may take with all its attempts, likewise. A multipart upload is several calls.
     pub total: Duration,
     /// Waits between attempts.
@@ -38,6 +41,7 @@ impl Default for Limits {
         Limits {
             in_flight: 64,
             attempt: Duration::from_secs(15),
+            stall: Duration::from_secs(30),
             total: Duration::from_secs(60),
             backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) },
             single_bytes: 32 << 20,
@@ -52,9 +56,24 @@ impl Default for Limits {
 pub(crate) enum Repeat {
     /// It comes to the same.
     Harmless,
-    /// The first attempt may have done it, and the second would then be refused: the caller must look.
+    /// The first attempt may have done it, and the second would then be refused: the caller must look. It is sent again only
+    /// where nothing can have been done ([`undone`]).
     Ambiguous,
 }
+
+tokio::task_local! {
+    /// Whether the call's last request has certainly done nothing: libraries' errors have no place for it.
+    static UNDONE: Cell<bool>;
+}
+
+/// Notes of the call that this task makes whether its request has certainly done nothing.
+pub(crate) fn undone(certainly: bool) {
+    // Not within a call: nobody wants to know.
+    let _nobody = UNDONE.try_with(|noted| noted.set(certainly));
+}
+
+/// How often an ambiguous call that was turned away is repeated. Its caller tells the operator, and should hear of it in seconds.
+const TURNED_AWAY: u32 = 4;
 
 /// Runs calls within [`Limits`].
 #[derive(Debug)]
@@ -94,14 +113,15 @@ impl Attempts {
         let deadline = Instant::now() + self.limits.total + on_the_way;
         let mut attempt = 0;
         loop {
-            let outcome = self.once(deadline, self.limits.attempt + on_the_way, &mut call).await;
+            let (outcome, undone) = self.once(deadline, self.limits.attempt + on_the_way, &mut call).await;
             let Err(StoreError::Retry(why)) = outcome else {
                 // A refusal is an answer too.
                 self.budget.earn(attempt == 0);
                 return outcome;
             };
             let wait = self.limits.backoff.wait(attempt, self.chance.next());
-            if repeat == Repeat::Ambiguous || Instant::now() + wait >= deadline {
+            let may_repeat = repeat == Repeat::Harmless || (undone && attempt < TURNED_AWAY);
+            if !may_repeat || Instant::now() + wait >= deadline {
                 return Err(StoreError::Retry(why));
             }
             if !self.budget.pay() {
@@ -113,26 +133,28 @@ impl Attempts {
         }
     }
 
+    /// One attempt, and whether it has certainly done nothing.
     async fn once<T, F>(
         &self,
         deadline: Instant,
         attempt: Duration,
         call: &mut impl FnMut() -> F,
-    ) -> Result<T, StoreError>
+    ) -> (Result<T, StoreError>, bool)
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let late = |_| StoreError::Retry("no answer in time".to_owned());
-        let permit = timeout_at(deadline, self.permits.acquire()).await.map_err(late)?;
+        let late = || StoreError::Retry("no answer in time".to_owned());
+        let Ok(permit) = timeout_at(deadline, self.permits.acquire()).await else { return (Err(late()), true) };
         let _permit = permit.expect("the semaphore is never closed");
-        timeout_at(deadline.min(Instant::now() + attempt), call()).await.map_err(late)?
+        let noted = UNDONE.scope(Cell::new(false), async { (call().await, UNDONE.with(Cell::get)) });
+        let answered = timeout_at(deadline.min(Instant::now() + attempt), noted).await;
+        // What was not waited for may have been done.
+        answered.unwrap_or_else(|_| (Err(late()), false))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
     fn attempts() -> Attempts {
@@ -174,6 +196,28 @@ mod tests {
                 assert_eq!(once.await, Err(error.clone()));
                 assert_eq!(calls.get(), 1);
             }
+        });
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_sent_again_only_where_it_was_not() {
+        run(async {
+            let (attempts, calls) = (attempts(), Cell::new(0));
+            let call = || async {
+                calls.set(calls.get() + 1);
+                undone(calls.get() < 3);
+                Err::<(), _>(stumble())
+            };
+            assert_eq!(attempts.run(Repeat::Ambiguous, call).await, Err(stumble()));
+            assert_eq!(calls.get(), 3, "twice nothing was done, and then nobody knows");
+            let stuck = || async {
+                calls.set(calls.get() + 1);
+                undone(true);
+                undone(false);
+                std::future::pending::<Result<(), _>>().await
+            };
+            assert!(attempts.run(Repeat::Ambiguous, stuck).await.is_err());
+            assert_eq!(calls.get(), 4);
         });
     }
 

@@ -15,10 +15,12 @@ use thalweg_objectstore::StoreError;
 use tokio::sync::OnceCell;
 
 use crate::{
-    S3Url,
+    Limits, S3Url,
+    attempt::undone,
     credentials::{Cache, Chain, Imds, Keys, Trouble, near},
     http::{AnswerBody, Body, Https, client, in_words},
     place::{Place, region_at_hand},
+    status::turned_away,
     surroundings::Surroundings,
 };
 
@@ -72,13 +74,22 @@ impl Connection {
 
     fn new(url: S3Url, around: Surroundings, imds: Arc<Imds>, credentials: Arc<Cache>) -> Connection {
         let agent = HeaderValue::from_static("thalweg");
-        Connection { http: client(CONNECT), credentials, url, around, imds, place: OnceCell::new(), agent }
+        Connection {
+            http: client(CONNECT, Limits::default().stall),
+            credentials,
+            url,
+            around,
+            imds,
+            place: OnceCell::new(),
+            agent,
+        }
     }
 
-    /// For requests that `library` makes.
-    pub(crate) fn of(self, library: &str) -> Connection {
+    /// For requests that `library` makes; nothing may stand still for longer than `stall`.
+    pub(crate) fn of(self, library: &str, stall: Duration) -> Connection {
         let agent = format!("thalweg/{} ({library})", env!("CARGO_PKG_VERSION"));
-        Connection { agent: HeaderValue::from_str(&agent).unwrap_or(self.agent), ..self }
+        let agent = HeaderValue::from_str(&agent).unwrap_or(self.agent);
+        Connection { agent, http: client(CONNECT, stall), ..self }
     }
 
     /// What the store's URL says.
@@ -113,7 +124,12 @@ impl Connection {
     /// [`StoreError::Retry`] when there is no answer, or S3 says that the keys have expired.
     pub async fn send(&self, mut request: Request<Body>, keys: &Keys) -> Result<Response<AnswerBody>, StoreError> {
         request.headers_mut().insert(USER_AGENT, self.agent.clone());
-        let answer = self.http.request(request).await.map_err(|e| StoreError::Retry(in_words(&e)))?;
+        undone(false);
+        let answer = self.http.request(request).await.map_err(|e| {
+            // Nothing goes out before there is a connection.
+            undone(e.is_connect());
+            StoreError::Retry(in_words(&e))
+        })?;
         if answer.status().is_success() {
             return Ok(answer.map(Either::Left));
         }
@@ -121,6 +137,7 @@ impl Connection {
         let body = Limited::new(body, LARGEST_REFUSAL).collect().await;
         let body: Bytes =
             body.map_err(|e| StoreError::Retry(format!("HTTP {}: {e}", head.status.as_u16())))?.to_bytes();
+        undone(turned_away(head.status.as_u16(), &body));
         // Credentials without an end are not renewed by asking again.
         let doubtful = [400, 403].contains(&head.status.as_u16()) && keys.ends_at_s.is_some();
         if doubtful && String::from_utf8_lossy(&body).contains("<Code>ExpiredToken</Code>") {

@@ -21,10 +21,10 @@ use rustls::{ClientConfig, crypto::ring};
 use thalweg_objectstore::Backoff;
 use tokio::time::{sleep, timeout};
 
-use crate::chance::Chance;
+use crate::{chance::Chance, stall::WatchedConnector};
 
 /// HTTP/1.1 with and without TLS.
-pub(crate) type Https = Client<HttpsConnector<HttpConnector>, Body>;
+pub(crate) type Https = Client<HttpsConnector<WatchedConnector<HttpConnector>>, Body>;
 
 /// What went wrong on the way, whoever says so.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -45,8 +45,8 @@ const TRIES: u32 = 3;
 /// Answers to small questions are smaller.
 const LARGEST_ANSWER: usize = 256 * 1024;
 
-/// A client whose connections open within `connect`.
-pub(crate) fn client(connect: Duration) -> Https {
+/// A client whose connections open within `connect`, and are given up when nothing moves on them for `stall`.
+pub(crate) fn client(connect: Duration, stall: Duration) -> Https {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -57,8 +57,11 @@ pub(crate) fn client(connect: Duration) -> Https {
         .expect("ring speaks TLS 1.2 and 1.3")
         .with_webpki_roots()
         .with_no_client_auth();
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(WatchedConnector { connector: tcp, stall });
     Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector)
 }
 
@@ -157,7 +160,7 @@ impl Asker {
     /// `attempt` bounds one attempt, the connection and the whole answer included.
     pub(crate) fn new(connect: Duration, attempt: Duration, seed: u64) -> Asker {
         let backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(1) };
-        Asker { http: client(connect), attempt, backoff, chance: Chance::new(seed) }
+        Asker { http: client(connect, attempt), attempt, backoff, chance: Chance::new(seed) }
     }
 
     /// The answer, whatever its status; 429 and 5xx only after all tries.

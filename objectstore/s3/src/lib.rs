@@ -7,7 +7,7 @@
 //!
 //! Here is what libraries lack, or each would do in its own way: credentials of instances (IMDSv2), containers and web
 //! identities, renewed ahead of their end; `http://` endpoints, virtual-host style, `If-None-Match`, checksums (CRC-32C),
-//! retries with full jitter within a budget of all calls, timeouts per attempt and in all, a bound on requests in flight,
+//! retries with full jitter within a budget of all calls, timeouts per attempt, in all, and where nothing moves, a bound on requests in flight,
 //! hedged reads, multipart uploads that are aborted when they fail, or when a crash left them behind. Engines sign, and
 //! [`Connection`] sends: libraries' own clients would log requests' headers. The port has no conditional replace, so
 //! nothing sends `If-Match`.
@@ -23,9 +23,11 @@ mod headers;
 mod hedge;
 mod http;
 mod multipart;
+mod paced;
 mod place;
 mod requests;
 mod stale;
+mod stall;
 mod status;
 mod store;
 mod surroundings;

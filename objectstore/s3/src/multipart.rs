@@ -1,15 +1,13 @@
 //! Large objects: uploaded in parts, which become an object all at once, or are aborted.
 
-use std::{num::NonZeroU64, time::Duration};
-
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use thalweg_objectstore::{ObjectKey, PutCondition, StoreError};
-use tokio::time::{Instant, sleep_until};
 
 use crate::{
     Requests,
     attempt::Repeat,
+    paced::Paced,
     requests::{Part, gone},
     store::Inner,
 };
@@ -17,13 +15,13 @@ use crate::{
 /// Parts of one upload in flight.
 const PARTS_AT_ONCE: usize = 4;
 
-/// Uploads `parts` as one object, at most at `pace` bytes per second. When it fails, the upload is aborted, as far as the store answers.
+/// Uploads `parts` as one object, one after the other where they are paced. When it fails, the upload is aborted, as far as the store answers.
 pub(crate) async fn put<R: Requests>(
     store: &Inner<R>,
     key: &ObjectKey,
     parts: Vec<Bytes>,
     condition: PutCondition,
-    pace: Option<NonZeroU64>,
+    paced: &Paced,
 ) -> Result<(), StoreError> {
     let (engine, attempts) = (&store.engine, &store.attempts);
     // The condition acts at the end; looking first spares an upload that must fail.
@@ -39,21 +37,17 @@ pub(crate) async fn put<R: Requests>(
     let done = async {
         let part_bytes = even(size_bytes as usize, attempts.limits.part_bytes);
         let pieces = cut(parts, part_bytes);
-        let began = Instant::now();
         let uploads = pieces.into_iter().zip(1u32..).map(|(piece, number)| {
             let upload = upload.as_str();
             async move {
-                if let Some(pace) = pace {
-                    let before = (number - 1) as usize * part_bytes;
-                    sleep_until(began + Duration::from_secs_f64(before as f64 / pace.get() as f64)).await;
-                }
                 let bytes = piece.iter().map(|p| p.len() as u64).sum();
+                paced.begin(bytes).await;
                 let send = || engine.upload_part(key, upload, number, piece.clone());
                 attempts.moving(bytes, Repeat::Harmless, send).await
             }
         });
         let parts: Vec<Part> =
-            stream::iter(uploads).buffered(if pace.is_some() { 1 } else { PARTS_AT_ONCE }).try_collect().await?;
+            stream::iter(uploads).buffered(if paced.is_even() { 1 } else { PARTS_AT_ONCE }).try_collect().await?;
         complete(store, key, &upload, &parts, condition, size_bytes).await
     };
     let outcome = done.await;

@@ -26,6 +26,14 @@ pub fn refusal(key: &ObjectKey, status: u16, body: &[u8]) -> StoreError {
     }
 }
 
+/// Whether such an answer proves that nothing was done: the store asks for less, and has not begun. Other 5xx may come from what stands
+/// between, or from a store that stumbled midway.
+pub(crate) fn turned_away(status: u16, body: &[u8]) -> bool {
+    // MinIO tells reading from writing (`SlowDownWrite`).
+    let slower = || String::from_utf8_lossy(body).contains("<Code>SlowDown");
+    status == 429 || (status == 503 && slower())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +52,21 @@ mod tests {
         for (code, body) in [(404, "<Code>NoSuchBucket</Code>"), (501, ""), (403, ""), (400, ""), (301, ""), (416, "")]
         {
             assert!(matches!(status(code, body), StoreError::Refused(_)), "{code} {body}");
+        }
+    }
+    #[test]
+    fn only_who_is_turned_away_has_done_nothing() {
+        let slower = "<Error><Code>SlowDown</Code></Error>";
+        for (status, body, nothing) in [
+            (429, "", true),
+            (503, slower, true),
+            (503, "<Error><Code>SlowDownWrite</Code></Error>", true),
+            (503, "", false),
+            (503, "<Error><Code>ServiceUnavailable</Code></Error>", false),
+            (500, slower, false),
+            (409, slower, false),
+        ] {
+            assert_eq!(turned_away(status, body.as_bytes()), nothing, "{status} {body}");
         }
     }
 }

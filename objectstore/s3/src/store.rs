@@ -1,9 +1,14 @@
 //! The store: the port's calls as tasks of the tokio runtime, made of an engine's single requests.
 
-use std::{fmt, num::NonZeroU64, ops::Range, sync::Arc};
+use std::{
+    fmt,
+    num::NonZeroU64,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
-use thalweg_objectstore::{Access, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
+use thalweg_objectstore::{Access, NodeId, ObjectKey, ObjectMeta, ObjectStore, PutCondition, StoreError, StoreFuture};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -11,6 +16,7 @@ use crate::{
     attempt::{Attempts, Repeat},
     hedge::Hedge,
     multipart,
+    paced::Paced,
     requests::{collect, gone, ours, wanted},
     stale,
     surroundings::Surroundings,
@@ -27,6 +33,8 @@ pub(crate) struct Inner<R> {
     pub(crate) engine: R,
     pub(crate) attempts: Attempts,
     hedge: Hedge,
+    /// Node and node epoch that the store's user writes as, once it has told.
+    pub(crate) writer: OnceLock<(i32, u64)>,
 }
 
 impl<R> fmt::Debug for S3Store<R> {
@@ -89,10 +97,11 @@ impl<R: Requests> S3Store<R> {
         limits: Limits,
         engine: impl FnOnce(Arc<Connection>) -> R,
     ) -> S3Store<R> {
-        let connection = Arc::new(connection.of(R::LIBRARY));
+        let connection = Arc::new(connection.of(R::LIBRARY, limits.stall));
         let engine = engine(connection.clone());
         let (attempts, hedge) = (Attempts::new(limits, seed()), Hedge::new(limits.hedge));
-        S3Store { inner: Arc::new(Inner { connection, engine, attempts, hedge }), runtime: runtime.clone() }
+        let inner = Inner { connection, engine, attempts, hedge, writer: OnceLock::new() };
+        S3Store { inner: Arc::new(inner), runtime: runtime.clone() }
     }
 
     #[cfg(any(test, feature = "testing"))]
@@ -127,16 +136,22 @@ impl<R: Requests> S3Store<R> {
         let key = key.clone();
         self.run(move |inner| async move {
             let Inner { engine, attempts, .. } = &*inner;
-            let size = parts.iter().map(Bytes::len).sum::<usize>();
+            let (size, paced) = (parts.iter().map(Bytes::len).sum::<usize>(), Paced::new(pace));
             if size > attempts.limits.single_bytes {
-                return multipart::put(&inner, &key, parts, condition, pace).await;
+                multipart::put(&inner, &key, parts, condition, &paced).await?;
+                paced.end().await;
+                return Ok(());
             }
-            // Sent again after a lost answer, a conditional put would meet its own object.
+            paced.begin(size as u64).await;
+            // Sent again after a lost answer, a conditional put would meet its own object; not so where it was turned away.
             let repeat = match condition {
                 PutCondition::Always => Repeat::Harmless,
                 PutCondition::IfAbsent => Repeat::Ambiguous,
             };
-            attempts.moving(size as u64, repeat, || engine.put(&key, parts.clone(), condition)).await
+            attempts.moving(size as u64, repeat, || engine.put(&key, parts.clone(), condition)).await?;
+            // It takes its time too, or many small objects one after the other would go as fast as they can.
+            paced.end().await;
+            Ok(())
         })
     }
 }
@@ -188,6 +203,11 @@ impl<R: Requests> ObjectStore for S3Store<R> {
         bytes_per_second: NonZeroU64,
     ) -> StoreFuture<'a, ()> {
         self.put_at(key, parts, condition, Some(bytes_per_second))
+    }
+
+    fn writes_as(&self, node: NodeId, node_epoch: u64) {
+        // A store has one user.
+        let _told_before = self.inner.writer.set((node.0, node_epoch));
     }
 
     fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {

@@ -8,25 +8,29 @@ use flume::{Receiver, Sender};
 
 use super::{
     files::{Files, store_error},
+    put::Put,
+    slow::{self, InPieces, Slow},
     walk,
 };
 use crate::{Access, ObjectKey, ObjectMeta, ObjectStore, OpenError, PutCondition, StoreError, StoreFuture};
 
-/// Threads of one store: enough to keep a disk busy with an upload, its fsync, and cold reads beside it, while two puts that have time
-/// mostly sleep.
-const THREADS: usize = 6;
+/// Threads of one store: enough to keep a disk busy with an upload, its fsync, and cold reads beside it. What has time has another one.
+const THREADS: usize = 4;
 
-type Job = Box<dyn FnOnce(&Files) + Send>;
+type Job = Box<dyn FnOnce(&Arc<Files>) + Send>;
 
 /// An object store in a directory.
 pub struct LocalStore {
     jobs: Sender<Job>,
+    /// Puts that have time.
+    slow: Sender<Slow>,
+    files: Arc<Files>,
     access: Access,
 }
 
 impl fmt::Debug for LocalStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LocalStore({:?}, {} jobs waiting)", self.access, self.jobs.len())
+        write!(f, "LocalStore({:?}, {} jobs waiting)", self.access, self.jobs.len() + self.slow.len())
     }
 }
 
@@ -58,36 +62,87 @@ impl LocalStore {
                 .spawn(move || work(&files, &inbox))
                 .map_err(failed("start a thread for it"))?;
         }
-        Ok(LocalStore { jobs, access })
+        let (slow, inbox) = flume::unbounded();
+        std::thread::Builder::new()
+            .name("thalweg-dir-slow".to_owned())
+            .spawn(move || slow::work(&inbox))
+            .map_err(failed("start a thread for it"))?;
+        Ok(LocalStore { jobs, slow, files, access })
     }
 
     fn run<'a, T: Send + 'static>(
         &'a self,
-        job: impl FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+        job: impl FnOnce(&Arc<Files>) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'a, T> {
         let (answer, answered) = flume::bounded(1);
         let sent = self.jobs.try_send(Box::new(move |files| {
             let _asker_gone = answer.send(job(files));
         }));
-        Box::pin(async move {
-            let stopped = || StoreError::Retry("the directory engine has stopped".to_owned());
-            sent.map_err(|_| stopped())?;
-            answered.recv_async().await.map_err(|_| stopped())?
-        })
+        wait(sent.is_ok(), answered)
     }
 
     fn change<'a, T: Send + 'static>(
         &'a self,
-        job: impl FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+        job: impl FnOnce(&Arc<Files>) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'a, T> {
         match self.access {
             Access::ReadWrite => self.run(job),
-            Access::ReadOnly => Box::pin(std::future::ready(Err(StoreError::Refused("opened for reading".to_owned())))),
+            Access::ReadOnly => refused(),
         }
     }
 }
 
-fn work(files: &Files, inbox: &Receiver<Job>) {
+fn refused<'a, T: Send + 'static>() -> StoreFuture<'a, T> {
+    Box::pin(std::future::ready(Err(StoreError::Refused("opened for reading".to_owned()))))
+}
+
+/// The answer to what was sent, if it was.
+fn wait<'a, T: Send + 'static>(sent: bool, answered: Receiver<Result<T, StoreError>>) -> StoreFuture<'a, T> {
+    Box::pin(async move {
+        let stopped = || StoreError::Retry("the directory engine has stopped".to_owned());
+        if !sent {
+            return Err(stopped());
+        }
+        answered.recv_async().await.map_err(|_| stopped())?
+    })
+}
+
+/// A put that has time; it looks for room before each piece.
+struct SlowPut {
+    /// Begun with its first piece.
+    put: Option<Put>,
+    begin: Option<Box<dyn FnOnce() -> Result<Put, StoreError> + Send>>,
+    answer: Sender<Result<(), StoreError>>,
+}
+
+impl SlowPut {
+    fn next(&mut self) -> Result<Option<u64>, StoreError> {
+        if let Some(begin) = self.begin.take() {
+            self.put = Some(begin()?);
+        }
+        let Some(put) = &mut self.put else { return Ok(None) };
+        put.still_fits()?;
+        match put.piece()? {
+            0 => self.put.take().map_or(Ok(()), Put::finish).map(|()| None),
+            bytes => Ok(Some(bytes)),
+        }
+    }
+}
+
+impl InPieces for SlowPut {
+    fn piece(&mut self) -> Option<u64> {
+        let outcome = self.next();
+        if let Ok(Some(bytes)) = outcome {
+            return Some(bytes);
+        }
+        // Before the answer, so that who asked finds no leftover.
+        drop(self.put.take());
+        let _asker_gone = self.answer.send(outcome.map(drop));
+        None
+    }
+}
+
+fn work(files: &Arc<Files>, inbox: &Receiver<Job>) {
     while let Ok(job) = inbox.recv() {
         job(files);
     }
@@ -96,7 +151,7 @@ fn work(files: &Files, inbox: &Receiver<Job>) {
 impl ObjectStore for LocalStore {
     fn put<'a>(&'a self, key: &'a ObjectKey, parts: Vec<Bytes>, condition: PutCondition) -> StoreFuture<'a, ()> {
         let key = key.clone();
-        self.change(move |files| files.put(&key, &parts, condition, None))
+        self.change(move |files| Put::begin(files.clone(), key, parts, condition, false)?.run())
     }
 
     fn put_slowly<'a>(
@@ -106,8 +161,14 @@ impl ObjectStore for LocalStore {
         condition: PutCondition,
         bytes_per_second: NonZeroU64,
     ) -> StoreFuture<'a, ()> {
-        let key = key.clone();
-        self.change(move |files| files.put(&key, &parts, condition, Some(bytes_per_second)))
+        if self.access == Access::ReadOnly {
+            return refused();
+        }
+        let (key, files) = (key.clone(), self.files.clone());
+        let (answer, answered) = flume::bounded(1);
+        let begin = move || Put::begin(files, key, parts, condition, true);
+        let put = SlowPut { put: None, begin: Some(Box::new(begin)), answer };
+        wait(self.slow.try_send((Box::new(put), bytes_per_second)).is_ok(), answered)
     }
 
     fn get_range<'a>(&'a self, key: &'a ObjectKey, range: Range<u64>) -> StoreFuture<'a, Bytes> {
@@ -173,6 +234,39 @@ mod tests {
         let parts = vec![Bytes::from(vec![1; 1 << 20]); 4];
         block_on(store.put_slowly(&key("data/a"), parts, PutCondition::IfAbsent, pace)).expect("put");
         assert!(began.elapsed().as_millis() >= 200, "4 MiB at 20 MiB a second");
+    }
+
+    #[test]
+    fn what_has_time_holds_up_nobody_however_much_of_it_there_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = LocalStore::open(folder.path(), Access::ReadWrite, 0).expect("opens");
+        // A second piece is not written for hours.
+        let (pace, names) =
+            (NonZeroU64::MIN, ["data/a", "data/b", "data/c", "data/d", "data/e", "data/f", "data/g"].map(key));
+        let parts = vec![Bytes::from(vec![1; 3 << 20])];
+        let slow: Vec<_> =
+            names.iter().map(|name| store.put_slowly(name, parts.clone(), PutCondition::IfAbsent, pace)).collect();
+        let folder_of_unfinished = folder.path().join(TEMPORARY);
+        while fs::read_dir(&folder_of_unfinished).expect("the folder").count() < names.len() {
+            std::thread::yield_now();
+        }
+        block_on(others(&store));
+        drop(slow);
+        drop(store);
+        while fs::read_dir(&folder_of_unfinished).expect("the folder").count() > 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    async fn others(store: &LocalStore) {
+        let parts = vec![Bytes::from_static(b"an upload")];
+        assert_eq!(store.put(&key("data/u"), parts, PutCondition::IfAbsent).await, Ok(()));
+        assert_eq!(store.get_range(&key("data/u"), 3..9).await.as_deref(), Ok(&b"upload"[..]));
+        assert_eq!(store.list("data/", None, 9).await.map(|listed| listed.len()), Ok(1));
+        assert_eq!(store.delete(&key("data/u")).await, Ok(()));
+        let quick = NonZeroU64::MAX;
+        let parts = vec![Bytes::from(vec![2; 3 << 20])];
+        assert_eq!(store.put_slowly(&key("data/q"), parts, PutCondition::IfAbsent, quick).await, Ok(()));
     }
 
     #[test]

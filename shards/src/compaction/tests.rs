@@ -38,7 +38,6 @@ use crate::{
     },
     shard::{Shard, ShardConfig, ShardPorts},
     store,
-    upload::{UploadConfig, WriterIdentity},
     work_room::WorkRoom,
 };
 
@@ -140,30 +139,6 @@ fn spec(index: i32, committed: Vec<CommittedObject>) -> PartitionSpec {
     }
 }
 
-fn config() -> ShardConfig {
-    let never = Duration::from_secs(1 << 30);
-    ShardConfig {
-        id: SHARD,
-        identity: WriterIdentity { cluster_id: "c".into(), node: NodeId(1), node_epoch: 2 },
-        tail_cache_bytes: 1 << 20,
-        groups_in_flight: 2,
-        overlap_bytes: 64 << 10,
-        wal_bytes_in_flight: 1 << 20,
-        ring_read_bytes: 1 << 20,
-        upload: UploadConfig {
-            object_bytes: 1 << 20,
-            interval: never,
-            split_bytes: 1 << 20,
-            block_bytes: 4096,
-            jobs: 1,
-            batches: 1000,
-        },
-        retention_check_interval: never,
-        producer_expiration: never,
-        entries_max: usize::MAX,
-    }
-}
-
 /// Plays the metadata: takes one compaction, then has the uploads deleted.
 async fn metadata(requests: flume::Receiver<MetaRequest>, store: MemoryStore, seen: Rc<RefCell<Vec<Compaction>>>) {
     while let Ok(request) = requests.recv_async().await {
@@ -235,7 +210,7 @@ fn scene(seed: u64, store: &MemoryStore, committed: Vec<Vec<CommittedObject>>, c
         failed: failed.0,
         meters: Rc::new(ShardMeters::new(SHARD)),
     };
-    let mut shard = Shard::new(config(), ports, log);
+    let mut shard = Shard::new(ShardConfig::small(SHARD), ports, log);
     let specs = committed.into_iter().enumerate().map(|(index, list)| spec(index as i32, list)).collect();
     shard.adopt(1, specs, &[]).expect("whole");
     runtime.spawn(Queue::Hot, "shard", Box::pin(shard.run()));

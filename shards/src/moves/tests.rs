@@ -1,6 +1,6 @@
 //! What a shard borrows and lends, told and asked in its own turn.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 
 use futures_lite::future::block_on;
 use thalweg_objectstore::{MemoryStore, data_key, manifest_key};
@@ -20,7 +20,6 @@ use crate::{
     },
     shard::{ShardConfig, ShardPorts},
     store,
-    upload::{UploadConfig, WriterIdentity},
 };
 
 const SHARD: ShardId = ShardId(0);
@@ -31,33 +30,13 @@ const BATCH_BYTES: u64 = 100;
 
 /// A shard that does not run: what it is told and asked is done at once.
 fn shard(world: &Rc<World>, specs: Vec<PartitionSpec>, batches: &[RecoveredBatch]) -> Shard {
-    let (runtime, never) = (world.runtime(Node(1)), Duration::from_secs(1 << 30));
+    let runtime = world.runtime(Node(1));
     let device = Rc::new(MemoryDevice::new((1 << 20) + 8192));
     let limits = LogConfig { max_group_bytes: 64 << 10, max_in_flight_bytes: 1 << 20, ..LogConfig::default() };
     let log = block_on(async {
         create(device.clone(), IDENTITY, limits, 1).await.expect("created");
         open(device.clone(), IDENTITY, limits, 2, false).await.expect("opened").log
     });
-    let config = ShardConfig {
-        id: SHARD,
-        identity: WriterIdentity { cluster_id: "c".into(), node: NodeId(1), node_epoch: 2 },
-        tail_cache_bytes: 1 << 20,
-        groups_in_flight: 2,
-        overlap_bytes: 64 << 10,
-        wal_bytes_in_flight: 1 << 20,
-        ring_read_bytes: 1 << 20,
-        upload: UploadConfig {
-            object_bytes: 1 << 20,
-            interval: never,
-            split_bytes: 1 << 20,
-            block_bytes: 4096,
-            jobs: 1,
-            batches: 1000,
-        },
-        retention_check_interval: never,
-        producer_expiration: never,
-        entries_max: 2,
-    };
     let ports = ShardPorts {
         runtime: runtime.clone(),
         device,
@@ -73,6 +52,7 @@ fn shard(world: &Rc<World>, specs: Vec<PartitionSpec>, batches: &[RecoveredBatch
         failed: flume::unbounded().0,
         meters: Rc::new(ShardMeters::new(SHARD)),
     };
+    let config = ShardConfig { entries_max: 2, ..ShardConfig::small(SHARD) };
     let mut shard = Shard::new(config, ports, log);
     shard.adopt(1, specs, batches).expect("whole");
     shard

@@ -4,7 +4,7 @@
 //! small objects pile up. So the rate doubles with each *usual backlog* that waits: about what is there when a merger begins. Under any
 //! steady load the backlog then grows to where both are equally fast, some times the usual one, and stays there.
 
-use std::{cell::Cell, num::NonZeroU64, time::Duration};
+use std::{cell::RefCell, num::NonZeroU64};
 
 use thalweg_record::Mono;
 
@@ -16,8 +16,8 @@ const DOUBLINGS: f64 = 10.0;
 pub(crate) struct Pace {
     /// Bytes that are read or written in a second; `None`: as fast as it goes.
     rate: Option<NonZeroU64>,
-    /// When all that was begun will have taken its time.
-    busy_until: Cell<Mono>,
+    /// Of the same rate, in time since the clock's zero.
+    begun: Option<RefCell<thalweg_objectstore::Pace>>,
 }
 
 impl Pace {
@@ -27,16 +27,14 @@ impl Pace {
         let doublings = (waiting as f64 / usual_backlog.max(1) as f64).min(DOUBLINGS);
         // What is copied is read, and then written.
         let rate = 2.0 * bytes_per_second as f64 * doublings.exp2();
-        Pace { rate: NonZeroU64::new(rate as u64), busy_until: Cell::new(Mono(0)) }
+        let rate = NonZeroU64::new(rate as u64);
+        Pace { rate, begun: rate.map(thalweg_objectstore::Pace::new).map(RefCell::new) }
     }
 
     /// When `bytes` may be read that are asked for `now`, one after the other.
     pub(crate) fn begin(&self, now: Mono, bytes: u64) -> Mono {
-        let begins = self.busy_until.get().max(now);
-        if let Some(rate) = self.rate {
-            self.busy_until.set(begins.plus(Duration::from_secs_f64(bytes as f64 / rate.get() as f64)));
-        }
-        begins
+        let zero = Mono(0);
+        self.begun.as_ref().map_or(now, |pace| zero.plus(pace.borrow_mut().begin(now.since(zero), bytes)))
     }
 
     /// Bytes per second of one long write.
@@ -47,6 +45,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;

@@ -2,15 +2,16 @@
 
 use std::{
     net::TcpListener,
+    num::NonZeroU64,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use thalweg_objectstore::{Backoff, ObjectKey, ObjectStore, PutCondition, StoreError};
+use thalweg_objectstore::{Backoff, NodeId, ObjectKey, ObjectStore, PutCondition, StoreError};
 
-use super::stub::{Asked, Instance, NOW_S, Reply, serve};
+use super::stub::{Asked, Instance, NOW_S, Reply, serve, stalls_once};
 use crate::{Connection, Keys, Limits, Requests, S3Store, S3Url, stale, surroundings::Surroundings};
 
 /// Makes the engine under test.
@@ -97,6 +98,35 @@ pub fn a_conditional_put_is_not_repeated_blindly<R: Requests>(make: Make<R>) {
     assert_eq!(seen[0].header("if-none-match").as_deref(), Some("*"));
 }
 
+pub fn a_conditional_put_is_repeated_where_nothing_was_done<R: Requests>(make: Make<R>) {
+    let slower = "<Error><Code>SlowDown</Code></Error>";
+    let busy = bench(make, move |_, n| Some([(503, "", slower), (429, "", ""), (200, "", "")][n]));
+    assert_eq!(busy.put(10, PutCondition::IfAbsent), Ok(()));
+    assert_eq!(busy.lines(), ["PUT /bucket/prefix/a/b"; 3]);
+    let stumbles = bench(make, move |_, n| Some([(503, "", slower), (503, "", ""), (200, "", "")][n]));
+    assert!(matches!(stumbles.put(10, PutCondition::IfAbsent), Err(StoreError::Retry(_))));
+    assert_eq!(stumbles.lines().len(), 2, "the second answer may come from a gateway that has passed it on");
+    let outage = bench(make, move |_, _| Some((503, "", slower)));
+    assert!(matches!(outage.put(10, PutCondition::IfAbsent), Err(StoreError::Retry(_))));
+    assert_eq!(outage.lines().len(), 5, "whoever asked tells the operator, and must hear of it");
+    let hangs = bench(make, move |_, n| (n == 0).then_some((503, "", slower)));
+    assert!(matches!(hangs.put(10, PutCondition::IfAbsent), Err(StoreError::Retry(_))));
+    assert_eq!(hangs.lines().len(), 2);
+}
+
+pub fn a_conditional_put_without_a_connection_is_soon_given_up<R: Requests>(make: Make<R>) {
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let runtime = runtime();
+    let url = S3Url::parse(&format!("s3://bucket?endpoint=http://{gone}")).expect("a URL");
+    let limits = Limits { total: Duration::from_secs(60), ..limits() };
+    let store = S3Store::new(url, keys(), runtime.handle(), limits, make);
+    let began = Instant::now();
+    let put = runtime.block_on(store.put(&key(), vec![Bytes::from_static(b"x")], PutCondition::IfAbsent));
+    assert!(matches!(put, Err(StoreError::Retry(_))), "{put:?}");
+    // Refused at once each time, it would go on for the whole minute.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
 pub fn refusals_are_final_and_quote_the_server<R: Requests>(make: Make<R>) {
     let bench = bench(make, |_, _| Some((403, "", "<Error><Code>AccessDenied</Code></Error>")));
     let refused = bench.put(10, PutCondition::Always);
@@ -110,6 +140,35 @@ pub fn a_hanging_server_costs_an_attempt_and_then_the_call<R: Requests>(make: Ma
     let hangs = bench(make, |_, _| None);
     assert_eq!(hangs.put(10, PutCondition::Always), Err(StoreError::Retry("no answer in time".to_owned())));
     assert!(hangs.lines().len() > 2, "{} attempts", hangs.lines().len());
+}
+
+/// How long an attempt may take, besides what its bytes may need.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Attempts that may take long, and nothing may stand still for long.
+fn watchful<R: Requests>(make: Make<R>, endpoint: &str) -> (S3Store<R>, tokio::runtime::Runtime) {
+    let url = S3Url::parse(&format!("s3://bucket?endpoint={endpoint}")).expect("a URL");
+    let stall = Duration::from_millis(300);
+    let limits = Limits { attempt: LONG, total: 10 * LONG, stall, single_bytes: 64 << 20, ..limits() };
+    let runtime = runtime();
+    (S3Store::new(url, keys(), runtime.handle(), limits, make), runtime)
+}
+
+pub fn a_server_that_stops_reading_is_given_up<R: Requests>(make: Make<R>) {
+    let endpoint = stalls_once("", "HTTP/1.1 200 X\r\ncontent-length: 0\r\netag: \"e\"\r\n\r\n");
+    let (store, runtime) = watchful(make, &endpoint);
+    // More than the system takes for a peer that does not read.
+    let (parts, began) = (vec![Bytes::from(vec![1; 1 << 20]); 32], Instant::now());
+    assert_eq!(runtime.block_on(store.put(&key(), parts, PutCondition::Always)), Ok(()));
+    assert!(began.elapsed() < LONG, "the attempt was waited for");
+}
+
+pub fn a_server_that_stops_sending_is_given_up<R: Requests>(make: Make<R>) {
+    let whole = "HTTP/1.1 206 X\r\ncontent-length: 4\r\ncontent-range: bytes 2-5/10\r\n\r\n2345";
+    let endpoint = stalls_once(&whole[..whole.len() - 2], whole);
+    let ((store, runtime), began) = (watchful(make, &endpoint), Instant::now());
+    assert_eq!(runtime.block_on(store.get_range(&key(), 2..6)).as_deref(), Ok(&b"2345"[..]));
+    assert!(began.elapsed() < LONG, "the attempt was waited for");
 }
 
 pub fn a_failed_multipart_upload_is_aborted<R: Requests>(make: Make<R>) {
@@ -236,6 +295,30 @@ fn uploads(line: &str, _: usize) -> Answer {
     })
 }
 
+pub fn what_has_time_takes_it_after_a_stall_too<R: Requests>(make: Make<R>) {
+    const STALL: Duration = Duration::from_millis(400);
+    let patient = Limits { attempt: Duration::from_secs(20), total: Duration::from_secs(60), ..limits() };
+    let bench = bench_with(make, patient, "", |line, n| {
+        if line.contains("partNumber=2") {
+            std::thread::sleep(STALL);
+        }
+        uploads(line, n)
+    });
+    let put = |bytes: usize| {
+        let pace = NonZeroU64::new(10_000).expect("not 0");
+        let began = Instant::now();
+        let parts = vec![Bytes::from(vec![1; bytes])];
+        let done = bench.runtime.block_on(bench.store.put_slowly(&key(), parts, PutCondition::Always, pace));
+        assert_eq!(done, Ok(()));
+        began.elapsed()
+    };
+    assert!(put(1000) >= Duration::from_millis(100), "1000 bytes at 10,000 a second");
+    assert_eq!(bench.lines().len(), 1);
+    // The first of four parts takes its time, the second stalls for longer than all would take.
+    assert!(put(4000) >= Duration::from_millis(100 + 2 * 100) + STALL, "what the stall took is not saved up");
+    assert_eq!(bench.lines().iter().filter(|line| line.contains("partNumber")).count(), 4);
+}
+
 pub fn what_is_put_has_a_checksum_and_is_encrypted_as_the_url_says<R: Requests>(make: Make<R>) {
     let bench = bench_with(make, limits(), "&sse=aws:kms&sse.kms.key.id=alias/a", uploads);
     assert_eq!(bench.put(10, PutCondition::Always), Ok(()));
@@ -288,6 +371,8 @@ pub fn stale_uploads_of_the_prefix_are_aborted_and_no_others<R: Requests>(make: 
         <Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>";
     const LAST: &str = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>\
         <Upload><Key>prefix/data/9e/0000000000000001-n7-e3</Key><UploadId>young</UploadId>\
+        <Initiated>2029-12-31T12:00:00.000Z</Initiated></Upload>\
+        <Upload><Key>prefix/data/9e/0000000000000001-n6-e9</Key><UploadId>before</UploadId>\
         <Initiated>2029-12-31T12:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>";
     let bench = bench(make, |line, _| {
         Some(match line {
@@ -300,6 +385,10 @@ pub fn stale_uploads_of_the_prefix_are_aborted_and_no_others<R: Requests>(make: 
     assert_eq!(bench.runtime.block_on(stale::clear(bench.store.inner(), NOW_S)), Ok(1));
     let aborted: Vec<String> = bench.lines().into_iter().filter(|line| line.starts_with("DELETE")).collect();
     assert_eq!(aborted, ["DELETE /bucket/prefix/data/9e/0000000000000001-n7-e3?uploadId=old"]);
+    bench.store.writes_as(NodeId(6), 10);
+    assert_eq!(bench.runtime.block_on(stale::clear(bench.store.inner(), NOW_S)), Ok(2));
+    let before = "DELETE /bucket/prefix/data/9e/0000000000000001-n6-e9?uploadId=before";
+    assert!(bench.lines().iter().any(|line| line == before), "begun before this broker's start");
     let listed: Vec<String> = bench.lines().into_iter().filter(|line| line.starts_with("GET")).collect();
     assert!(
         listed

@@ -32,9 +32,14 @@ macro_rules! behaves {
         $crate::engine_tests!(behaviour, $make;
             a_stumbling_server_is_asked_again
             a_conditional_put_is_not_repeated_blindly
+            a_conditional_put_is_repeated_where_nothing_was_done
+            a_conditional_put_without_a_connection_is_soon_given_up
             refusals_are_final_and_quote_the_server
             a_hanging_server_costs_an_attempt_and_then_the_call
+            a_server_that_stops_reading_is_given_up
+            a_server_that_stops_sending_is_given_up
             a_failed_multipart_upload_is_aborted
+            what_has_time_takes_it_after_a_stall_too
             an_error_behind_a_200_completes_nothing
             foreign_keys_in_a_listing_are_left_out
             a_conditional_upload_is_completed_on_its_condition

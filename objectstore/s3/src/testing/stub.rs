@@ -1,7 +1,7 @@
 //! Stand-in servers on loopback for tests: one that answers what a test says, and an instance's metadata service.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     sync::{
         Arc, Mutex,
@@ -77,6 +77,23 @@ pub fn serve(script: impl Fn(&Asked, usize) -> Option<Reply> + Send + 'static) -
         }
     });
     (format!("http://{address}"), seen)
+}
+
+/// A server whose first connection stalls after it has sent `before`, and whose second one is answered with `answer`.
+pub fn stalls_once(before: &'static str, answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let (mut stalled, _) = listener.accept().expect("a connection");
+        stalled.read_exact(&mut [0; 100]).expect("a request begins");
+        stalled.write_all(before.as_bytes()).expect("somebody listens");
+        let (stream, _) = listener.accept().expect("another connection");
+        let mut stream = BufReader::new(stream);
+        read(&mut stream).expect("a request");
+        stream.get_mut().write_all(answer.as_bytes()).expect("somebody listens");
+        drop(stalled);
+    });
+    format!("http://{address}")
 }
 
 fn read(stream: &mut impl BufRead) -> Option<Asked> {
