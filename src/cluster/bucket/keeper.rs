@@ -114,7 +114,8 @@ pub(in crate::cluster) async fn keep(
     let mut keeper = Keeper::new(ports.objects.clone(), ledger, cluster_id);
     let step = STEP.min(ports.interval);
     // The first is due at once: it tells a new epoch.
-    let (mut since, mut writing, mut deleting) = (ports.interval, Retry::default(), Retry::default());
+    let (mut since, mut writing) = (ports.interval, Retry::default());
+    let (mut releasing, mut deleting) = (Retry::default(), Retry::default());
     loop {
         (ports.sleep)(step).await;
         since += step;
@@ -135,7 +136,10 @@ pub(in crate::cluster) async fn keep(
                 }
             }
         }
-        release::release(&*keeper.objects, &keeper.ledger, &mut keeper.unreadable, &keeper.meters).await?;
+        if releasing.is_due(step) {
+            let (objects, refused) = (&*keeper.objects, &mut keeper.unreadable);
+            releasing.ended(release::release(objects, &keeper.ledger, refused, &keeper.meters).await?);
+        }
         if deleting.is_due(step) {
             let removed = keeper.remove_old().await;
             deleting.ended(keeper.delete().await? && removed);
