@@ -80,12 +80,12 @@ impl Shard {
 
     fn work_for(&self, partition: &Partition) -> Option<Work> {
         let (id, objects) = (partition.id, &partition.objects);
-        if partition.settings.compact {
-            return objects.newest_manifest().map(|manifest| Work::Unfold(id, manifest.clone()));
-        }
         // What is being cleaned is about to change.
         if self.cleaner.at_work_on() == Some(id) {
             return None;
+        }
+        if partition.settings.compact {
+            return objects.newest_manifest().map(|manifest| Work::Unfold(id, manifest.clone()));
         }
         let compaction = self.ports.compaction.as_ref().map(|ports| &ports.config);
         let stays = |part: &CommittedObject| compaction.is_none_or(|config| config.is_large(part));

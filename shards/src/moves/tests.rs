@@ -9,6 +9,7 @@ use thalweg_wal::{LogConfig, Lsn, RecoveredBatch, SliceIdentity, create, device:
 
 use super::*;
 use crate::{
+    cleaning::Inquiry,
     mailbox::{Answer, ReplyTo, shard_lanes},
     meta::{ManifestRef, ObjectId},
     meters::{ShardMeters, StoreMeters},
@@ -289,4 +290,23 @@ fn what_is_being_folded_does_not_move_and_what_is_sealed_is_not_folded() {
     assert!(!shard.folder.is_at_work_on(PARTITION));
     let handed_over = shard.partitions.get(&PARTITION).expect("there").spec();
     assert_eq!((handed_over.manifests, handed_over.committed), (of.manifests, of.committed));
+}
+
+#[test]
+fn what_is_being_folded_is_not_cleaned_and_what_is_being_cleaned_not_folded() {
+    let world = World::new(1);
+    let committed: Vec<CommittedObject> = (0..4).map(|n| object(10 * n, 10 * n + 9)).collect();
+    let mut shard = shard(&world, vec![PartitionSpec { committed, ..spec(40, None) }], &[]);
+    let begins = |shard: &mut Shard| {
+        let (reply, told) = flume::bounded(1);
+        shard.cleaning_inquiry(Inquiry::Describe { partition: PARTITION, reply });
+        told.try_recv().expect("answered at once").is_some()
+    };
+    shard.run_folding();
+    assert!(shard.folder.is_at_work_on(PARTITION));
+    assert!(!begins(&mut shard), "its entries are just going into a manifest");
+    shard.folding_ended(Ok(()));
+    assert!(begins(&mut shard));
+    shard.run_folding();
+    assert!(!shard.folder.is_at_work_on(PARTITION), "its entries are just being replaced");
 }
