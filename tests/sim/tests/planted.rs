@@ -151,7 +151,7 @@ fn a_manifest_taken_for_an_orphan() {
 
 #[test]
 fn folded_without_comparing_what_is_taken() {
-    whole(Plant::FoldUnchecked, 100);
+    whole(Plant::FoldUnchecked, 200);
 }
 
 #[test]
