@@ -24,6 +24,7 @@ use crate::{
     shard::Shard,
     store::StoreLane,
     upload::WriterIdentity,
+    work_room::{Taken, WorkRoom},
 };
 
 pub(crate) use pace::Pace;
@@ -32,6 +33,8 @@ pub(crate) use pace::Pace;
 const RUN_BYTES: u64 = 4 << 20;
 /// How long a read is tried again.
 const RETRY_FOR: Duration = Duration::from_secs(20);
+/// Who waits for room looks again after this long.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 /// The upload sequence of objects that no shard uploaded.
 const NO_UPLOAD: u64 = u64::MAX;
 
@@ -113,6 +116,20 @@ impl Rewriter {
         let (reply, answer) = flume::bounded(1);
         self.events.try_send(inquiry(reply)).map_err(stopping)?;
         answer.recv_async().await.map_err(stopping)
+    }
+
+    /// Room for `bytes` of work, when all that came before has had its turn.
+    pub(crate) async fn room(&self, room: &Arc<WorkRoom>, bytes: u64) -> Result<Taken, RewriteFailure> {
+        let place = room.wait();
+        loop {
+            if let Some(taken) = place.take(bytes) {
+                return Ok(taken);
+            }
+            if self.events.is_disconnected() {
+                return Err(stopping(()));
+            }
+            self.runtime.sleep_until(self.runtime.mono().plus(LOOK_FOR_ROOM)).await;
+        }
     }
 
     /// An id for one object.

@@ -20,6 +20,8 @@ SEGMENT_MS = 1_000
 CLEANING = {"log.cleaner.backoff.ms": 100}
 THALWEG = CLEANING | {"shards": 2, "object.upload.interval.ms": 100}
 KEPT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.001", "segment.ms": str(SEGMENT_MS)}
+# What the object in work, its parts and the map of keys may take, with what the allocator keeps of it.
+CLEANING_RESIDENT_BYTES = 192 << 20
 EPOCH_MS = int(time.time() * 1000) - 3_600_000
 
 
@@ -189,6 +191,64 @@ def test_rounds_that_have_room_for_some_keys_come_to_the_same():
                 broker.remove_wal()
             broker.start()
             assert read(broker, "narrow") == newest(some)
+        broker.stop()
+
+
+@pytest.mark.timeout(3000)
+def test_a_log_larger_than_the_memory_of_its_cleaning(request):
+    """Of records, keys and objects, memory holds a part; what it takes is bounded, and the newest of each key stays."""
+    count = request.config.getoption("--megabytes") * 1000
+    settings = {
+        "shards": 2, "log.cleaner.backoff.ms": 1_000, "log.cleaner.dedupe.buffer.size": 1 << 20, "cache.tail.bytes": 16 << 20,
+        "object.compaction.bytes": 32 << 20, "object.compaction.bytes.per.second": 0, "object.upload.bytes": 4 << 20,
+    }
+    chance, filler, newest_at = random.Random(5), random.Random(6).randbytes(1 << 20), {}
+    with brokers.Thalweg(settings) as broker:
+        create(broker, "large", **{"min.cleanable.dirty.ratio": "0.2"})
+        producer = ck.Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 5, "enable.idempotence": True})
+        for offset in range(count):
+            key, at = chance.randrange(count // 2), chance.randrange(len(filler) - 1000)
+            newest_at[key] = offset
+            while True:
+                try:
+                    producer.produce("large", filler[at:at + 1000], str(key), 0)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            producer.poll(0)
+        assert producer.flush(120) == 0
+        before = most = broker.resident_bytes()
+
+        def done():
+            nonlocal most
+            most = max(most, broker.resident_bytes())
+            now = metrics.read(broker)
+            waits = metrics.total(now, "thalweg_wal_trim_lag_bytes") > 8 << 20
+            return not waits and max(metrics.grown({}, now, "thalweg_cleaner_dirty_ratio").values(), default=1) < 0.2
+
+        until(done, "all is cleaned but what may stay", 60 + count / 1000)
+        now = metrics.read(broker)
+        left, dirty = {}, 0
+        consumer = ck.Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "reads", "enable.partition.eof": True})
+        consumer.assign([ck.TopicPartition("large", 0, ck.OFFSET_BEGINNING)])
+        while True:
+            message = consumer.poll(30)
+            if message.error():
+                assert message.error().code() == ck.KafkaError._PARTITION_EOF, message.error()
+                break
+            left[int(message.key())] = message.offset()
+            dirty += 1
+        consumer.close()
+        print(
+            f"{count} records of 1 kB, {len(newest_at)} keys: {metrics.total(now, 'thalweg_cleaner_rounds_total'):.0f} rounds read "
+            f"{metrics.total(now, 'thalweg_cleaner_read_bytes_total') / 2**20:.0f} MiB and wrote "
+            f"{metrics.total(now, 'thalweg_cleaner_written_bytes_total') / 2**20:.0f}; {dirty} records are left; resident before "
+            f"{before / 2**20:.0f} MiB, at most {most / 2**20:.0f}"
+        )
+        assert left == newest_at
+        assert dirty < count
+        assert metrics.total(now, "thalweg_cleaner_rounds_total") > 1
+        assert most < before + CLEANING_RESIDENT_BYTES
         broker.stop()
 
 

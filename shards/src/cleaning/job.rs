@@ -106,8 +106,6 @@ async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) {
     let subject = job.rewriter.inquire(|reply| Event::CleaningInquiry(Inquiry::Describe { partition, reply })).await;
     let Ok(Some(mut subject)) = subject else { return };
     subject.parts.retain(|part| part.last < dirt.end);
-    let groups = plan::groups(&subject.parts, job.ports.config.output_bytes);
-    let group_bytes = groups.iter().map(|group| plan::bytes_of(group)).max().unwrap_or(0);
     let began = job.rewriter.runtime.mono();
     let config = &job.ports.config;
     let pace = Pace::new(config.bytes_per_second, config.usual_backlog, dirt.dirty_bytes);
@@ -115,10 +113,8 @@ async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) {
     let outcome = match cleaning.dirty(dirt).await {
         Ok(dirty) => {
             let bytes = KeyMap::bytes_for(dirty.records, job.ports.config.load_factor);
-            let memory =
-                map_memory(job, bytes.min(job.ports.config.dedupe_bytes)).zip(job.ports.room.take(group_bytes));
             // Other shards are at work: later.
-            let Some(((_map, map_bytes), _room)) = memory else { return };
+            let Some((_map, map_bytes)) = map_memory(job, bytes.min(job.ports.config.dedupe_bytes)) else { return };
             cleaning.run(dirty, map_bytes).await
         }
         Err(stopped) => Err(stopped),
@@ -270,6 +266,8 @@ impl Cleaning<'_> {
     /// Writes parts anew, if something in them goes or there is more than one.
     async fn group(&self, group: &[Rc<CommittedObject>], rules: &Arc<Rules>, tally: &mut Tally) -> Result<(), Stopped> {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
+        // For this object alone: a round of a long log takes hours at its pace, and compaction has its turns in between.
+        let _room = self.job.rewriter.room(&self.job.ports.room, plan::bytes_of(group)).await?;
         let (base, last) = (first.base, last.last);
         let mut encoder = ObjectEncoder::new(0, self.job.ports.config.block_bytes);
         let mut told: BTreeMap<ObjectId, PartitionProperties> = BTreeMap::new();

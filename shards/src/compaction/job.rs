@@ -28,7 +28,7 @@ use crate::{
     runtime::Queue,
 };
 
-/// After this long it makes a pause, in which cleaning finds the room for objects free.
+/// After this long it makes a pause, so that altered settings act.
 const TURN: Duration = Duration::from_secs(60);
 /// Partitions described, or given their new object, in one turn of the shard.
 const PARTITIONS_AT_ONCE: usize = 256;
@@ -61,8 +61,8 @@ async fn work(job: &Job) -> Result<(), RewriteFailure> {
         let waiting = field.fresh.iter().map(plan::Stretch::bytes).sum();
         job.meters.compaction_waiting_bytes.set(waiting as f64);
         let Some(plan) = plan::plan(&job.ports.config, field) else { break };
-        // Other shards are at work: later.
-        let Some(_room) = job.ports.room.take(plan.bytes()) else { break };
+        // Until then its inputs may have changed: the commit compares them all.
+        let _room = job.rewriter.room(&job.ports.room, plan.bytes()).await?;
         let began = job.rewriter.runtime.mono();
         let config = &job.ports.config;
         let pace = Rc::new(Pace::new(config.bytes_per_second, config.usual_backlog(), waiting));
