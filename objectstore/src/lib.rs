@@ -17,7 +17,10 @@ mod port;
 pub mod testing;
 
 pub use backoff::Backoff;
-pub use key::{DATA_FOLDER, data_key, data_key_prefix, parse_data_key, split_object_url};
+pub use key::{
+    DATA_FOLDER, MANIFEST_FOLDER, data_key, data_key_prefix, manifest_key, parse_data_key, parse_manifest_key,
+    split_object_url,
+};
 pub use local::LocalStore;
 pub use memory::{Call, Fate, FaultHook, MemoryStore, Operation};
 pub use open::{Access, OpenError, open};

@@ -9,8 +9,14 @@ use thalweg_record::{Offset, PartitionId};
 use thalweg_wal::{GroupId, Lsn};
 
 use crate::{
-    cleaning, compaction::Inquiry, meta::CommittedObject, msg::PartitionError, offsets::LookUp, read::ReadAgain,
-    rewrite::RewriteFailure, ring_read::RingRead,
+    cleaning,
+    compaction::Inquiry,
+    meta::{CommittedObject, ManifestRef, ObjectId},
+    msg::PartitionError,
+    offsets::LookUp,
+    read::ReadAgain,
+    rewrite::RewriteFailure,
+    ring_read::RingRead,
 };
 
 /// A completion.
@@ -76,6 +82,12 @@ pub enum Event {
     Cleaned(PartitionId, Offset),
     /// Cleaning has nothing more to do, or something stands against it.
     CleaningEnded(cleaning::Ended),
+    /// A manifest has taken the place of a partition's oldest entries, and the metadata is durable.
+    Folded(PartitionId, ManifestRef),
+    /// What a partition's newest manifest lists has taken its place, and the metadata is durable.
+    Unfolded(PartitionId, ObjectId, Vec<CommittedObject>),
+    /// Folding has nothing more to do, or something stands against it.
+    FoldingEnded(Result<(), RewriteFailure>),
     /// An object that a read was sent to is gone: the read begins anew.
     ReadAgain(ReadAgain),
     /// 100 ms have passed.

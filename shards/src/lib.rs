@@ -12,6 +12,7 @@ pub mod codec;
 pub mod cold;
 pub mod compaction;
 mod event;
+mod folding;
 mod janitor;
 pub mod mailbox;
 pub mod meta;

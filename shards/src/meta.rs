@@ -3,7 +3,10 @@
 //! Each request carries a one-shot flume sender; a sender dropped unanswered means that the process is stopping.
 
 use flume::Sender;
-use thalweg_objectstore::ObjectKey;
+use thalweg_objectstore::{
+    ObjectKey,
+    format::{Manifest, ManifestEntry},
+};
 use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId, Wall};
 
 use crate::msg::ProducerEntry;
@@ -33,6 +36,30 @@ pub struct CommittedObject {
     pub epoch: LeaderEpoch,
     /// How often its records were copied from object to object: 0 for an upload.
     pub level: u32,
+}
+
+impl From<ManifestEntry> for CommittedObject {
+    fn from(entry: ManifestEntry) -> CommittedObject {
+        let ManifestEntry { object, key, object_bytes, base, last, size_bytes, max_timestamp, epoch, level } = entry;
+        let object = ObjectId(object);
+        CommittedObject { object, key, object_bytes, base, last, size_bytes, max_timestamp, epoch, level }
+    }
+}
+
+impl From<&CommittedObject> for ManifestEntry {
+    fn from(part: &CommittedObject) -> ManifestEntry {
+        ManifestEntry {
+            object: part.object.0,
+            key: part.key.clone(),
+            object_bytes: part.object_bytes,
+            base: part.base,
+            last: part.last,
+            size_bytes: part.size_bytes,
+            max_timestamp: part.max_timestamp,
+            epoch: part.epoch,
+            level: part.level,
+        }
+    }
 }
 
 /// One partition's range within a commit.
@@ -65,6 +92,79 @@ pub struct ObjectCommit {
     pub object_bytes: u64,
     /// All ranges in it.
     pub ranges: Vec<CommitRange>,
+}
+
+/// What the metadata holds in the place of a partition's older entries: where in the bucket they are listed, and what can be decided
+/// without reading them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ManifestRef {
+    /// Its id, from the same reservations as those of objects.
+    pub id: ObjectId,
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// First offset of the first entry.
+    pub base: Offset,
+    /// Last offset of the last entry.
+    pub last: Offset,
+    /// How many entries.
+    pub entries: u32,
+    /// Bytes of the partition's batches in all of them.
+    pub size_bytes: u64,
+    /// Greatest timestamp in any of them.
+    pub max_timestamp: Wall,
+}
+
+impl ManifestRef {
+    /// Whether these are as many entries, of as many bytes and with the same ends, as the metadata says that it lists.
+    pub fn lists(&self, entries: &[CommittedObject]) -> bool {
+        let ends = (entries.first().map(|entry| entry.base), entries.last().map(|entry| entry.last));
+        let bytes: u64 = entries.iter().map(|entry| entry.size_bytes).sum();
+        ends == (Some(self.base), Some(self.last)) && entries.len() == self.entries as usize && bytes == self.size_bytes
+    }
+
+    /// What it lists of `partition`, by its bytes.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be these.
+    pub fn entries(&self, partition: PartitionId, bytes: &[u8]) -> Result<Vec<CommittedObject>, String> {
+        let found = Manifest::parse(bytes).map_err(|error| error.to_string())?;
+        if (found.id, found.partition) != (self.id.0, partition) {
+            return Err("it is another one by its own words".to_owned());
+        }
+        let entries: Vec<CommittedObject> = found.entries.into_iter().map(CommittedObject::from).collect();
+        if self.lists(&entries) { Ok(entries) } else { Err("it does not list what the metadata says".to_owned()) }
+    }
+}
+
+/// Has a manifest take the place of a partition's oldest entries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fold {
+    /// Its id, still reserved.
+    pub manifest: ObjectId,
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Whose entries.
+    pub partition: PartitionId,
+    /// What it lists, by offset: object, first and last offset of the partition in it.
+    pub parts: Vec<(ObjectId, Offset, Offset)>,
+}
+
+/// What came of a fold. The same again is `Folded`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FoldOutcome {
+    /// Done, and durable.
+    Folded(ManifestRef),
+    /// Nothing was done: something of it is not there any more, or not as it was. The manifest's reservation is taken away, and what
+    /// was put under it is deleted.
+    Changed,
+    /// Nothing was done: the manifest's reservation is gone.
+    Unreserved,
+    /// This node's epoch is fenced: stop.
+    Fenced,
 }
 
 /// Parts of one partition that lie side by side in other objects, and are one range of a new one.
@@ -156,6 +256,26 @@ pub enum MetaRequest {
         /// First offset that it has not seen.
         to: Offset,
         /// False: it had been seen otherwise, or is gone, and nothing was done.
+        reply: Sender<bool>,
+    },
+    /// Has a manifest take the place of entries, all or nothing; answers when it is durable.
+    Fold {
+        /// Who folds.
+        shard: ShardId,
+        /// What.
+        fold: Box<Fold>,
+        /// The outcome.
+        reply: Sender<FoldOutcome>,
+    },
+    /// Has a partition's newest manifest give its place back to what it lists; answers when it is durable.
+    Unfold {
+        /// Which partition.
+        partition: PartitionId,
+        /// Its newest manifest.
+        manifest: ObjectId,
+        /// All that it lists.
+        entries: Vec<CommittedObject>,
+        /// False: it is not the newest, or does not list that, and nothing was done.
         reply: Sender<bool>,
     },
     /// Objects that compaction made and of which less than half is live; some of them when there are many.

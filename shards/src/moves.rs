@@ -143,11 +143,11 @@ impl Shard {
     ) {
         // The loan must soon be over: until it is, the new owner's log is held too.
         let serves = !self.refuses_appends() && self.uploads_keep_up();
-        let cleaned = self.cleaner.at_work_on();
+        let (cleaned, folder) = (self.cleaner.at_work_on(), &self.folder);
         let may_go = |id: &PartitionId| {
             let Some(partition) = self.partitions.get_mut(id) else { return false };
             let owned = partition.role == Role::Owner && partition.borrowed.is_none();
-            let may = serves && owned && !partition.internal && cleaned != Some(*id);
+            let may = serves && owned && !partition.internal && cleaned != Some(*id) && !folder.is_at_work_on(*id);
             if may {
                 partition.role = Role::Sealed(generation);
             }

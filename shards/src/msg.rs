@@ -9,7 +9,7 @@ use thalweg_record::{Batch, LeaderEpoch, Mono, Offset, PartitionId, Wall};
 
 use crate::batch::BadRecords;
 use crate::mailbox::ReplyTo;
-use crate::meta::CommittedObject;
+use crate::meta::{CommittedObject, ManifestRef};
 
 pub use settings::{CleaningSettings, Millionths, PartitionSettings};
 
@@ -477,7 +477,9 @@ pub struct PartitionSpec {
     pub settings: PartitionSettings,
     /// Log start offset recorded in the metadata.
     pub log_start: Offset,
-    /// Committed objects that hold records of it, by offset, contiguous.
+    /// Lists of its oldest committed objects, by offset, contiguous.
+    pub manifests: Vec<ManifestRef>,
+    /// Committed objects that hold records of it and are not in these lists, by offset, contiguous.
     pub committed: Vec<CommittedObject>,
     /// Epoch history up to the committed end: (epoch, first offset).
     pub epochs: Vec<(LeaderEpoch, Offset)>,

@@ -3,17 +3,17 @@
 //! Special values are answered in the turn. A time is looked up in a task of the cold queue: first in the objects that
 //! reach it, then in the ring. Heads may lie about their greatest timestamp, so a miss inside a batch goes on to the next.
 
-use std::{io, rc::Rc};
+use std::{io, iter, rc::Rc};
 
 use bytes::Bytes;
 use flume::Sender;
 use thalweg_record::{LeaderEpoch, Offset, PartitionId, Wall};
 
 use crate::{
-    cold::{ColdError, ColdFindTime, ColdRequest},
+    cold::{ColdError, ColdFindTime, ColdManifest, ColdRequest, Entries},
     event::Event,
     mailbox::ShardLane,
-    meta::{CommittedObject, ObjectId},
+    meta::{CommittedObject, ManifestRef, ObjectId},
     moves::{LentSearch, Sought},
     msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply, Request},
     partition::{Partition, RingEntry, RingIndex},
@@ -40,13 +40,18 @@ struct Search {
     /// First offset that the ring serves.
     ring_from: Offset,
     end: Offset,
+    /// The greatest time is looked for: the manifest that the log start cuts in two, and the greatest time of all behind it. Only the
+    /// manifest knows which times lie below the log start.
+    cut: Option<(Rc<ManifestRef>, Option<Wall>)>,
+    /// Lists of older objects of which some reach the time.
+    manifests: Vec<Rc<ManifestRef>>,
     objects: Vec<Rc<CommittedObject>>,
     /// Whoever lends what lies between objects and ring, when something there may be as late.
     loan: Option<InLoan>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
-    /// What to look for when nothing is found, for the greatest timestamp was that of a deleted record.
-    otherwise: Option<Box<Search>>,
+    /// The time to look for when nothing is found, for the greatest one may be that of a deleted record.
+    otherwise: Option<Wall>,
 }
 
 /// Where to look in a loan.
@@ -123,7 +128,7 @@ impl Shard {
             OffsetQuery::LatestTiered => Lookup::Found(NONE),
             OffsetQuery::Time(time) => self.search(partition, time, Sought::Time(time)),
             OffsetQuery::MaxTimestamp => {
-                let object = partition.objects.max_timestamp(partition.log_start).map(|o| o.max_timestamp);
+                let object = partition.objects.max_timestamp(partition.log_start);
                 let from = partition.committed_end.max(partition.log_start);
                 let ring = partition.ring.max_timestamp(from, partition.readable_end()).map(|e| e.max_timestamp);
                 let borrowed = partition.borrowed.as_ref().filter(|b| b.until > partition.log_start);
@@ -132,14 +137,15 @@ impl Shard {
                     // Some of the loan is deleted: its lender knows what is the latest of the rest. Objects are deleted altogether.
                     return self.search(partition, ring.unwrap_or(Wall(i64::MIN)), Sought::MaxTimestamp);
                 }
-                let Some(greatest) = object.max(lent).max(ring) else { return Lookup::Found(NONE) };
-                let mut latest = self.search(partition, greatest, Sought::Time(greatest));
-                let rest = latest_behind_start(partition).filter(|rest| *rest < greatest);
-                let rest = rest.map(|rest| self.search(partition, rest, Sought::Time(rest)));
-                if let (Lookup::Search(latest), Some(Lookup::Search(rest))) = (&mut latest, rest) {
-                    latest.otherwise = Some(rest);
-                }
-                latest
+                let newer = lent.max(ring);
+                let Some(greatest) = object.max(newer) else { return Lookup::Found(NONE) };
+                let Lookup::Search(search) = self.search(partition, greatest, Sought::Time(greatest)) else {
+                    return Lookup::Found(NONE);
+                };
+                let cut = partition.objects.cut_by(partition.log_start);
+                let cut = cut.map(|(manifest, rest)| (manifest, rest.max(newer)));
+                let otherwise = latest_behind_start(partition).filter(|rest| *rest < greatest);
+                Lookup::Search(Box::new(Search { cut, otherwise, ..*search }))
             }
         }
     }
@@ -152,15 +158,28 @@ impl Shard {
         let ring_from = partition.ring.from(from, end).find(served).map_or(end, |e| e.base);
         let objects = partition.objects.reaching(time, from, CANDIDATES);
         let objects: Vec<_> = objects.into_iter().filter(|o| o.base < ring_from).collect();
+        let mut manifests = partition.objects.manifests_reaching(time, from, CANDIDATES);
+        manifests.retain(|manifest| manifest.base < ring_from);
         let reaching = partition.borrowed.as_ref().filter(|b| b.until > from && b.max_timestamp >= time);
         let lender = reaching.and_then(|b| self.ports.peers.get(usize::from(b.from.0))).cloned();
         let loan = lender.map(|lender| InLoan { lender, sought, committed_end: partition.committed_end });
         let batches = self.candidates(partition, time, ring_from, end);
-        if objects.is_empty() && loan.is_none() && batches.is_empty() {
+        if manifests.is_empty() && objects.is_empty() && loan.is_none() && batches.is_empty() {
             return Lookup::Found(NONE);
         }
-        let (partition, otherwise) = (partition.id, None);
-        Lookup::Search(Box::new(Search { partition, time, from, ring_from, end, objects, loan, batches, otherwise }))
+        Lookup::Search(Box::new(Search {
+            partition: partition.id,
+            time,
+            from,
+            ring_from,
+            end,
+            cut: None,
+            otherwise: None,
+            manifests,
+            objects,
+            loan,
+            batches,
+        }))
     }
 
     fn candidates(
@@ -197,29 +216,36 @@ impl Shard {
             Sought::Time(time) => time,
             Sought::MaxTimestamp => lent.ring.max_timestamp(begin, end).map_or(Wall(i64::MAX), |e| e.max_timestamp),
         };
-        let search = |time, otherwise| {
-            let (objects, loan) = (Vec::new(), None);
-            let batches = self.candidates(lent, time, begin, end);
-            Box::new(Search { partition, time, from, ring_from: begin, end, objects, loan, batches, otherwise })
+        let search = |time| Search {
+            partition,
+            time,
+            from,
+            ring_from: begin,
+            end,
+            cut: None,
+            otherwise: None,
+            manifests: Vec::new(),
+            objects: Vec::new(),
+            loan: None,
+            batches: self.candidates(lent, time, begin, end),
         };
         let rest = latest_behind(&lent.ring, begin, end).filter(|_| matches!(sought, Sought::MaxTimestamp));
-        let mut next = Some(search(time, rest.filter(|rest| *rest < time).map(|rest| search(rest, None))));
+        let (first, otherwise) = (search(time), rest.filter(|rest| *rest < time).map(search));
         let (cold, events, runtime) = (self.ports.cold.clone(), self.events.clone(), self.ports.runtime.clone());
         let task = async move {
-            while let Some(mut search) = next {
-                next = search.otherwise.take();
+            let mut answer = None;
+            for search in iter::once(first).chain(otherwise) {
                 // Whoever asked hears of a failure by the lane that closes.
-                let Ok(searched) = run(*search, &cold, &events, &*runtime).await else { return };
-                let found = match searched {
+                let Ok(searched) = run(search, &cold, &events, &*runtime).await else { return };
+                answer = match searched {
                     Searched::Found(found) => Some(found.offset.map(|_| found)),
                     Searched::Trimmed | Searched::Gone(_) => None,
                 };
-                if found.as_ref().is_some_and(Option::is_none) && next.is_some() {
-                    continue;
+                if !matches!(answer, Some(None)) {
+                    break;
                 }
-                let _gone = reply.try_send(found);
-                return;
             }
+            let _gone = reply.try_send(answer);
         };
         self.ports.runtime.spawn(Queue::Cold, "lent-offsets", Box::pin(task));
     }
@@ -240,7 +266,7 @@ fn latest_behind_start(partition: &Partition) -> Option<Wall> {
         return latest_behind(&partition.ring, start, end);
     }
     let first = partition.objects.iter().next().filter(|object| object.base < start)?;
-    let object = partition.objects.max_timestamp(first.last.next()).map(|object| object.max_timestamp);
+    let object = partition.objects.max_timestamp(first.last.next());
     let ring = partition.ring.max_timestamp(partition.committed_end, end).map(|entry| entry.max_timestamp);
     let lent = partition.borrowed.as_ref().map(|borrowed| borrowed.max_timestamp);
     Some(object.max(lent).max(ring).unwrap_or(Wall(i64::MIN)))
@@ -254,26 +280,31 @@ fn found(at: FoundTime) -> FoundOffset {
 
 /// Searches, and begins anew when the ring was trimmed under it, or an object compacted away: what it had is in other objects then.
 async fn look_for(
-    query: OffsetQuery,
+    mut query: OffsetQuery,
     mut search: Box<Search>,
     cold: &Sender<ColdRequest>,
     events: &Sender<Event>,
     runtime: &dyn Runtime,
 ) -> Result<FoundOffset, PartitionError> {
-    let mut gone = None;
+    let (mut gone, mut otherwise) = (None, None);
     for tried in 1.. {
-        let (partition, otherwise) = (search.partition, search.otherwise.take());
-        match run(*search, cold, events, runtime).await? {
-            Searched::Found(found) => match otherwise.filter(|_| found.offset.is_none()) {
-                Some(rest) => {
-                    search = rest;
-                    continue;
-                }
-                None => return Ok(found),
+        let (partition, time) = (search.partition, search.time);
+        otherwise = search.otherwise.take().or(otherwise);
+        let listed = latest_listed(&mut search, cold).await?;
+        if let Some((latest, rest)) = listed {
+            otherwise = Some(rest).filter(|rest| *rest < latest);
+        }
+        match listed.filter(|(latest, _)| *latest != time) {
+            Some((latest, _)) => query = OffsetQuery::Time(latest),
+            None => match run(*search, cold, events, runtime).await? {
+                Searched::Found(found) => match otherwise.take().filter(|_| found.offset.is_none()) {
+                    Some(rest) => query = OffsetQuery::Time(rest),
+                    None => return Ok(found),
+                },
+                // One that the partition still names after it was asked again is lost, and stays so.
+                Searched::Gone(object) if gone.replace(object) == Some(object) => break,
+                Searched::Gone(_) | Searched::Trimmed => {}
             },
-            // One that the partition still names after it was asked again is lost, and stays so.
-            Searched::Gone(object) if gone.replace(object) == Some(object) => break,
-            Searched::Gone(_) | Searched::Trimmed => {}
         }
         if tried == TRIES {
             break;
@@ -286,6 +317,26 @@ async fn look_for(
         }
     }
     Err(PartitionError::Storage)
+}
+
+/// Where the log start cuts a manifest: the greatest time of what lies behind it, and of that what no log start lies inside of, for the
+/// greatest may be that of a deleted record.
+async fn latest_listed(
+    search: &mut Search,
+    cold: &Sender<ColdRequest>,
+) -> Result<Option<(Wall, Wall)>, PartitionError> {
+    let Some((manifest, newer)) = search.cut.take() else { return Ok(None) };
+    let entries = match listed(search.partition, &manifest, cold).await {
+        Ok(entries) => entries,
+        // The log start has passed it: the search finds that out.
+        Err(ColdError::Gone(_)) => return Ok(None),
+        Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
+    };
+    let latest = |live: &dyn Fn(&CommittedObject) -> bool| {
+        entries.iter().filter(|entry| live(entry)).map(|entry| entry.max_timestamp).max().max(newer)
+    };
+    let whole = latest(&|entry| entry.base >= search.from).unwrap_or(Wall(i64::MIN));
+    Ok(latest(&|entry| entry.last >= search.from).map(|left| (left, whole)))
 }
 
 /// What a search came to.
@@ -303,13 +354,11 @@ async fn run(
     events: &Sender<Event>,
     runtime: &dyn Runtime,
 ) -> Result<Searched, PartitionError> {
-    if !search.objects.is_empty() {
-        match in_objects(&search, cold).await {
-            Ok(Some(at)) => return Ok(Searched::Found(found(at))),
-            Ok(None) => {}
-            Err(ColdError::Gone(object)) => return Ok(Searched::Gone(object)),
-            Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
-        }
+    match in_store(&search, cold).await {
+        Ok(Some(at)) => return Ok(Searched::Found(found(at))),
+        Ok(None) => {}
+        Err(ColdError::Gone(object)) => return Ok(Searched::Gone(object)),
+        Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
     }
     if let Some(loan) = &search.loan {
         match in_loan(&search, loan).await? {
@@ -360,7 +409,45 @@ async fn in_ring(batches: Vec<RingEntry>, events: &Sender<Event>) -> Result<Opti
     }
 }
 
-async fn in_objects(search: &Search, cold: &Sender<ColdRequest>) -> Result<Option<FoundTime>, ColdError> {
+/// Searches what manifests list, then the other objects.
+async fn in_store(search: &Search, cold: &Sender<ColdRequest>) -> Result<Option<FoundTime>, ColdError> {
+    for manifest in &search.manifests {
+        let entries = listed(search.partition, manifest, cold).await?;
+        let reaches = |entry: &&Rc<CommittedObject>| {
+            entry.last >= search.from && entry.base < search.ring_from && entry.max_timestamp >= search.time
+        };
+        let candidates: Vec<Rc<CommittedObject>> = entries.iter().filter(reaches).cloned().collect();
+        for some in candidates.chunks(CANDIDATES) {
+            if let Some(found) = in_objects(search, some.to_vec(), cold).await? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    match search.objects.is_empty() {
+        true => Ok(None),
+        false => in_objects(search, search.objects.clone(), cold).await,
+    }
+}
+
+async fn listed(
+    partition: PartitionId,
+    manifest: &Rc<ManifestRef>,
+    cold: &Sender<ColdRequest>,
+) -> Result<Entries, ColdError> {
+    let (tell, told) = flume::bounded(1);
+    let done = Box::new(move |found| {
+        let _gone = tell.try_send(found);
+    });
+    let manifest = manifest.clone();
+    let _gone = cold.try_send(ColdRequest::Manifest(ColdManifest { partition, manifest, done }));
+    told.recv_async().await.unwrap_or_else(|_| Err(ColdError::Storage("the cold reader is gone".into())))
+}
+
+async fn in_objects(
+    search: &Search,
+    objects: Vec<Rc<CommittedObject>>,
+    cold: &Sender<ColdRequest>,
+) -> Result<Option<FoundTime>, ColdError> {
     let (tell, told) = flume::bounded(1);
     let done = Box::new(move |result| {
         let _gone = tell.try_send(result);
@@ -368,7 +455,7 @@ async fn in_objects(search: &Search, cold: &Sender<ColdRequest>) -> Result<Optio
     let find = ColdFindTime {
         conn: LOOKUPS,
         partition: search.partition,
-        objects: search.objects.clone(),
+        objects,
         time: search.time,
         from: search.from,
         up_to: search.ring_from.min(search.end),

@@ -6,21 +6,22 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use flume::Sender;
 use metrics::Counter;
 use thalweg_record::{Offset, PartitionId, ShardId};
 use thalweg_wal::Lsn;
 
 use crate::{
-    cold::{ColdError, ColdRead, ColdRequest},
+    cold::{ColdError, ColdManifest, ColdRead, ColdRequest, Entries},
     event::Event,
     mailbox::ReplyTo,
-    meta::{CommittedObject, ObjectId},
+    meta::{CommittedObject, ManifestRef, ObjectId},
     moves::{Borrowed, LentRead},
     msg::{
         DescribeRequest, EpochEnd, EpochEndsRequest, FetchFrom, Isolation, PartitionError, ProbeRequest, ProbeState,
         ProducersRequest, RaiseLogStartRequest, Records, Reply, Request, TakeRequest, Taken,
     },
-    partition::{Partition, RingEntry, Role, Tier},
+    partition::{Partition, RingEntry, Role, Tier, to_read},
     ring_read::RingRead,
     runtime::Queue,
     shard::Shard,
@@ -36,6 +37,7 @@ enum Source {
     Memory,
     Ring,
     Objects,
+    Listed(Rc<ManifestRef>),
     Lender(Borrowed),
     Nothing,
 }
@@ -85,6 +87,10 @@ impl Shard {
                 let first = bytes.min(u64::from(batch)) as u32;
                 state(bytes, first, true)
             }
+            Source::Listed(manifest) => {
+                let bytes = manifest.size_bytes;
+                state(bytes, bytes.min(u64::from(partition.settings.max_message_bytes)) as u32, true)
+            }
             Source::Lender(borrowed) => {
                 // An estimate, and there is at least one batch.
                 let bytes = borrowed.bytes_from(part.offset, partition.committed_end);
@@ -98,6 +104,7 @@ impl Shard {
         let ring = match partition.tier(offset) {
             Tier::End => return Source::Nothing,
             Tier::Objects => return Source::Objects,
+            Tier::Listed(manifest) => return Source::Listed(manifest),
             Tier::Lender => return partition.borrowed.clone().map_or(Source::Nothing, Source::Lender),
             Tier::Ring => partition.ring.from(offset, partition.readable_end()).next(),
         };
@@ -106,7 +113,10 @@ impl Shard {
             Some(entry) if self.cached(entry) => Source::Memory,
             Some(entry) if entry.lsn >= self.log.trim_point() => Source::Ring,
             // Trimmed meanwhile, and no longer in memory: its object is committed.
-            Some(_) => Source::Objects,
+            Some(_) => match partition.stored(offset) {
+                Tier::Listed(manifest) => Source::Listed(manifest),
+                _ => Source::Objects,
+            },
         }
     }
 
@@ -159,6 +169,7 @@ impl Shard {
         let found = match self.source(partition, part.offset) {
             Source::Nothing => Found::Ready(Vec::new()),
             Source::Objects => Found::Objects(partition.objects.to_read(part.offset)),
+            Source::Listed(manifest) => Found::Listed(manifest),
             Source::Lender(Borrowed { from, .. }) => Found::Lender(from),
             Source::Memory => {
                 let batches = self.within(partition, part, owed, true);
@@ -231,7 +242,7 @@ impl Shard {
                 };
                 self.ports.runtime.spawn(Queue::Hot, "lent-read", Box::pin(wait));
             }
-            Found::Objects(objects) => {
+            stored @ (Found::Objects(_) | Found::Listed(_)) => {
                 let (meters, events) = (self.ports.meters.clone(), self.events.clone());
                 let (conn, owed) = (read.conn, read.owed);
                 let done = Box::new(move |found: Result<Vec<Bytes>, ColdError>| {
@@ -248,16 +259,25 @@ impl Shard {
                     let late = found.map_err(|_| PartitionError::Storage);
                     reply.send_more(Reply::Late(at, late.map(|p| Taken { records: Records::Ready(p), ..head })));
                 });
-                let _gone = self.ports.cold.try_send(ColdRequest::Read(ColdRead {
+                let (offset, objects) = (part.offset, Vec::new());
+                let cold_read = ColdRead {
                     conn,
                     partition: part.partition,
                     objects,
-                    offset: part.offset,
+                    offset,
                     up_to: partition.readable_end(),
                     max_bytes: part.max_bytes,
                     at_least_one: owed,
                     done,
-                }));
+                };
+                let cold = self.ports.cold.clone();
+                match stored {
+                    Found::Listed(manifest) => read_listed(cold, manifest, cold_read),
+                    Found::Objects(objects) => {
+                        let _gone = cold.try_send(ColdRequest::Read(ColdRead { objects, ..cold_read }));
+                    }
+                    Found::Ready(_) | Found::Ring(_) | Found::Lender(_) => {}
+                }
             }
         }
     }
@@ -384,7 +404,22 @@ enum Found {
     Ready(Vec<Bytes>),
     Ring(Vec<RingEntry>),
     Objects(Vec<Rc<CommittedObject>>),
+    Listed(Rc<ManifestRef>),
     Lender(ShardId),
+}
+
+/// Has a manifest looked into first; then the read goes to what it lists.
+fn read_listed(cold: Sender<ColdRequest>, manifest: Rc<ManifestRef>, read: ColdRead) {
+    let (partition, then) = (read.partition, cold.clone());
+    let done = Box::new(move |listed: Result<Entries, ColdError>| match listed {
+        Ok(entries) => {
+            let at = entries.partition_point(|entry| entry.last < read.offset);
+            let objects = to_read(entries.iter().skip(at));
+            let _gone = then.try_send(ColdRequest::Read(ColdRead { objects, ..read }));
+        }
+        Err(error) => (read.done)(Err(error)),
+    });
+    let _gone = cold.try_send(ColdRequest::Manifest(ColdManifest { partition, manifest, done }));
 }
 
 /// Counts a read that brought something.

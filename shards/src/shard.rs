@@ -26,6 +26,7 @@ use crate::{
     cold::ColdRequest,
     compaction::{CompactionPorts, Compactor},
     event::Event,
+    folding::Folder,
     janitor::Janitor,
     mailbox::{ShardInbox, ShardLane},
     meta::MetaRequest,
@@ -78,6 +79,8 @@ pub struct ShardConfig {
     pub retention_check_interval: Duration,
     /// `producer.id.expiration.ms`.
     pub producer_expiration: Duration,
+    /// `metadata.partition.entries.max`, >= 1.
+    pub entries_max: usize,
 }
 
 /// What a shard talks to.
@@ -137,6 +140,7 @@ pub struct Shard {
     /// Time spent in turns since it was last asked for.
     pub(crate) busy_ns: u64,
     pub(crate) cleaner: Cleaner,
+    pub(crate) folder: Folder,
     pub(crate) trim_target: Lsn,
     /// Batches that no upload has taken up.
     pub(crate) batches_waiting: usize,
@@ -173,6 +177,7 @@ impl Shard {
             lending: BTreeSet::new(),
             busy_ns: 0,
             cleaner: Cleaner::new(now),
+            folder: Folder::new(now),
             trim_target: log.trim_point(),
             batches_waiting: 0,
             config,
@@ -408,6 +413,9 @@ impl Shard {
             Event::PartCleaned(partition, object) => self.part_cleaned(partition, object),
             Event::Cleaned(partition, to) => self.cleaned(partition, to),
             Event::CleaningEnded(ended) => self.cleaning_ended(ended),
+            Event::Folded(partition, manifest) => self.folded(partition, manifest),
+            Event::Unfolded(partition, manifest, entries) => self.unfolded(partition, manifest, entries),
+            Event::FoldingEnded(result) => self.folding_ended(result),
             Event::ReadAgain(again) => self.read_again(again),
             Event::Tick => self.tick(),
         }
@@ -478,6 +486,7 @@ impl Shard {
         self.run_janitor();
         self.run_cleaning();
         self.run_compaction();
+        self.run_folding();
         self.show_figures();
     }
 

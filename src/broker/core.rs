@@ -213,6 +213,7 @@ pub(super) fn shard_config(config: &Config, id: ShardId, identity: WriterIdentit
         },
         retention_check_interval: Duration::from_millis(config.log_retention_check_interval_ms),
         producer_expiration: Duration::from_millis(config.producer_id_expiration_ms),
+        entries_max: config.metadata_partition_entries_max as usize,
     }
 }
 

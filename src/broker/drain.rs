@@ -478,6 +478,7 @@ mod tests {
             leader_epoch: LeaderEpoch(9),
             settings: PartitionSettings::KAFKA_DEFAULTS,
             log_start: Offset(5),
+            manifests: vec![],
             committed: vec![],
             epochs: epochs.iter().map(|(epoch, first)| (LeaderEpoch(*epoch), Offset(*first))).collect(),
             producers: vec![],

@@ -310,6 +310,7 @@ mod tests {
             leader_epoch: LeaderEpoch(9),
             settings: PartitionSettings::KAFKA_DEFAULTS,
             log_start: Offset(0),
+            manifests: vec![],
             committed: vec![],
             epochs: vec![(LeaderEpoch(1), Offset(0))],
             producers: vec![],

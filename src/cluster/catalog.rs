@@ -3,7 +3,10 @@
 //! Pure: [`super::ledger`] writes to the store and then tells the catalog; [`super::load`] builds it at the start. This
 //! broker is the only writer of what is in here; the epoch that every transaction compares makes sure of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use thalweg_objectstore::ObjectKey;
 use thalweg_record::{LeaderEpoch, Offset, PartitionId, ShardId, TopicId};
@@ -15,8 +18,8 @@ use thalweg_shards::{
 use super::{
     access::ScramCredentials,
     altered::Altered,
-    partition::Partition,
-    schema::{BlockRecord, GarbageRecord, OwnerRow},
+    partition::{Manifest, Partition},
+    schema::{BlockRecord, FoldedRecord, GarbageRecord, OwnerRow},
     snapshot::owner_shard,
     store::Revision,
 };
@@ -50,8 +53,19 @@ pub(super) struct Object {
     pub(super) range_bytes: u64,
     /// How often its records were copied from object to object.
     pub(super) level: u32,
-    /// Revision of its record, which never changes while the object is live.
+    /// Revision of its record, which names its ranges and changes only when a manifest gives one back.
     pub(super) revision: Revision,
+    /// What manifests list of it.
+    pub(super) folded: Folded,
+    /// Whether its record is there: not when manifests list all that is live in it.
+    pub(super) recorded: bool,
+}
+
+/// Live ranges of an object that manifests list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Folded {
+    pub(super) ranges: usize,
+    pub(super) bytes: u64,
 }
 
 impl Object {
@@ -59,7 +73,45 @@ impl Object {
     pub(super) fn new(commit: &ObjectCommit, (shard, epoch, level): (u16, i32, u32), revision: Revision) -> Object {
         let range_bytes = commit.ranges.iter().map(|range| range.size_bytes).sum();
         let (key, bytes) = (commit.key.clone(), commit.object_bytes);
-        Object { key, bytes, shard, epoch, live: 0, live_bytes: 0, range_bytes, level, revision }
+        let (live, live_bytes, folded, recorded) = (0, 0, Folded::default(), true);
+        Object { key, bytes, shard, epoch, live, live_bytes, range_bytes, level, revision, folded, recorded }
+    }
+
+    /// What manifests list of it, as `record` has it; its other ranges are told by a record of their own.
+    pub(super) fn of_folded(record: FoldedRecord) -> Result<Object, String> {
+        let FoldedRecord { key, bytes, shard, epoch, level, range_bytes, ranges, listed_bytes } = record;
+        Ok(Object {
+            key: ObjectKey::new(key).map_err(|key| format!("bad object key {key}"))?,
+            bytes,
+            shard,
+            epoch,
+            live: ranges,
+            live_bytes: listed_bytes,
+            range_bytes,
+            level,
+            revision: Revision(0),
+            folded: Folded { ranges, bytes: listed_bytes },
+            recorded: false,
+        })
+    }
+
+    /// What is stored of what manifests list of it.
+    pub(super) fn folded_record(&self, folded: Folded) -> FoldedRecord {
+        FoldedRecord {
+            key: self.key.as_str().into(),
+            bytes: self.bytes,
+            shard: self.shard,
+            epoch: self.epoch,
+            level: self.level,
+            range_bytes: self.range_bytes,
+            ranges: folded.ranges,
+            listed_bytes: folded.bytes,
+        }
+    }
+
+    /// Whether its record is of no use: something is live, and manifests list all of it.
+    fn is_bare(&self) -> bool {
+        self.recorded && self.live > 0 && self.live == self.folded.ranges
     }
 
     /// One more of its ranges is live.
@@ -77,6 +129,15 @@ pub(super) struct Garbage {
     pub(super) handed: bool,
 }
 
+/// What becomes of objects when ranges in them are dead.
+#[derive(Debug, Default)]
+pub(super) struct Released {
+    /// Nothing is live in them.
+    pub(super) dead: Vec<(ObjectId, Object)>,
+    /// Manifests list all that is live in them.
+    pub(super) bare: BTreeSet<ObjectId>,
+}
+
 /// The whole.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
@@ -86,6 +147,10 @@ pub(super) struct Catalog {
     /// Blocks of reserved ids, by their first.
     pub(super) blocks: BTreeMap<ObjectId, BlockRecord>,
     pub(super) garbage: BTreeMap<ObjectId, Garbage>,
+    /// Ids of manifests of partitions.
+    pub(super) manifests: BTreeSet<ObjectId>,
+    /// Manifests whose entries are to be released.
+    pub(super) dead_manifests: BTreeMap<ObjectId, (PartitionId, Manifest)>,
     /// Partitions that were moved to other shards.
     pub(super) owners: BTreeMap<PartitionId, OwnerRow>,
     /// Some partition has something in the log of a shard that does not own it.
@@ -109,6 +174,14 @@ impl Catalog {
     /// A partition, to change it.
     pub(super) fn partition_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
         self.topics.get_mut(&id.topic)?.partitions.get_mut(usize::try_from(id.index).ok()?)
+    }
+
+    /// All partitions, by topic id and index.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = (PartitionId, &Partition)> {
+        self.topics.iter().flat_map(|(topic, found)| {
+            let id = |index| PartitionId { topic: *topic, index };
+            (0..).map(id).zip(&found.partitions)
+        })
     }
 
     /// The shard that a partition was moved to when the broker had as many shards, and where its identity does not put it.
@@ -165,18 +238,28 @@ impl Catalog {
         }
     }
 
-    /// One range of each of these objects is dead, with so many bytes; answers those of which nothing is live any more, taken out.
-    pub(super) fn release(&mut self, ranges: Vec<(ObjectId, u64)>) -> Vec<(ObjectId, Object)> {
-        let mut dead = Vec::new();
+    /// One range of each of these objects is dead, with so many bytes; answers those of which nothing is live any more, taken out, and
+    /// those whose record is of no use any more.
+    pub(super) fn release(&mut self, ranges: Vec<(ObjectId, u64)>) -> Released {
+        let (mut dead, mut bare) = (Vec::new(), BTreeSet::new());
         for (id, bytes) in ranges {
             let object = self.objects.get_mut(&id).expect("a part's object is in the catalog");
             object.live -= 1;
             object.live_bytes -= bytes;
             if object.live == 0 {
                 dead.extend(self.objects.remove_entry(&id));
+                bare.remove(&id);
+            } else if object.is_bare() {
+                object.recorded = false;
+                bare.insert(id);
             }
         }
-        dead
+        Released { dead, bare }
+    }
+
+    /// Whether an id is that of a manifest whose entries count.
+    pub(super) fn is_manifest(&self, id: ObjectId) -> bool {
+        self.manifests.contains(&id) || self.dead_manifests.contains_key(&id)
     }
 
     /// All a shard needs to open a partition under `leader_epoch`.
@@ -208,6 +291,7 @@ impl Catalog {
             leader_epoch,
             settings: PartitionSettings { version: topic.revision.0, ..settings },
             log_start: partition.log_start,
+            manifests: partition.manifests.values().map(|manifest| manifest.of.clone()).collect(),
             committed: committed.collect(),
             epochs: partition.epochs.clone(),
             producers: partition.producers.values().cloned().collect(),

@@ -57,6 +57,7 @@ impl Ledger {
             writes.push(Write::Delete(keys::object(*id)));
             writes.push(Write::Put(keys::garbage(*id), schema::encode(record)));
         }
+        writes.extend(self.catalog.bared(what).into_iter().map(|id| Write::Delete(keys::object(id))));
         let revision = match self.try_write(compares, &writes) {
             Ok(Some(revision)) => revision,
             // Nobody else writes here, so that the catalog knows what is compared; but if so, nothing is done.
@@ -102,7 +103,10 @@ impl Ledger {
 
     /// Objects that compaction made and of which less than half is live, by id.
     pub(super) fn mostly_dead(&self) -> Vec<ObjectId> {
-        let dying = |object: &&Object| object.level > 0 && object.live_bytes < object.range_bytes / 2;
+        // What manifests list stays where it is.
+        let movable = |object: &&Object| object.folded.ranges == 0;
+        let dying =
+            |object: &&Object| object.level > 0 && object.live_bytes < object.range_bytes / 2 && movable(object);
         let dying = self.catalog.objects.iter().filter(|(_, object)| dying(object));
         dying.map(|(id, _)| *id).take(MOSTLY_DEAD).collect()
     }
@@ -130,11 +134,25 @@ impl Catalog {
         ObjectCommit { object: what.object, key: what.key.clone(), object_bytes: what.object_bytes, ranges }
     }
 
-    /// Objects of which nothing is live when a compaction has taken its parts.
-    fn emptied(&self, what: &Compaction) -> BTreeMap<ObjectId, GarbageRecord> {
+    /// Objects of which a compaction takes parts, and how many.
+    fn taken(what: &Compaction) -> BTreeMap<ObjectId, usize> {
         let mut taken: BTreeMap<ObjectId, usize> = BTreeMap::new();
         let parts = what.ranges.iter().flat_map(|r| &r.parts);
         parts.for_each(|(id, ..)| *taken.entry(*id).or_default() += 1);
+        taken
+    }
+
+    /// Objects of which manifests list all that is live when a compaction has taken its parts.
+    fn bared(&self, what: &Compaction) -> Vec<ObjectId> {
+        let folded = |id: &ObjectId| self.objects.get(id).map(|object| (object.live, object.folded.ranges));
+        let bared =
+            |id: &ObjectId, parts: usize| folded(id).is_some_and(|(live, listed)| listed > 0 && live == parts + listed);
+        Catalog::taken(what).into_iter().filter(|(id, parts)| bared(id, *parts)).map(|(id, _)| id).collect()
+    }
+
+    /// Objects of which nothing is live when a compaction has taken its parts.
+    fn emptied(&self, what: &Compaction) -> BTreeMap<ObjectId, GarbageRecord> {
+        let taken = Catalog::taken(what);
         let emptied = taken.iter().filter_map(|(id, parts)| {
             let object = self.objects.get(id).filter(|object| object.live == *parts)?;
             Some((*id, GarbageRecord::dead(object)))

@@ -27,7 +27,7 @@ impl Ledger {
                 cut.insert(*id);
             }
         }
-        self.bury(vec![], vec![], &cut)
+        self.write_heads(vec![], vec![], &cut)
     }
 }
 

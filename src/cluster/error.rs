@@ -107,7 +107,9 @@ impl From<super::ledger::Fault> for ClusterError {
         use super::ledger::Fault;
         match fault {
             Fault::Store(error) => ClusterError::Store(error),
-            fenced @ (Fault::Fenced(_) | Fault::Replaced { .. }) => ClusterError::damaged(fenced.to_string()),
+            other @ (Fault::Fenced(_) | Fault::Replaced { .. } | Fault::Damaged(_)) => {
+                ClusterError::damaged(other.to_string())
+            }
         }
     }
 }

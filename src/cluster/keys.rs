@@ -1,7 +1,7 @@
 //! Names of things in the metadata store: a word, a slash, and a fixed binary form, so that a range scan of the word comes
 //! in the order of ids.
 
-use thalweg_record::{NodeId, PartitionId, TopicId};
+use thalweg_record::{NodeId, Offset, PartitionId, TopicId};
 use thalweg_shards::meta::ObjectId;
 
 use super::altered::ConfigTarget;
@@ -29,12 +29,18 @@ pub(super) const HEADS: &[u8] = b"head/";
 pub(super) const BLOCKS: &[u8] = b"block/";
 /// All partitions that were moved to another shard.
 pub(super) const OWNERS: &[u8] = b"owner/";
-/// All committed objects.
+/// All committed objects that have a live range which no manifest lists.
 pub(super) const OBJECTS: &[u8] = b"object/";
 /// All altered settings but those of topics.
 pub(super) const CONFIGS: &[u8] = b"config/";
 /// All objects to be deleted.
 pub(super) const GARBAGE: &[u8] = b"garbage/";
+/// All objects of which a manifest lists a range.
+pub(super) const FOLDED: &[u8] = b"folded/";
+/// All manifests, by partition and offset.
+pub(super) const MANIFESTS: &[u8] = b"manifest/";
+/// All manifests that lie below their partition's log start, or whose topic is gone: what they list is to be released.
+pub(super) const DEAD_MANIFESTS: &[u8] = b"dead-manifest/";
 /// All access rules.
 pub(super) const ACLS: &[u8] = b"acl/";
 /// All SCRAM credentials.
@@ -82,6 +88,22 @@ pub(super) fn object(object: ObjectId) -> Vec<u8> {
 /// An object to be deleted.
 pub(super) fn garbage(object: ObjectId) -> Vec<u8> {
     key(GARBAGE, &object.0.to_be_bytes())
+}
+
+/// What manifests list of an object.
+pub(super) fn folded(object: ObjectId) -> Vec<u8> {
+    key(FOLDED, &object.0.to_be_bytes())
+}
+
+/// The manifest of a partition that begins at `base`.
+pub(super) fn manifest(partition: PartitionId, base: Offset) -> Vec<u8> {
+    let (topic, index, base) = (partition.topic.0, partition.index.to_be_bytes(), base.0.to_be_bytes());
+    key(MANIFESTS, &[&topic[..], &index, &base].concat())
+}
+
+/// A manifest whose entries are to be released.
+pub(super) fn dead_manifest(id: ObjectId) -> Vec<u8> {
+    key(DEAD_MANIFESTS, &id.0.to_be_bytes())
 }
 
 /// Altered settings of this broker, of all brokers, or of a group; those of a topic are in its record.
@@ -177,6 +199,7 @@ mod tests {
         assert_eq!(parse_scram(&scram(Mechanism::Sha512, "zoë")), Some((Mechanism::Sha512, "zoë")));
         assert_eq!((parse_scram(b"scram/"), parse_scram(b"scram/\x09a")), (None, None));
         assert!(object(ObjectId(255)) < object(ObjectId(256)));
+        assert!(manifest(partition, Offset(255)) < manifest(partition, Offset(256)));
         assert!(head(partition) < head(PartitionId { index: 259, ..partition }));
     }
 }

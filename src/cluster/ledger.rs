@@ -18,7 +18,7 @@ use super::{
     catalog::{Catalog, Garbage, Object},
     keys,
     partition::Partition,
-    schema::{self, BlockRecord, GarbageKind, GarbageRecord, ObjectRecord},
+    schema::{self, BlockRecord, GarbageKind, GarbageRecord, HeadRecord, ObjectRecord},
     store::{Compare, MetadataError, MetadataStore, Revision, Transacted, Write},
 };
 
@@ -31,6 +31,9 @@ pub(super) enum Fault {
     /// Another broker, or a later start of this one, has raised the epoch.
     #[error("this broker's epoch {0} is fenced: another process works with its metadata")]
     Fenced(i32),
+    /// A record that was read before does not read now.
+    #[error("{0}")]
+    Damaged(String),
     /// The bucket holds snapshots of a later epoch.
     #[error(
         "the metadata of this cluster was rebuilt elsewhere (snapshots of epoch {found} are in the bucket, this broker has \
@@ -255,7 +258,11 @@ impl Ledger {
             partition.append(commit.object, range);
             partition.expire_producers(self.expired_before(now), range);
         }
-        after.iter().map(|(id, partition)| Write::Put(keys::head(*id), schema::encode(&partition.head()))).collect()
+        let head = |(id, partition): (&PartitionId, &Partition)| {
+            let folded = self.catalog.partition(*id).and_then(Partition::folded_end).unwrap_or_default().0;
+            Write::Put(keys::head(*id), schema::encode(&HeadRecord { folded, ..partition.head() }))
+        };
+        after.iter().map(head).collect()
     }
 
     /// Producers that were idle since then are forgotten.
@@ -284,7 +291,8 @@ impl Ledger {
         self.append(shard, commit, now, never_named);
         let partitions: BTreeSet<PartitionId> = commit.ranges.iter().map(|r| r.partition).collect();
         let object = Object::new(commit, (shard.0, self.epoch, 0), never_named);
-        self.bury(compares, vec![(commit.object, object)], &partitions)?;
+        let writes = self.garbage_writes(vec![(commit.object, object)]);
+        self.write_heads(compares, writes, &partitions)?;
         Ok(CommitOutcome::Committed)
     }
 
@@ -304,6 +312,10 @@ impl Ledger {
             let same = dead && garbage.record.key.as_deref() == Some(commit.key.as_str());
             return Ok(Some(if same { CommitOutcome::Committed } else { CommitOutcome::Unreserved }));
         }
+        if let Some(listed) = self.catalog.objects.get(&commit.object).filter(|object| !object.recorded) {
+            let same = listed.key == commit.key;
+            return Ok(Some(if same { CommitOutcome::Committed } else { CommitOutcome::Unreserved }));
+        }
         let Some(stored) = self.store.get(&keys::object(commit.object))? else { return Ok(None) };
         let same = stored.value == schema::encode(record);
         Ok(Some(if same { CommitOutcome::Committed } else { CommitOutcome::Unreserved }))
@@ -312,11 +324,13 @@ impl Ledger {
     /// Advances log starts; durable after the next sync. What does not exist, or does not rise, is skipped.
     pub(super) fn raise_log_start(&mut self, starts: &[(PartitionId, Offset)]) -> Result<(), Fault> {
         let mut raised = BTreeSet::new();
-        let mut released = Vec::new();
+        let (mut ranges, mut writes) = (Vec::new(), Vec::new());
         for &(id, log_start) in starts {
             match self.catalog.partition_mut(id) {
                 Some(partition) if partition.log_start < log_start => {
-                    released.extend(partition.raise(log_start));
+                    ranges.extend(partition.raise(log_start));
+                    let manifests = partition.take_dead_manifests();
+                    writes.extend(self.kill_manifests(id, manifests));
                     raised.insert(id);
                 }
                 _ => {}
@@ -325,19 +339,18 @@ impl Ledger {
         if raised.is_empty() {
             return Ok(());
         }
-        let dead = self.catalog.release(released);
-        self.bury(vec![], dead, &raised)
+        let released = self.catalog.release(ranges);
+        writes.extend(self.released_writes(released));
+        self.write_heads(vec![], writes, &raised)
     }
 
-    /// Writes the heads of `partitions`, and marks objects as garbage; the store keeps them until a snapshot in the
-    /// bucket does not name them.
-    pub(super) fn bury(
+    /// Makes writes, and those of the heads of `partitions`.
+    pub(super) fn write_heads(
         &mut self,
         compares: Vec<Compare>,
-        dead: Vec<(ObjectId, Object)>,
+        mut writes: Vec<Write>,
         partitions: &BTreeSet<PartitionId>,
     ) -> Result<(), Fault> {
-        let mut writes = self.garbage_writes(dead);
         for &id in partitions {
             let partition = self.catalog.partition(id).expect("the caller found it");
             writes.push(Write::Put(keys::head(id), schema::encode(&partition.head())));
@@ -346,7 +359,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// The writes that turn committed objects into garbage, which the catalog has taken over.
+    /// The writes that turn committed objects into garbage, which the catalog has taken over; the store keeps it until a snapshot in the
+    /// bucket does not name them.
     pub(super) fn garbage_writes(&mut self, dead: Vec<(ObjectId, Object)>) -> Vec<Write> {
         let mut writes = Vec::new();
         for (id, object) in dead {
@@ -387,7 +401,10 @@ impl Ledger {
     fn abandon(&mut self, first: ObjectId, block: &BlockRecord) -> Result<(), Fault> {
         let mut orphans = BTreeMap::new();
         for id in (first.0..first.0 + u64::from(block.count)).map(ObjectId) {
-            if !self.catalog.objects.contains_key(&id) && !self.catalog.garbage.contains_key(&id) {
+            let manifest = self.catalog.is_manifest(id);
+            #[cfg(feature = "planted-bugs")]
+            let manifest = manifest && !thalweg_wal::planted(thalweg_wal::Bug::ManifestOrphaned);
+            if !self.catalog.objects.contains_key(&id) && !self.catalog.garbage.contains_key(&id) && !manifest {
                 let (epoch, shard) = (block.epoch, block.shard);
                 orphans.insert(id, GarbageRecord { kind: GarbageKind::Orphan, epoch, shard, key: None });
             }

@@ -11,7 +11,10 @@ use super::{
     error::ClusterError,
     keys,
     partition::Partition,
-    schema::{self, BlockRecord, ConfigRecord, GarbageRecord, HeadRecord, ObjectRecord, OwnerRow, TopicRecord},
+    schema::{
+        self, BlockRecord, ConfigRecord, FoldedRecord, GarbageRecord, HeadRecord, ManifestRecord, ObjectRecord,
+        OwnerRow, TopicRecord,
+    },
     store::{MetadataStore, Revision, Versioned},
 };
 use crate::auth::{AclBinding, scram::ScramCredential};
@@ -30,12 +33,15 @@ pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
         let id = keys::parse_topic(key).ok_or("bad topic id")?;
         add_topic(&mut catalog, id, revision, record)
     })?;
+    let mut folded: BTreeMap<PartitionId, Offset> = BTreeMap::new();
     scan(store, keys::HEADS, |key, _, head: HeadRecord| {
         let id = keys::parse_head(key).ok_or("bad partition id")?;
         let partition = catalog.partition_mut(id).ok_or("its partition does not exist")?;
         *partition = Partition::from_head(&head);
+        folded.insert(id, Offset(head.folded));
         Ok(())
     })?;
+    manifests(store, &mut catalog, &folded)?;
     scan(store, keys::OWNERS, |key, _, row: OwnerRow| {
         let id = keys::parse_partition(keys::OWNERS, key).ok_or("bad partition id")?;
         catalog.owners.insert(id, row);
@@ -60,12 +66,23 @@ pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
         catalog.scram.insert((user.to_owned(), mechanism), credential);
         Ok(())
     })?;
+    scan(store, keys::FOLDED, |key, _, record: FoldedRecord| {
+        let id = keys::parse_id(keys::FOLDED, key).ok_or("bad object id")?;
+        catalog.objects.insert(id, Object::of_folded(record)?);
+        Ok(())
+    })?;
     let mut named = Vec::new();
     scan(store, keys::OBJECTS, |key, revision, record: ObjectRecord| {
         let id = keys::parse_id(keys::OBJECTS, key).ok_or("bad object id")?;
         let commit = record.commit(id)?;
-        catalog.objects.insert(id, Object::new(&commit, (record.shard, record.epoch, record.level), revision));
-        named.extend(commit.ranges.into_iter().map(|range| Named { level: record.level, object: id, range }));
+        let as_recorded = || Object::new(&commit, (record.shard, record.epoch, record.level), revision);
+        let object = catalog.objects.entry(id).or_insert_with(as_recorded);
+        (object.recorded, object.revision) = (true, revision);
+        let listed = |range: &CommitRange| {
+            catalog.partition(range.partition).is_some_and(|partition| partition.is_folded(range.base, range.last))
+        };
+        let ranges = commit.ranges.iter().filter(|range| !listed(range)).cloned();
+        named.extend(ranges.map(|range| Named { level: record.level, object: id, range }));
         Ok(())
     })?;
     for Named { object, range, .. } in in_force(named) {
@@ -73,6 +90,41 @@ pub(super) fn load(store: &dyn MetadataStore) -> Result<Catalog, ClusterError> {
     }
     check_contiguous(&catalog)?;
     Ok(catalog)
+}
+
+/// Reads the manifests of partitions, which must fit together and to what the heads say of them; and the dead ones.
+fn manifests(
+    store: &dyn MetadataStore,
+    catalog: &mut Catalog,
+    folded: &BTreeMap<PartitionId, Offset>,
+) -> Result<(), ClusterError> {
+    scan(store, keys::MANIFESTS, |key, _, record: ManifestRecord| {
+        let (id, manifest) = record.manifest()?;
+        let base = manifest.of.base;
+        if key != keys::manifest(id, base) {
+            return Err("it is of another partition or place".to_owned());
+        }
+        catalog.manifests.insert(manifest.of.id);
+        let partition = catalog.partition_mut(id).ok_or("its partition does not exist")?;
+        if partition.folded_end().is_some_and(|end| end != base) {
+            return Err("it does not go on where the one before ends".to_owned());
+        }
+        partition.manifests.insert(base, manifest);
+        Ok(())
+    })?;
+    scan(store, keys::DEAD_MANIFESTS, |_, _, record: ManifestRecord| {
+        let (id, manifest) = record.manifest()?;
+        catalog.dead_manifests.insert(manifest.of.id, (id, manifest));
+        Ok(())
+    })?;
+    for (id, end) in folded {
+        let found = catalog.partition(*id).and_then(Partition::folded_end).unwrap_or_default();
+        if found != *end {
+            let why = format!("{id}: manifests list what lies below offset {found}, the head says {end}");
+            return Err(ClusterError::damaged(why));
+        }
+    }
+    Ok(())
 }
 
 /// Reads the altered settings that concern `broker`.
@@ -193,12 +245,13 @@ fn check_contiguous(catalog: &Catalog) -> Result<(), ClusterError> {
     for topic in catalog.topics.values() {
         for (index, partition) in topic.partitions.iter().enumerate() {
             let mut reached = partition.log_start;
-            for (base, part) in &partition.parts {
+            let listed = partition.manifests.iter().map(|(base, manifest)| (base, manifest.of.last));
+            for (base, last) in listed.chain(partition.parts.iter().map(|(base, part)| (base, part.last))) {
                 let fits = if reached == partition.log_start { *base <= reached } else { *base == reached };
                 if !fits {
                     break;
                 }
-                reached = part.last.next();
+                reached = last.next();
             }
             if reached < partition.committed_end {
                 let name = &topic.name;

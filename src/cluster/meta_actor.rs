@@ -78,6 +78,14 @@ impl Turn {
                 let moved = ledger.move_dirty_point(partition, from, to)?;
                 self.answer(reply, moved);
             }
+            MetaRequest::Fold { shard, fold, reply } => {
+                let outcome = ledger.fold(shard, &fold)?;
+                self.answer(reply, outcome);
+            }
+            MetaRequest::Unfold { partition, manifest, entries, reply } => {
+                let unfolded = ledger.unfold(partition, manifest, &entries)?;
+                self.answer(reply, unfolded);
+            }
             MetaRequest::MostlyDead { reply } => self.answer(reply, ledger.mostly_dead()),
             MetaRequest::Sync { reply } => self.answer(reply, ()),
             MetaRequest::RaiseLogStart { starts, reply } => {

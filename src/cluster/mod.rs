@@ -18,6 +18,7 @@ mod ids;
 mod keys;
 mod ledger;
 mod load;
+mod manifests;
 mod meta_actor;
 mod open;
 mod owners;

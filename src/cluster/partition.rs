@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thalweg_record::{LeaderEpoch, Offset, Wall};
 use thalweg_shards::{
-    meta::{CommitRange, ObjectId},
+    meta::{CommitRange, ManifestRef, ObjectId},
     msg::ProducerEntry,
 };
 
@@ -17,6 +17,14 @@ pub(super) struct Part {
     pub(super) last: Offset,
     pub(super) size_bytes: u64,
     pub(super) max_timestamp: Wall,
+}
+
+/// A manifest, and who wrote it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Manifest {
+    pub(super) of: ManifestRef,
+    pub(super) shard: u16,
+    pub(super) epoch: i32,
 }
 
 /// A partition.
@@ -33,7 +41,9 @@ pub(super) struct Partition {
     pub(super) cleaned: Offset,
     /// Where loss was accepted, and the epoch that the log goes on with: what earlier ones have from there on counts no more.
     pub(super) cut: Option<(LeaderEpoch, Offset)>,
-    /// Live parts, by first offset, contiguous.
+    /// Manifests that list something live, by first offset, contiguous; the parts go on where they end.
+    pub(super) manifests: BTreeMap<Offset, Manifest>,
+    /// Live parts that no manifest lists, by first offset, contiguous.
     pub(super) parts: BTreeMap<Offset, Part>,
 }
 
@@ -47,6 +57,7 @@ impl Partition {
             producers: head.producers.iter().map(|row| (row.0, schema::producer(row))).collect(),
             cleaned: Offset(head.cleaned),
             cut: head.cut.as_ref().map(schema::epoch),
+            manifests: BTreeMap::new(),
             parts: BTreeMap::new(),
         }
     }
@@ -60,7 +71,27 @@ impl Partition {
             producers: self.producers.values().map(schema::producer_row).collect(),
             cleaned: self.cleaned.0,
             cut: self.cut.map(|(epoch, at)| (epoch.0, at.0)),
+            folded: self.folded_end().unwrap_or_default().0,
         }
+    }
+
+    /// First offset that no manifest lists, if there are manifests.
+    pub(super) fn folded_end(&self) -> Option<Offset> {
+        self.manifests.values().next_back().map(|manifest| manifest.of.last.next())
+    }
+
+    /// Whether a manifest lists what holds these offsets.
+    pub(super) fn is_folded(&self, base: Offset, last: Offset) -> bool {
+        self.manifests.range(..=base).next_back().is_some_and(|(_, manifest)| last <= manifest.of.last)
+    }
+
+    /// Takes out the manifests of which nothing is live.
+    pub(super) fn take_dead_manifests(&mut self) -> Vec<Manifest> {
+        let mut dead = Vec::new();
+        while let Some(first) = self.manifests.first_entry().filter(|m| m.get().of.last < self.log_start) {
+            dead.push(first.remove());
+        }
+        dead
     }
 
     /// Whether the next range may begin at `base`: at the committed end, or beyond it where all in between is deleted, for what lay there

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thalweg_objectstore::ObjectKey;
 use thalweg_record::{LeaderEpoch, Offset, PartitionId, TopicId, Wall};
 use thalweg_shards::{
-    meta::{CommitRange, ObjectCommit, ObjectId},
+    meta::{CommitRange, CommittedObject, ManifestRef, ObjectCommit, ObjectId},
     msg::{ProducerBatch, ProducerEntry},
 };
 
-use super::{catalog::Object, prefix::Owner};
+use super::{catalog::Object, partition::Manifest, prefix::Owner};
 use crate::auth::{AclBinding, scram::ScramCredential};
 
 /// What is stored with a version before it, so that a broker refuses what it would take for something else.
@@ -34,7 +34,8 @@ impl Stored for TopicRecord {}
 impl Stored for ConfigRecord {}
 impl Stored for BlockRecord {}
 impl Stored for GarbageRecord {}
-impl Stored for HeadRecord {}
+impl Stored for FoldedRecord {}
+impl Stored for ManifestRecord {}
 impl Stored for SliceRow {}
 impl Stored for OwnerRow {}
 impl Stored for Owner {}
@@ -47,6 +48,15 @@ impl Stored for ObjectRecord {
 
     fn version(&self) -> u32 {
         if is_upload(&self.level) { 1 } else { 2 }
+    }
+}
+
+/// Who knows no manifests would miss what they list: the head of a partition that has some has version 2.
+impl Stored for HeadRecord {
+    const NEWEST: u32 = 2;
+
+    fn version(&self) -> u32 {
+        if is_zero(&self.folded) { 1 } else { 2 }
     }
 }
 
@@ -159,6 +169,12 @@ impl GarbageRecord {
         let (epoch, shard, key) = (object.epoch, object.shard, Some(object.key.as_str().to_owned()));
         GarbageRecord { kind: GarbageKind::Dead, epoch, shard, key }
     }
+
+    /// Of a manifest that nothing needs any more.
+    pub(super) fn dead_manifest(manifest: &Manifest) -> GarbageRecord {
+        let (epoch, shard, key) = (manifest.epoch, manifest.shard, Some(manifest.of.key.as_str().to_owned()));
+        GarbageRecord { kind: GarbageKind::Dead, epoch, shard, key }
+    }
 }
 
 /// Leader epoch and its first offset.
@@ -197,9 +213,48 @@ pub(super) struct HeadRecord {
     /// First offset that no log cleaning has seen.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) cleaned: i64,
+    /// First offset that no manifest lists; 0 without manifests.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) folded: i64,
     /// Where loss was accepted, and the epoch that the log goes on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cut: Option<EpochRow>,
+}
+
+/// What manifests list of an object, whose id is in the key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct FoldedRecord {
+    pub(super) key: String,
+    pub(super) bytes: u64,
+    pub(super) shard: u16,
+    /// Node epoch of the commit.
+    pub(super) epoch: i32,
+    pub(super) level: u32,
+    /// Bytes of all its ranges, listed or not.
+    pub(super) range_bytes: u64,
+    /// Ranges that are listed.
+    pub(super) ranges: usize,
+    /// Their bytes.
+    pub(super) listed_bytes: u64,
+}
+
+/// A manifest.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct ManifestRecord {
+    id: u64,
+    /// In hex.
+    topic: String,
+    partition: i32,
+    key: String,
+    bytes: u64,
+    shard: u16,
+    /// Node epoch that wrote it.
+    epoch: i32,
+    base: i64,
+    last: i64,
+    entries: u32,
+    size_bytes: u64,
+    max_timestamp: i64,
 }
 
 fn is_zero(offset: &i64) -> bool {
@@ -236,6 +291,28 @@ impl ObjectRecord {
         ObjectRecord { key: commit.key.as_str().into(), bytes: commit.object_bytes, shard, epoch, level: 0, ranges }
     }
 
+    /// Of an object, without its ranges.
+    pub(super) fn without_ranges(object: &Object) -> ObjectRecord {
+        let (key, bytes, shard, epoch, level) =
+            (object.key.as_str().into(), object.bytes, object.shard, object.epoch, object.level);
+        ObjectRecord { key, bytes, shard, epoch, level, ranges: Vec::new() }
+    }
+
+    /// Whether it names this part of a partition.
+    pub(super) fn names(&self, id: PartitionId, part: &CommittedObject) -> bool {
+        let topic = id.topic.to_string();
+        let same = |row: &RangeRow| row.0 == topic && (row.1, row.2, row.3) == (id.index, part.base.0, part.last.0);
+        self.ranges.iter().any(same)
+    }
+
+    /// The same, naming one part more, of which a head has summed up epochs and producers.
+    pub(super) fn naming(mut self, id: PartitionId, part: &CommittedObject) -> ObjectRecord {
+        let (base, last, max_timestamp) = (part.base.0, part.last.0, part.max_timestamp.0);
+        let row = (id.topic.to_string(), id.index, base, last, part.size_bytes, max_timestamp, vec![], vec![]);
+        self.ranges.push(row);
+        self
+    }
+
     /// The same at a level.
     pub(super) fn at_level(self, level: u32) -> ObjectRecord {
         ObjectRecord { level, ..self }
@@ -259,6 +336,47 @@ impl ObjectRecord {
         let key = ObjectKey::new(self.key.clone()).map_err(|key| format!("bad object key {key}"))?;
         let ranges = self.ranges.iter().map(range).collect::<Result<_, _>>()?;
         Ok(ObjectCommit { object, key, object_bytes: self.bytes, ranges })
+    }
+}
+
+impl ManifestRecord {
+    /// What is stored of a manifest.
+    pub(super) fn new(partition: PartitionId, manifest: &Manifest) -> ManifestRecord {
+        let of = &manifest.of;
+        ManifestRecord {
+            id: of.id.0,
+            topic: partition.topic.to_string(),
+            partition: partition.index,
+            key: of.key.as_str().into(),
+            bytes: of.bytes,
+            shard: manifest.shard,
+            epoch: manifest.epoch,
+            base: of.base.0,
+            last: of.last.0,
+            entries: of.entries,
+            size_bytes: of.size_bytes,
+            max_timestamp: of.max_timestamp.0,
+        }
+    }
+
+    /// The manifest that was stored; the error says what is wrong.
+    pub(super) fn manifest(self) -> Result<(PartitionId, Manifest), String> {
+        let topic = parse_topic(&self.topic).ok_or_else(|| format!("bad topic id {}", self.topic))?;
+        if self.base > self.last {
+            return Err("it ends before it begins".to_owned());
+        }
+        let of = ManifestRef {
+            id: ObjectId(self.id),
+            key: ObjectKey::new(self.key).map_err(|key| format!("bad object key {key}"))?,
+            bytes: self.bytes,
+            base: Offset(self.base),
+            last: Offset(self.last),
+            entries: self.entries,
+            size_bytes: self.size_bytes,
+            max_timestamp: Wall(self.max_timestamp),
+        };
+        let manifest = Manifest { of, shard: self.shard, epoch: self.epoch };
+        Ok((PartitionId { topic, index: self.partition }, manifest))
     }
 }
 
@@ -359,6 +477,54 @@ mod tests {
         );
         assert_eq!(String::from_utf8(encode(&credential)).expect("text"), expected);
         assert_eq!(decode::<ScramCredential>(expected.as_bytes()), Ok(credential));
+        let head = HeadRecord { log_start: 3, committed_end: 9, ..HeadRecord::default() };
+        let older = r#"{"v":1,"d":{"log_start":3,"committed_end":9,"epochs":[],"producers":[]}}"#;
+        assert_eq!(String::from_utf8(encode(&head)).expect("text"), older);
+        let bytes = encode(&HeadRecord { folded: 7, ..head });
+        let expected = r#"{"v":2,"d":{"log_start":3,"committed_end":9,"epochs":[],"producers":[],"folded":7}}"#;
+        assert_eq!(String::from_utf8(bytes).expect("text"), expected);
+        let both = HeadRecord { folded: 7, cut: Some((3, 5)), ..HeadRecord::default() };
+        let bytes = encode(&both);
+        let expected =
+            r#"{"v":2,"d":{"log_start":0,"committed_end":0,"epochs":[],"producers":[],"folded":7,"cut":[3,5]}}"#;
+        assert_eq!(std::str::from_utf8(&bytes), Ok(expected));
+        assert_eq!(decode::<HeadRecord>(&bytes), Ok(both));
+        let key = ObjectKey::new("manifests/9e/1-n7-e3").expect("a key");
+        let (base, last) = (Offset(3), Offset(6));
+        let of = ManifestRef {
+            id: ObjectId(1),
+            key,
+            bytes: 90,
+            base,
+            last,
+            entries: 2,
+            size_bytes: 70,
+            max_timestamp: Wall(-1),
+        };
+        let manifest = Manifest { of, shard: 1, epoch: 3 };
+        let partition = PartitionId { topic: TopicId([0xab; 16]), index: 5 };
+        let bytes = encode(&ManifestRecord::new(partition, &manifest));
+        let expected = concat!(
+            r#"{"v":1,"d":{"id":1,"topic":"abababababababababababababababab","partition":5,"key":"manifests/9e/1-n7-e3","#,
+            r#""bytes":90,"shard":1,"epoch":3,"base":3,"last":6,"entries":2,"size_bytes":70,"max_timestamp":-1}}"#
+        );
+        assert_eq!(std::str::from_utf8(&bytes), Ok(expected));
+        assert_eq!(decode::<ManifestRecord>(&bytes).and_then(ManifestRecord::manifest), Ok((partition, manifest)));
+        let folded = FoldedRecord {
+            key: "a/b".into(),
+            bytes: 9,
+            shard: 0,
+            epoch: 2,
+            level: 1,
+            range_bytes: 8,
+            ranges: 1,
+            listed_bytes: 5,
+        };
+        let expected = concat!(
+            r#"{"v":1,"d":{"key":"a/b","bytes":9,"shard":0,"epoch":2,"level":1,"range_bytes":8,"ranges":1,"#,
+            r#""listed_bytes":5}}"#
+        );
+        assert_eq!(String::from_utf8(encode(&folded)).expect("text"), expected);
         assert_eq!(encode(&OwnerRow { shard: 1, shards: 2 }), br#"{"v":1,"d":{"shard":1,"shards":2}}"#);
         let garbage = GarbageRecord { kind: GarbageKind::Orphan, epoch: 2, shard: 0, key: None };
         let bytes = encode(&garbage);

@@ -87,8 +87,12 @@ impl Ledger {
         self.catalog.names.remove(&topic.name);
         let parts = topic.partitions.iter().flat_map(|p| p.parts.values());
         let parts = parts.map(|part| (part.object, part.size_bytes)).collect();
-        let dead = self.catalog.release(parts);
-        let mut writes = self.garbage_writes(dead);
+        let released = self.catalog.release(parts);
+        let mut writes = self.released_writes(released);
+        for (index, partition) in (0..).zip(&topic.partitions) {
+            let manifests = partition.manifests.values().cloned().collect();
+            writes.extend(self.kill_manifests(PartitionId { topic: id, index }, manifests));
+        }
         writes.push(Write::Delete(keys::topic(id)));
         writes.push(Write::Delete(keys::name(&topic.name)));
         for index in 0..topic.partitions.len() as i32 {

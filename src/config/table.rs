@@ -254,6 +254,9 @@ settings! {
     /// `object.compaction.objects` full uploads that do, so that it keeps up with any load. 0: as fast as it goes.
     object_compaction_bytes_per_second: u64 =
         Setting::of("object.compaction.bytes.per.second", "16777216").range(0, i64::MAX);
+    /// The most objects of a partition that the metadata and memory keep one by one. Beyond that the older half goes to lists in the
+    /// object store (manifests), which are read when somebody needs what they list. What compaction still brings together stays.
+    metadata_partition_entries_max: u32 = Setting::of("metadata.partition.entries.max", "200").range(2, 100_000);
     /// How often the metadata is written to the object store, when it has changed: what a broker that lost its disk begins
     /// with (`thalweg metadata rebuild`).
     metadata_snapshot_interval_ms: u64 =

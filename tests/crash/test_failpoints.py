@@ -26,6 +26,8 @@ pytestmark = pytest.mark.timeout(300)
 BUSY = SETTINGS | {"object.upload.bytes": 1 << 20, "object.upload.interval.ms": 200, "shutdown.timeout.ms": 20_000}
 # Compactions too, whatever was uploaded.
 BUSY |= {"object.compaction.enable": "true", "object.compaction.interval.ms": 100, "object.compaction.objects": 4}
+# And what was compacted goes to manifests.
+BUSY |= {"metadata.partition.entries.max": 2}
 # And the offsets of groups are cleaned.
 BUSY |= {"log.cleaner.backoff.ms": 100}
 # Name of the failpoint: at which pass.
@@ -33,6 +35,7 @@ UNDER_LOAD = {
     "append": {"append-reserved": 500, "append-sealed": 50, "append-durable": 50, "append-exposed": 50, "append-acknowledged": 50},
     "upload": {"upload-reserved": 2, "upload-put": 2, "upload-before-commit": 2, "upload-committed": 2, "upload-synced": 2},
     "compaction": {"compaction-read": 2, "compaction-reserved": 2, "compaction-put": 2, "compaction-committed": 2},
+    "folding": {"fold-reserved": 2, "fold-put": 2, "fold-committed": 2},
     "trim": {"trim-begun": 2, "trim-between-superblocks": 2, "trim-done": 2},
 }
 AT_A_STOP = {"stop-drained": 2, "stop-marked": 2, "stop-synced": 1, "stop-recorded": 1}

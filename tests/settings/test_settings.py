@@ -79,6 +79,7 @@ ELSEWHERE = {
     "object.compaction.bytes.per.second": STORAGE + "test_when_objects_are_compacted",
     "object.compaction.bytes": STORAGE + "test_when_objects_are_compacted",
     "object.compaction.split.bytes": STORAGE + "test_when_objects_are_compacted",
+    "metadata.partition.entries.max": STORAGE + "test_when_entries_go_to_manifests",
     "metadata.snapshot.interval.ms": STORAGE + "test_metadata_snapshots",
     "metadata.ballast.bytes": STORAGE + "test_the_ballast",
     "auto.metadata.rebuild.enable": "tests/bucket/test_bucket.py::test_damaged_metadata_is_rebuilt_by_the_start",

@@ -344,6 +344,22 @@ def compacted(now, kind):
     return metrics.total(now, "thalweg_compaction_objects_total", kind=kind)
 
 
+@pytest.mark.parametrize("most, written", [({}, False), ({"metadata.partition.entries.max": 2}, True)], ids=["default", "2"])
+def test_when_entries_go_to_manifests(most, written):
+    """Ten uploads, which nobody compacts; by default twenty times as many stay as they are."""
+    settings = {"shards": 1, "object.upload.interval.ms": 50, "object.compaction.enable": "false"} | most
+    with bare(settings) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 1)
+        for count in range(1, 11):
+            wire.produce("t", 0, batch([b"x" * 2_000]))
+            in_objects(broker, 2_000 * count)
+        metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_object_entries") >= (1 if written else 8))
+        if written:
+            metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_manifests_written_total") >= 3)
+            metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_object_entries") <= 2)
+        assert (metrics.total(metrics.read(broker), "thalweg_manifests_written_total") > 0) == written
+
+
 @pytest.mark.parametrize("often", [{}, {"metadata.snapshot.interval.ms": 100}], ids=["default", "100 ms"])
 def test_metadata_snapshots(often):
     """One soon after the start; then, while objects are committed, by default no other within a minute."""

@@ -56,6 +56,14 @@ pub enum Bug {
     TombstoneEarly,
     /// The dirty point moves before what was cleaned is committed.
     DirtyPointEarly,
+    /// Entries give their place to a manifest that was not put.
+    ManifestNotPut,
+    /// A fold is committed without comparing what it takes.
+    FoldUnchecked,
+    /// A manifest that lies below the log start is forgotten, with all that it lists.
+    ManifestForgotten,
+    /// A manifest's reservation that a crash left is taken for one that nobody used.
+    ManifestOrphaned,
 }
 
 thread_local! {

@@ -16,6 +16,7 @@ mod error;
 mod footer;
 mod index;
 mod inspect;
+mod manifest;
 mod properties;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use error::FormatError;
 pub use footer::{FOOTER_BYTES, Footer, VERSION};
 pub use index::{BlockEntry, BlockIndex, ENTRY_BYTES, MAX_INDEX_BYTES};
 pub use inspect::{InspectError, Inspection, inspect};
+pub use manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestEntry};
 pub use properties::{
     AbortedTransaction, PartitionProperties, ProducerBatch, ProducerState, Properties, WINDOW_BATCHES,
 };

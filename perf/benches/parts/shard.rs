@@ -151,6 +151,7 @@ fn shard_config() -> ShardConfig {
         },
         retention_check_interval: NEVER,
         producer_expiration: NEVER,
+        entries_max: usize::MAX,
     }
 }
 
@@ -162,6 +163,7 @@ fn spec(partition: PartitionId) -> PartitionSpec {
         // The batches are of today, the seeded clock is not.
         settings: PartitionSettings { timestamp_after_max_ms: None, ..PartitionSettings::KAFKA_DEFAULTS },
         log_start: Offset(0),
+        manifests: Vec::new(),
         committed: Vec::new(),
         epochs: Vec::new(),
         producers: Vec::new(),

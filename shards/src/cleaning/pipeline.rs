@@ -124,7 +124,9 @@ impl Shard {
                     }
                     let failed = cleaner.failed.get(&partition.id).is_some_and(|until| *until > now);
                     let unfit = cleaner.unfit.get(&partition.id).is_some_and(|offset| *offset >= partition.log_start);
-                    if !failed && !unfit {
+                    // What manifests list is unfolded first: a round goes through the whole log.
+                    let listed = partition.objects.newest_manifest().is_some();
+                    if !failed && !unfit && !listed {
                         let parts = partition.objects.iter();
                         dirt.extend(plan::dirt(&stand(partition), &partition.settings, parts, wall));
                     }
@@ -134,6 +136,11 @@ impl Shard {
             Inquiry::Describe { partition, reply } => {
                 // It goes to no other shard during a round, and no round begins once it is sealed: what is cleaned is told to its owner.
                 let owned = self.partitions.get(&partition).filter(|owned| owned.role == Role::Owner);
+                // Nor is it folded or unfolded meanwhile: what is told of both could come in another order than it was done in.
+                let settled = |owned: &&Partition| {
+                    owned.objects.newest_manifest().is_none() && !self.folder.is_at_work_on(owned.id)
+                };
+                let owned = owned.filter(settled);
                 self.cleaner.at_work_on = owned.map(|owned| owned.id);
                 let _gone = reply.try_send(owned.map(subject));
             }

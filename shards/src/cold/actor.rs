@@ -8,13 +8,15 @@ use futures_lite::future::or;
 use thalweg_record::{BatchHead, Offset, Wall};
 
 use super::{
-    ColdError, ColdFindTime, ColdRead, ColdRequest,
-    fetch::{Fetcher, fetch_index, fetch_run},
+    ColdError, ColdFindTime, ColdManifest, ColdRead, ColdRequest, Entries,
+    fetch::{Fetcher, fetch_index, fetch_manifest, fetch_run},
+    manifests::{Asked, Manifests},
     plan::{Action, Bounds, Fetched, FlightId, JobId, Plan},
     read_job::ReadAsk,
     time_job::TimeAsk,
 };
 use crate::{
+    meta::ObjectId,
     meters::ShardMeters,
     records::{FoundTime, first_record_at},
     runtime::{LocalBoxFuture, Queue, Runtime},
@@ -23,6 +25,8 @@ use crate::{
 
 /// Events handled, and blocks cut, before the actor lets others run.
 const EVENTS_PER_TURN: u32 = 4;
+/// Of the cache, this part is for manifests.
+const MANIFESTS_PART: u64 = 8;
 
 /// Bounds of one core's cold reader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +64,7 @@ pub fn start(
     let (requests, inbox) = flume::unbounded();
     let (events, completions) = flume::unbounded();
     let bounds = Bounds {
-        cache_bytes: config.cache_bytes,
+        cache_bytes: config.cache_bytes - config.cache_bytes / MANIFESTS_PART,
         in_flight_bytes: config.in_flight_bytes,
         in_flight_requests: config.in_flight_requests.max(1),
     };
@@ -68,6 +72,7 @@ pub fn start(
         fetcher: Rc::new(Fetcher { runtime: runtime.clone(), store, retry_for: config.retry_for }),
         runtime: runtime.clone(),
         plan: Plan::new(bounds),
+        manifests: Manifests::new(config.cache_bytes / MANIFESTS_PART),
         meters,
         next_job: 0,
         reads: BTreeMap::new(),
@@ -82,6 +87,7 @@ enum Event {
     Request(ColdRequest),
     Fetched(FlightId, Result<Fetched, ColdError>),
     Searched(JobId, Option<FoundTime>),
+    Listed(ObjectId, Result<Entries, ColdError>),
 }
 
 type ReadDone = Box<dyn FnOnce(Result<Vec<Bytes>, ColdError>)>;
@@ -91,6 +97,7 @@ struct Actor {
     runtime: Rc<dyn Runtime>,
     fetcher: Rc<Fetcher>,
     plan: Plan,
+    manifests: Manifests,
     meters: ShardMeters,
     next_job: u64,
     reads: BTreeMap<JobId, ReadDone>,
@@ -134,17 +141,38 @@ impl Actor {
         match event {
             Event::Request(ColdRequest::Read(read)) => self.read(read),
             Event::Request(ColdRequest::FindTime(find)) => self.find_time(find),
+            Event::Request(ColdRequest::Manifest(ask)) => self.list(ask),
             Event::Request(ColdRequest::ConnGone(conn)) => self.plan.conn_gone(conn),
             Event::Fetched(flight, result) => self.plan.fetched(flight, result),
             Event::Searched(job, found) => self.plan.searched(job, found),
+            Event::Listed(id, found) => {
+                self.manifests.fetched(id, &found).into_iter().for_each(|done| done(found.clone()));
+            }
         }
     }
 
     fn count(&mut self) {
         let (size_bytes, hits, misses) = self.plan.cache.take_figures();
-        self.meters.cold_cache_bytes.set(size_bytes as f64);
+        self.meters.cold_cache_bytes.set((size_bytes + self.manifests.size_bytes()) as f64);
         self.meters.cold_cache_hits.increment(hits);
         self.meters.cold_cache_misses.increment(misses);
+    }
+
+    fn list(&mut self, ask: ColdManifest) {
+        let ColdManifest { partition, manifest, done } = ask;
+        match self.manifests.ask(manifest.id, done) {
+            Asked::Known(done, entries) => done(Ok(entries)),
+            Asked::Waits => {}
+            Asked::Fetch => {
+                let (fetcher, events) = (self.fetcher.clone(), self.events.clone());
+                let task = async move {
+                    let found = fetch_manifest(&fetcher, partition, &manifest).await;
+                    let entries = found.map(|entries| Rc::new(entries.into_iter().map(Rc::new).collect()));
+                    let _stopping = events.try_send(Event::Listed(manifest.id, entries));
+                };
+                self.runtime.spawn(Queue::Cold, "cold manifest", Box::pin(task));
+            }
+        }
     }
 
     fn new_job(&mut self) -> JobId {

@@ -5,11 +5,16 @@ use std::{ops::Range, rc::Rc, time::Duration};
 use bytes::Bytes;
 use thalweg_objectstore::{
     Backoff, StoreError,
-    format::{BlockEntry, BlockIndex, FOOTER_BYTES, Footer, FormatError, Properties},
+    format::{BlockEntry, BlockIndex, FOOTER_BYTES, Footer, FormatError, MAX_MANIFEST_BYTES, Properties},
 };
+use thalweg_record::PartitionId;
 
 use super::ColdError;
-use crate::{meta::CommittedObject, runtime::Runtime, store::StoreLane};
+use crate::{
+    meta::{CommittedObject, ManifestRef},
+    runtime::Runtime,
+    store::StoreLane,
+};
 
 /// Waits between attempts.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration::from_secs(2) };
@@ -98,6 +103,33 @@ async fn try_about(fetcher: &Fetcher, object: &CommittedObject) -> Result<(Block
     let properties = tail.section(fetcher, object, tail.footer.properties_range()).await?;
     let properties = Properties::parse(&tail.footer, &properties).map_err(|e| damaged(object, e))?;
     Ok((index, properties))
+}
+
+/// What a manifest lists.
+pub(crate) async fn fetch_manifest(
+    fetcher: &Fetcher,
+    partition: PartitionId,
+    manifest: &ManifestRef,
+) -> Result<Vec<CommittedObject>, ColdError> {
+    let (mut attempt, since) = (0, fetcher.runtime.mono());
+    if manifest.bytes > MAX_MANIFEST_BYTES {
+        return Err(ColdError::Storage(format!("{}: {} bytes are no manifest", manifest.key, manifest.bytes)));
+    }
+    loop {
+        let why = match fetcher.store.get_range(manifest.key.clone(), 0..manifest.bytes).await {
+            Ok(bytes) => match manifest.entries(partition, &bytes) {
+                Ok(entries) => return Ok(entries),
+                Err(why) => {
+                    tracing::warn!(manifest = manifest.key.as_str(), why, "a manifest reads wrong");
+                    format!("{}: {why}", manifest.key)
+                }
+            },
+            Err(StoreError::NotFound(_)) => return Err(ColdError::Gone(manifest.id)),
+            Err(StoreError::Retry(why)) => why,
+            Err(refused) => return Err(ColdError::Storage(refused.to_string())),
+        };
+        fetcher.again(&mut attempt, since, why).await?;
+    }
 }
 
 /// The end of an object, and its footer.

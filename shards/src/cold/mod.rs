@@ -9,12 +9,15 @@
 //! - Connections take turns by bytes (deficit round robin); what a reader asked for comes before anybody's readahead.
 //! - Readahead begins with the second read in sequence, doubles with each further one, and is dropped on a seek.
 //!
-//! The planning is pure (`plan`, `cache`, `rounds`): events and `now` in, actions out. `actor` does the I/O.
+//! - Manifests, which list a partition's older objects, are read when somebody wants what they list, and have an eighth of the cache.
+//!
+//! The planning is pure (`plan`, `cache`, `rounds`, `manifests`): events and `now` in, actions out. `actor` does the I/O.
 
 mod actor;
 mod ahead;
 mod cache;
 pub(crate) mod fetch;
+mod manifests;
 mod plan;
 mod read_job;
 mod readers;
@@ -25,4 +28,5 @@ mod tests;
 mod time_job;
 
 pub use actor::{ColdConfig, start};
-pub use request::{ColdError, ColdFindTime, ColdRead, ColdRequest};
+pub use manifests::Entries;
+pub use request::{ColdError, ColdFindTime, ColdManifest, ColdRead, ColdRequest};

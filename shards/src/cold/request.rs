@@ -6,7 +6,8 @@ use bytes::Bytes;
 use thalweg_record::{Offset, PartitionId, Wall};
 
 use crate::{
-    meta::{CommittedObject, ObjectId},
+    cold::manifests::Entries,
+    meta::{CommittedObject, ManifestRef, ObjectId},
     msg::ConnId,
     records::FoundTime,
 };
@@ -18,6 +19,8 @@ pub enum ColdRequest {
     Read(ColdRead),
     /// Finds a record by time.
     FindTime(ColdFindTime),
+    /// Tells what a manifest lists.
+    Manifest(ColdManifest),
     /// The connection is closed: forget its readahead. What it waits for is still answered.
     ConnGone(ConnId),
 }
@@ -62,6 +65,19 @@ pub struct ColdFindTime {
     pub done: Box<dyn FnOnce(Result<Option<FoundTime>, ColdError>)>,
 }
 
+/// Gets what a manifest lists.
+pub(super) type ManifestDone = Box<dyn FnOnce(Result<Entries, ColdError>)>;
+
+/// Looks into a manifest.
+pub struct ColdManifest {
+    /// Whose.
+    pub partition: PartitionId,
+    /// Which.
+    pub manifest: Rc<ManifestRef>,
+    /// Gets what it lists. As [`ColdRead::done`].
+    pub done: Box<dyn FnOnce(Result<Entries, ColdError>)>,
+}
+
 /// Why the cold reader has no answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ColdError {
@@ -76,6 +92,12 @@ pub enum ColdError {
 impl fmt::Debug for ColdRead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ColdRead({:?} {} {}..{})", self.conn, self.partition, self.offset, self.up_to)
+    }
+}
+
+impl fmt::Debug for ColdManifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ColdManifest({} {})", self.partition, self.manifest.key)
     }
 }
 

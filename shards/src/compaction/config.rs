@@ -33,7 +33,7 @@ impl CompactionConfig {
     }
 
     /// Whether a part is as large alone already as compaction would make it.
-    pub(super) fn is_large(&self, part: &CommittedObject) -> bool {
+    pub(crate) fn is_large(&self, part: &CommittedObject) -> bool {
         part.size_bytes >= self.output_bytes && part.size_bytes >= part.object_bytes / 2
     }
 }

@@ -129,6 +129,7 @@ fn spec(index: i32, committed: Vec<CommittedObject>) -> PartitionSpec {
         settings: PartitionSettings::KAFKA_DEFAULTS,
         log_start: Offset(0),
         committed_end: committed.last().expect("uploads").last.next(),
+        manifests: Vec::new(),
         committed,
         epochs: vec![(LeaderEpoch(1), Offset(0))],
         producers: Vec::new(),

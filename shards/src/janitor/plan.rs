@@ -1,16 +1,16 @@
 //! How far retention moves a partition's log start.
 //!
-//! Pure. Whole objects expire: by time when their newest record is older than `retention.ms`, by size while what remains
+//! Pure. Whole objects expire, and all that a manifest lists at once: by time when their newest record is older than `retention.ms`, by size while what remains
 //! without the oldest still exceeds `retention.bytes`. Records that no object holds yet do not expire.
 
 use thalweg_record::{Offset, Wall};
 
-use crate::{meta::CommittedObject, msg::PartitionSettings};
+use crate::{msg::PartitionSettings, partition::Extent};
 
 /// The new log start, when it moves.
-pub(super) fn expired<'a>(
+pub(super) fn expired(
     settings: &PartitionSettings,
-    objects: impl Iterator<Item = &'a CommittedObject>,
+    extents: impl Iterator<Item = Extent>,
     size_bytes: u64,
     now: Wall,
 ) -> Option<Offset> {
@@ -20,14 +20,14 @@ pub(super) fn expired<'a>(
     let oldest_kept = settings.retention_ms.and_then(|ms| now.0.checked_sub(i64::try_from(ms).ok()?)).map(Wall);
     let mut left = size_bytes;
     let mut start = None;
-    for object in objects {
-        let too_old = oldest_kept.is_some_and(|oldest| object.max_timestamp < oldest);
-        let too_much = settings.retention_bytes.is_some_and(|limit| left.saturating_sub(object.size_bytes) >= limit);
+    for extent in extents {
+        let too_old = oldest_kept.is_some_and(|oldest| extent.max_timestamp < oldest);
+        let too_much = settings.retention_bytes.is_some_and(|limit| left.saturating_sub(extent.size_bytes) >= limit);
         if !too_old && !too_much {
             break;
         }
-        left = left.saturating_sub(object.size_bytes);
-        start = Some(object.last.next());
+        left = left.saturating_sub(extent.size_bytes);
+        start = Some(extent.last.next());
     }
     start
 }
@@ -35,9 +35,6 @@ pub(super) fn expired<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::meta::ObjectId;
-    use thalweg_objectstore::ObjectKey;
-    use thalweg_record::LeaderEpoch;
 
     fn settings(retention_ms: Option<u64>, retention_bytes: Option<u64>) -> PartitionSettings {
         PartitionSettings {
@@ -49,23 +46,13 @@ mod tests {
         }
     }
 
-    fn objects() -> Vec<CommittedObject> {
-        let object = |n: i64, time| CommittedObject {
-            object: ObjectId(n as u64),
-            key: ObjectKey::new(format!("k{n}")).expect("a key"),
-            object_bytes: 200,
-            base: Offset(n * 10),
-            last: Offset(n * 10 + 9),
-            size_bytes: 100,
-            max_timestamp: Wall(time),
-            epoch: LeaderEpoch(1),
-            level: 0,
-        };
-        vec![object(0, 1_000), object(1, 5_000), object(2, 2_000)]
+    fn extents() -> Vec<Extent> {
+        let extent = |n: i64, time| Extent { last: Offset(n * 10 + 9), size_bytes: 100, max_timestamp: Wall(time) };
+        vec![extent(0, 1_000), extent(1, 5_000), extent(2, 2_000)]
     }
 
     fn start(s: &PartitionSettings, now: i64) -> Option<i64> {
-        expired(s, objects().iter(), 350, Wall(now)).map(|o| o.0)
+        expired(s, extents().into_iter(), 350, Wall(now)).map(|o| o.0)
     }
 
     #[test]

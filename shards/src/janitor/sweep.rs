@@ -1,6 +1,6 @@
 //! The shard's side of retention and clean-up, run from its tick.
 
-use thalweg_objectstore::data_key;
+use thalweg_objectstore::{data_key, manifest_key};
 use thalweg_record::{Mono, Offset, PartitionId, Wall, failpoint};
 
 use super::plan;
@@ -52,7 +52,7 @@ impl Shard {
             .partitions
             .iter()
             .filter(|p| p.role == Role::Owner)
-            .filter_map(|p| Some((p.id, plan::expired(&p.settings, p.objects.iter(), p.size_bytes(), wall)?)))
+            .filter_map(|p| Some((p.id, plan::expired(&p.settings, p.objects.extents(), p.size_bytes(), wall)?)))
             .collect();
         self.record_log_starts(starts, Event::LogStarts);
     }
@@ -116,7 +116,10 @@ impl Shard {
                     failpoint::pass("orphans-taken");
                 }
                 for (id, epoch) in &stale {
-                    match store.delete(data_key(id.0, node, *epoch)).await {
+                    // Nobody knows what the id was reserved for.
+                    let data = store.delete(data_key(id.0, node, *epoch)).await;
+                    let manifest = store.delete(manifest_key(id.0, node, *epoch)).await;
+                    match data.and(manifest) {
                         Ok(()) => objects.push(*id),
                         Err(error) => tracing::warn!(object = id.0, %error, "an orphan could not be deleted"),
                     }

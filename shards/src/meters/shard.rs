@@ -86,6 +86,12 @@ crate::meters! {
         cleaner_unfit: Gauge = "thalweg_cleaner_uncleanable_partitions", "partitions";
         /// Since log cleaning last looked for work and had done all of it; 0 while it works.
         cleaner_idle_seconds: Gauge = "thalweg_cleaner_idle_seconds", "seconds";
+        /// Manifests written: lists of objects that take their place in the metadata.
+        manifests: Counter = "thalweg_manifests_written_total", "manifests";
+        /// Manifests that gave their place back to what they list, for their topic's log is to be cleaned.
+        manifests_unfolded: Counter = "thalweg_manifests_unfolded_total", "manifests";
+        /// Objects of partitions that no manifest lists, each counted once for each partition in it.
+        object_entries: Gauge = "thalweg_object_entries", "entries";
         /// Bytes of records in uploads that no compaction has taken up.
         compaction_waiting_bytes: Gauge = "thalweg_compaction_waiting_bytes", "bytes";
     }

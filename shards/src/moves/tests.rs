@@ -3,14 +3,16 @@
 use std::{rc::Rc, sync::Arc};
 
 use futures_lite::future::block_on;
-use thalweg_objectstore::{MemoryStore, data_key};
+use thalweg_objectstore::{MemoryStore, data_key, manifest_key};
 use thalweg_record::{HEAD_LEN, LeaderEpoch, NodeId, TimestampType, TopicId};
 use thalweg_wal::{LogConfig, Lsn, RecoveredBatch, SliceIdentity, create, device::MemoryDevice, open};
 
 use super::*;
 use crate::{
+    cleaning::Inquiry,
+    event::Event,
     mailbox::{Answer, ReplyTo, shard_lanes},
-    meta::ObjectId,
+    meta::{ManifestRef, ObjectId},
     meters::{ShardMeters, StoreMeters},
     msg::{Isolation, OffsetQuery, OffsetsRequest, PartitionChange, PartitionSettings, Reply, Request},
     pace::DevicePace,
@@ -52,7 +54,8 @@ fn shard(world: &Rc<World>, specs: Vec<PartitionSpec>, batches: &[RecoveredBatch
         failed: flume::unbounded().0,
         meters: Rc::new(ShardMeters::new(SHARD)),
     };
-    let mut shard = Shard::new(ShardConfig::small(SHARD), ports, log);
+    let config = ShardConfig { entries_max: 2, ..ShardConfig::small(SHARD) };
+    let mut shard = Shard::new(config, ports, log);
     shard.adopt(1, specs, batches).expect("whole");
     shard
 }
@@ -64,6 +67,7 @@ fn spec(committed_end: i64, loan: Option<Loan>) -> PartitionSpec {
         leader_epoch: LeaderEpoch(2),
         settings: PartitionSettings::KAFKA_DEFAULTS,
         log_start: Offset(0),
+        manifests: Vec::new(),
         committed: Vec::new(),
         epochs: vec![(LeaderEpoch(1), Offset(0))],
         producers: Vec::new(),
@@ -240,15 +244,22 @@ fn the_latest_record_is_found_although_some_of_a_loan_is_deleted() {
         lender.cache.insert(Lsn(0), lent_bytes);
         let (lanes, inboxes): (Vec<_>, Vec<_>) = [SHARD, OTHER].map(shard_lanes).into_iter().unzip();
         owner.ports.peers = lanes;
+        let (events, told) = flume::unbounded();
+        owner.events = events;
         let (lane, answers) = flume::unbounded();
         let (parts, isolation) = (vec![(PARTITION, OffsetQuery::MaxTimestamp, None)], Isolation::Uncommitted);
         owner.offsets(OffsetsRequest { parts, isolation, reply: ReplyTo::new(lane, 0) });
-        world.run_until(1000, || !inboxes[1].data.is_empty() || !answers.is_empty());
-        if let Ok(Request::FindLent(search)) = inboxes[1].data.try_recv() {
-            lender.find_lent(*search);
+        while answers.is_empty() {
+            world.run_until(1000, || !inboxes[1].data.is_empty() || !told.is_empty() || !answers.is_empty());
+            if let Ok(Request::FindLent(search)) = inboxes[1].data.try_recv() {
+                lender.find_lent(*search);
+            } else if let Ok(Event::LookUp(again)) = told.try_recv() {
+                owner.look_up_again(again);
+            } else {
+                assert!(!answers.is_empty(), "no answer");
+            }
         }
-        world.run_until(1000, || !answers.is_empty());
-        let Ok(Answer { reply: Reply::Offsets(found), .. }) = answers.try_recv() else { panic!("no answer") };
+        let Ok(Answer { reply: Reply::Offsets(found), .. }) = answers.try_recv() else { panic!("another answer") };
         let found = found[0].as_ref().expect("found");
         (found.offset.map(|offset| offset.0), found.timestamp.map(|time| time.0))
     };
@@ -304,4 +315,56 @@ fn an_estimate_of_a_loan_shrinks_towards_its_end() {
     let borrowed = Borrowed { from: OTHER, until: Offset(120), bytes: 1000, max_timestamp: Wall(0) };
     let bytes = |offset| borrowed.bytes_from(Offset(offset), Offset(20));
     assert_eq!([bytes(20), bytes(70), bytes(119), bytes(120)], [1000, 500, 10, 0]);
+}
+
+#[test]
+fn what_is_being_folded_does_not_move_and_what_is_sealed_is_not_folded() {
+    let world = World::new(1);
+    let manifest = ManifestRef {
+        id: ObjectId(9),
+        key: manifest_key(9, NodeId(1), 1),
+        bytes: 1,
+        base: Offset(0),
+        last: Offset(9),
+        entries: 2,
+        size_bytes: BATCH_BYTES,
+        max_timestamp: Wall(0),
+    };
+    let committed: Vec<CommittedObject> = (1..5).map(|n| object(10 * n, 10 * n + 9)).collect();
+    let of = PartitionSpec { manifests: vec![manifest], committed, ..spec(50, None) };
+    let mut shard = shard(&world, vec![of.clone()], &[]);
+    let seal = |shard: &mut Shard| {
+        let (tell, told) = flume::bounded(1);
+        shard.seal_partitions(vec![PARTITION], Generation(1), tell);
+        shard.report_sealed();
+        told.try_recv().expect("nothing is on its way to the log")
+    };
+    shard.run_folding();
+    assert!(shard.folder.is_at_work_on(PARTITION));
+    assert_eq!(seal(&mut shard), []);
+    shard.folding_ended(Ok(()));
+    assert_eq!(seal(&mut shard), [PARTITION]);
+    shard.run_folding();
+    assert!(!shard.folder.is_at_work_on(PARTITION));
+    let handed_over = shard.partitions.get(&PARTITION).expect("there").spec();
+    assert_eq!((handed_over.manifests, handed_over.committed), (of.manifests, of.committed));
+}
+
+#[test]
+fn what_is_being_folded_is_not_cleaned_and_what_is_being_cleaned_not_folded() {
+    let world = World::new(1);
+    let committed: Vec<CommittedObject> = (0..4).map(|n| object(10 * n, 10 * n + 9)).collect();
+    let mut shard = shard(&world, vec![PartitionSpec { committed, ..spec(40, None) }], &[]);
+    let begins = |shard: &mut Shard| {
+        let (reply, told) = flume::bounded(1);
+        shard.cleaning_inquiry(Inquiry::Describe { partition: PARTITION, reply });
+        told.try_recv().expect("answered at once").is_some()
+    };
+    shard.run_folding();
+    assert!(shard.folder.is_at_work_on(PARTITION));
+    assert!(!begins(&mut shard), "its entries are just going into a manifest");
+    shard.folding_ended(Ok(()));
+    assert!(begins(&mut shard));
+    shard.run_folding();
+    assert!(!shard.folder.is_at_work_on(PARTITION), "its entries are just being replaced");
 }

@@ -11,7 +11,7 @@ mod ring_index;
 mod state;
 
 pub use epochs::EpochHistory;
-pub use objects::ObjectList;
+pub use objects::{Extent, ObjectList, to_read};
 pub use producers::{ProducerTable, Verdict};
 pub use ring_index::{RingEntry, RingIndex};
 pub use state::{Partition, Role, Tier};

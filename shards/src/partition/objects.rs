@@ -1,7 +1,7 @@
-//! The committed objects of a partition, by offset.
+//! The committed objects of a partition, by offset; the oldest may be listed in manifests in the bucket.
 //!
-//! Pure; owned by the partition. Ranges are contiguous and ascend; the list is shared with cold reads as it was when they
-//! began.
+//! Pure; owned by the partition. Ranges are contiguous and ascend, those of manifests before those of objects; the list is shared with
+//! cold reads as it was when they began. Of what a manifest lists nothing is known here but the sum.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -10,7 +10,18 @@ use std::{
 
 use thalweg_record::{Offset, Wall};
 
-use crate::meta::{CommittedObject, ObjectId};
+use crate::meta::{CommittedObject, ManifestRef, ObjectId};
+
+/// What retention must know of an object, or of all that a manifest lists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// Its last offset.
+    pub last: Offset,
+    /// Bytes of the partition in it.
+    pub size_bytes: u64,
+    /// Its greatest timestamp.
+    pub max_timestamp: Wall,
+}
 
 /// A cold read is shown at least so many objects, if there are.
 const LEAST_TO_READ: usize = 8;
@@ -19,9 +30,22 @@ const MOST_TO_READ: usize = 64;
 /// Between the two, objects with so many bytes of the partition: one answer, and the largest readahead behind it.
 const BYTES_TO_READ: u64 = 40 << 20;
 
+/// Of `objects`, which are in offset order, those that a cold read of the first is shown.
+pub fn to_read<'a>(objects: impl Iterator<Item = &'a Rc<CommittedObject>>) -> Vec<Rc<CommittedObject>> {
+    let mut bytes = 0;
+    let enough = |(n, object): (usize, &Rc<CommittedObject>)| {
+        let more = n < LEAST_TO_READ || bytes < BYTES_TO_READ;
+        bytes += object.size_bytes;
+        more.then(|| object.clone())
+    };
+    objects.take(MOST_TO_READ).enumerate().map_while(enough).collect()
+}
+
 /// Committed objects in offset order.
 #[derive(Debug, Default)]
 pub struct ObjectList {
+    /// Lists of those before the objects.
+    manifests: VecDeque<Rc<ManifestRef>>,
     objects: VecDeque<Rc<CommittedObject>>,
     /// Place of the first behind all that compaction made.
     uploads_from: usize,
@@ -29,9 +53,10 @@ pub struct ObjectList {
 
 impl ObjectList {
     /// A list as the metadata has it.
-    pub fn new(objects: Vec<CommittedObject>) -> ObjectList {
+    pub fn new(manifests: Vec<ManifestRef>, objects: Vec<CommittedObject>) -> ObjectList {
         let uploads_from = objects.iter().rposition(|o| o.level > 0).map_or(0, |at| at + 1);
-        ObjectList { objects: objects.into_iter().map(Rc::new).collect(), uploads_from }
+        let manifests = manifests.into_iter().map(Rc::new).collect();
+        ObjectList { manifests, objects: objects.into_iter().map(Rc::new).collect(), uploads_from }
     }
 
     /// Adds the newest.
@@ -42,22 +67,38 @@ impl ObjectList {
         self.objects.push_back(Rc::new(object));
     }
 
+    /// The manifest that lists what holds `offset`.
+    pub fn manifest_of(&self, offset: Offset) -> Option<Rc<ManifestRef>> {
+        let at = self.manifests.partition_point(|m| m.last < offset);
+        self.manifests.get(at).cloned()
+    }
+
+    /// Up to `limit` manifests that list something at or after `from`, and reach `time`.
+    pub fn manifests_reaching(&self, time: Wall, from: Offset, limit: usize) -> Vec<Rc<ManifestRef>> {
+        self.manifests.iter().filter(|m| m.last >= from && m.max_timestamp >= time).take(limit).cloned().collect()
+    }
+
+    /// The manifest that `offset` cuts in two, and the greatest timestamp of all that comes after it.
+    pub fn cut_by(&self, offset: Offset) -> Option<(Rc<ManifestRef>, Option<Wall>)> {
+        let first = self.manifests.front().filter(|m| m.base < offset)?;
+        Some((first.clone(), self.extents().skip(1).map(|extent| extent.max_timestamp).max()))
+    }
+
+    /// The last of the manifests, whose place what it lists can take again.
+    pub fn newest_manifest(&self) -> Option<&Rc<ManifestRef>> {
+        self.manifests.back()
+    }
+
     /// Up to `limit` objects from the one that holds `offset` on.
     pub fn from(&self, offset: Offset, limit: usize) -> Vec<Rc<CommittedObject>> {
         let at = self.objects.partition_point(|o| o.last < offset);
         self.objects.range(at..).take(limit).cloned().collect()
     }
 
-    /// What a cold read from `offset` on is shown: the object that holds it, and those behind it.
+    /// What a cold read from `offset` on is shown, which no manifest lists: the object that holds it, and those behind it.
     pub fn to_read(&self, offset: Offset) -> Vec<Rc<CommittedObject>> {
         let at = self.objects.partition_point(|o| o.last < offset);
-        let mut bytes = 0;
-        let enough = |(n, object): (usize, &Rc<CommittedObject>)| {
-            let more = n < LEAST_TO_READ || bytes < BYTES_TO_READ;
-            bytes += object.size_bytes;
-            more.then(|| object.clone())
-        };
-        self.objects.range(at..).take(MOST_TO_READ).enumerate().map_while(enough).collect()
+        to_read(self.objects.range(at..))
     }
 
     /// Bytes of the objects from the one that holds `offset` on, counted until they reach `enough`.
@@ -79,20 +120,16 @@ impl ObjectList {
         self.objects.range(at..).filter(|o| o.max_timestamp >= time).take(limit).cloned().collect()
     }
 
-    /// The first object with the greatest timestamp at or after `from`.
-    pub fn max_timestamp(&self, from: Offset) -> Option<Rc<CommittedObject>> {
-        self.objects
-            .iter()
-            .filter(|o| o.last >= from)
-            .fold(None, |best: Option<&Rc<CommittedObject>>, o| match best {
-                Some(b) if b.max_timestamp >= o.max_timestamp => Some(b),
-                _ => Some(o),
-            })
-            .cloned()
+    /// The greatest timestamp of what holds something at or after `from`.
+    pub fn max_timestamp(&self, from: Offset) -> Option<Wall> {
+        self.extents().filter(|extent| extent.last >= from).map(|extent| extent.max_timestamp).max()
     }
 
-    /// Forgets the objects that end below `log_start`.
+    /// Forgets the objects, and manifests, that end below `log_start`.
     pub fn raise_start(&mut self, log_start: Offset) {
+        while self.manifests.front().is_some_and(|m| m.last < log_start) {
+            self.manifests.pop_front();
+        }
         while self.objects.front().is_some_and(|o| o.last < log_start) {
             self.objects.pop_front();
             self.uploads_from = self.uploads_from.saturating_sub(1);
@@ -115,6 +152,49 @@ impl ObjectList {
         }
     }
 
+    /// Has a manifest take the place of the oldest, as far as retention has left them.
+    pub fn fold(&mut self, manifest: ManifestRef, log_start: Offset) {
+        while self.objects.front().is_some_and(|o| o.last <= manifest.last) {
+            self.objects.pop_front();
+            self.uploads_from = self.uploads_from.saturating_sub(1);
+        }
+        if manifest.last >= log_start {
+            self.manifests.push_back(Rc::new(manifest));
+        }
+    }
+
+    /// Has what the newest manifest lists take its place, if it is this one.
+    pub fn unfold(&mut self, id: ObjectId, entries: Vec<CommittedObject>, log_start: Offset) {
+        if self.manifests.back().is_some_and(|m| m.id == id) {
+            self.manifests.pop_back();
+            let compacted = |o: &CommittedObject| o.level > 0;
+            let live: Vec<CommittedObject> = entries.into_iter().filter(|o| o.last >= log_start).collect();
+            let uploads_from = live.iter().rposition(compacted).map_or(0, |at| at + 1);
+            self.uploads_from = if self.uploads_from > 0 { self.uploads_from + live.len() } else { uploads_from };
+            live.into_iter().rev().for_each(|o| self.objects.push_front(Rc::new(o)));
+        }
+    }
+
+    /// How many objects there are that no manifest lists.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// The oldest that compaction has no more to do with: what it made, what lies before that, and what `stays` as it is. Oldest first.
+    pub fn settled(&self, stays: impl Fn(&CommittedObject) -> bool) -> impl Iterator<Item = &Rc<CommittedObject>> {
+        let more = self.uploads().take_while(|o| stays(o)).count();
+        self.objects.range(..self.uploads_from + more)
+    }
+
+    /// What retention goes through, oldest first.
+    pub fn extents(&self) -> impl Iterator<Item = Extent> {
+        let of_manifest =
+            |m: &Rc<ManifestRef>| Extent { last: m.last, size_bytes: m.size_bytes, max_timestamp: m.max_timestamp };
+        let of_object =
+            |o: &Rc<CommittedObject>| Extent { last: o.last, size_bytes: o.size_bytes, max_timestamp: o.max_timestamp };
+        self.manifests.iter().map(of_manifest).chain(self.objects.iter().map(of_object))
+    }
+
     /// The newest, as far as they are uploads; oldest first.
     pub fn uploads(&self) -> impl Iterator<Item = &Rc<CommittedObject>> {
         self.objects.range(self.uploads_from..)
@@ -125,14 +205,19 @@ impl ObjectList {
         self.objects.iter().filter(|o| set.contains(&o.object)).cloned()
     }
 
-    /// Oldest first.
+    /// The manifests, oldest first.
+    pub fn manifests(&self) -> impl Iterator<Item = &ManifestRef> {
+        self.manifests.iter().map(|m| &**m)
+    }
+
+    /// Those that no manifest lists, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &CommittedObject> {
         self.objects.iter().map(|o| &**o)
     }
 
     /// Bytes of the partition in all of them.
     pub fn size_bytes(&self) -> u64 {
-        self.objects.iter().map(|o| o.size_bytes).sum()
+        self.extents().map(|extent| extent.size_bytes).sum()
     }
 }
 
@@ -161,20 +246,20 @@ mod tests {
     fn a_read_is_shown_what_its_readahead_may_reach() {
         let shown = |bytes: u64, from| {
             let of = |n: i64| CommittedObject { size_bytes: bytes, ..object(n as u64, n * 10, n * 10 + 9, 0) };
-            ObjectList::new((0..200).map(of).collect()).to_read(Offset(from)).len()
+            ObjectList::new(Vec::new(), (0..200).map(of).collect()).to_read(Offset(from)).len()
         };
         assert_eq!(shown(64 << 20, 0), LEAST_TO_READ);
         assert_eq!(shown(1 << 20, 0), 40);
         assert_eq!(shown(1 << 10, 0), MOST_TO_READ);
         assert_eq!(shown(1 << 10, 1955), 5, "the last of them");
-        let list = ObjectList::new((0..9).map(|n| object(n as u64, n * 10, n * 10 + 9, 0)).collect());
+        let list = ObjectList::new(Vec::new(), (0..9).map(|n| object(n as u64, n * 10, n * 10 + 9, 0)).collect());
         assert_eq!((list.bytes_to_read(Offset(75), 9), list.bytes_to_read(Offset(0), 3)), (2, 3));
     }
 
     #[test]
     fn what_compaction_made_and_all_before_it_are_no_uploads() {
         let uploads = |list: &ObjectList| list.uploads().map(|o| o.object.0).collect::<Vec<_>>();
-        let mut list = ObjectList::new((0..8).map(|n| object(n as u64, n * 10, n * 10 + 9, 0)).collect());
+        let mut list = ObjectList::new(Vec::new(), (0..8).map(|n| object(n as u64, n * 10, n * 10 + 9, 0)).collect());
         assert_eq!(uploads(&list), [0, 1, 2, 3, 4, 5, 6, 7]);
         list.replace(object(10, 20, 39, 1));
         assert_eq!(uploads(&list), [4, 5, 6, 7], "0 and 1 stay as they are");
@@ -189,7 +274,55 @@ mod tests {
         assert_eq!(uploads(&list), [6, 7, 14]);
         list.raise_start(Offset(75));
         assert_eq!(uploads(&list), [7, 14]);
-        let anew = ObjectList::new(vec![object(1, 0, 9, 0), object(2, 10, 19, 1), object(3, 20, 29, 0)]);
+        let anew = ObjectList::new(Vec::new(), vec![object(1, 0, 9, 0), object(2, 10, 19, 1), object(3, 20, 29, 0)]);
         assert_eq!(uploads(&anew), [3]);
+    }
+
+    fn manifest(id: u64, base: i64, last: i64) -> ManifestRef {
+        let key = ObjectKey::new(format!("m{id}")).expect("a key");
+        let (id, base, last) = (ObjectId(id), Offset(base), Offset(last));
+        ManifestRef { id, key, bytes: 1, base, last, entries: 2, size_bytes: 2, max_timestamp: Wall(7) }
+    }
+
+    #[test]
+    fn a_manifest_takes_the_place_of_the_oldest_and_gives_it_back() {
+        let ids = |list: &ObjectList| list.iter().map(|o| o.object.0).collect::<Vec<_>>();
+        let folded = |list: &ObjectList, offset| list.manifest_of(Offset(offset)).map(|m| m.id.0);
+        let all: Vec<CommittedObject> =
+            (0..6).map(|n| object(n, n as i64 * 10, n as i64 * 10 + 9, u32::from(n < 4))).collect();
+        let mut list = ObjectList::new(Vec::new(), all.clone());
+        list.fold(manifest(20, 0, 19), Offset(0));
+        list.fold(manifest(21, 20, 29), Offset(0));
+        assert_eq!((ids(&list), list.size_bytes()), (vec![3, 4, 5], 7));
+        assert_eq!((folded(&list, 0), folded(&list, 25), folded(&list, 30)), (Some(20), Some(21), None));
+        assert_eq!(list.uploads().map(|o| o.object.0).collect::<Vec<_>>(), [4, 5]);
+        let cut = list.cut_by(Offset(1)).map(|(m, rest)| (m.id.0, rest));
+        assert_eq!((list.cut_by(Offset(0)), cut), (None, Some((20, Some(Wall(7))))));
+        assert_eq!((list.max_timestamp(Offset(29)), list.max_timestamp(Offset(30))), (Some(Wall(7)), Some(Wall(0))));
+        list.unfold(ObjectId(20), all[..2].to_vec(), Offset(0));
+        assert_eq!(ids(&list), [3, 4, 5], "it is not the newest");
+        list.unfold(ObjectId(21), all[2..3].to_vec(), Offset(0));
+        list.raise_start(Offset(15));
+        list.unfold(ObjectId(20), all[..2].to_vec(), Offset(15));
+        assert_eq!((ids(&list), folded(&list, 15)), (vec![1, 2, 3, 4, 5], None));
+        assert_eq!(list.uploads().map(|o| o.object.0).collect::<Vec<_>>(), [4, 5]);
+        list.fold(manifest(22, 10, 29), Offset(35));
+        assert_eq!((ids(&list), folded(&list, 20)), (vec![3, 4, 5], None), "retention was faster");
+    }
+
+    #[test]
+    fn compaction_has_no_more_to_do_with_what_it_made_and_with_what_stays() {
+        let settled = |list: &ObjectList, stays: &[u64]| {
+            list.settled(|o| stays.contains(&o.object.0)).map(|o| o.object.0).collect::<Vec<_>>()
+        };
+        let list = ObjectList::new(
+            Vec::new(),
+            vec![object(0, 0, 9, 0), object(1, 10, 19, 1), object(2, 20, 29, 0), object(3, 30, 39, 0)],
+        );
+        assert_eq!(settled(&list, &[]), [0, 1]);
+        assert_eq!(settled(&list, &[2]), [0, 1, 2]);
+        assert_eq!(settled(&list, &[3]), [0, 1]);
+        let fresh = ObjectList::new(Vec::new(), vec![object(0, 0, 9, 0)]);
+        assert_eq!((settled(&fresh, &[]), settled(&fresh, &[0])), (vec![], vec![0]));
     }
 }

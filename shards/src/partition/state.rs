@@ -1,13 +1,13 @@
 //! The partition itself: its offsets and the transitions between them.
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use thalweg_record::{BatchHead, LeaderEpoch, Offset, PartitionId, Wall};
 use thalweg_wal::Lsn;
 
 use super::{EpochHistory, ObjectList, ProducerTable, RingIndex, Verdict};
 use crate::{
-    meta::{CommitRange, CommittedObject},
+    meta::{CommitRange, CommittedObject, ManifestRef},
     moves::Borrowed,
     msg::{Generation, PartitionError, PartitionSettings, PartitionSpec, PartitionView, ProducerBatch},
 };
@@ -21,6 +21,8 @@ pub enum Tier {
     Lender,
     /// Committed objects ([`ObjectList::to_read`]).
     Objects,
+    /// A committed object that this manifest lists.
+    Listed(Rc<ManifestRef>),
     /// Nothing there yet.
     End,
 }
@@ -106,8 +108,10 @@ impl Partition {
     pub fn open(spec: PartitionSpec) -> Partition {
         let cleanable = spec.settings.compact || spec.cleaned > Offset(0);
         let rewritten = spec.committed.iter().rev().find(|part| cleanable && part.level > 0);
+        let listed = spec.manifests.last().filter(|_| cleanable).map(|manifest| manifest.last.next());
+        let ring_from = rewritten.map(|part| part.last.next()).max(listed).unwrap_or_default().max(spec.cleaned);
         Partition {
-            ring_from: rewritten.map_or(spec.cleaned, |part| part.last.next().max(spec.cleaned)),
+            ring_from,
             id: spec.partition,
             topic_name: spec.topic_name,
             settings: spec.settings,
@@ -120,7 +124,7 @@ impl Partition {
             producers: ProducerTable::new(spec.producers),
             epochs: EpochHistory::new(spec.epochs),
             ring: RingIndex::default(),
-            objects: ObjectList::new(spec.committed),
+            objects: ObjectList::new(spec.manifests, spec.committed),
             cleaned: spec.cleaned,
             internal: spec.internal,
             role: Role::Owner,
@@ -139,6 +143,7 @@ impl Partition {
             leader_epoch: self.epoch,
             settings: self.settings.clone(),
             log_start: self.log_start,
+            manifests: self.objects.manifests().cloned().collect(),
             committed: self.objects.iter().cloned().collect(),
             epochs: self.epochs.entries().to_vec(),
             producers: self.producers.entries(),
@@ -335,7 +340,15 @@ impl Partition {
         } else if self.borrowed.is_some() && offset >= self.committed_end {
             Tier::Lender
         } else {
-            Tier::Objects
+            self.stored(offset)
+        }
+    }
+
+    /// Which objects serve `offset`, that lies below the committed end.
+    pub fn stored(&self, offset: Offset) -> Tier {
+        match self.objects.manifest_of(offset) {
+            Some(manifest) => Tier::Listed(manifest),
+            None => Tier::Objects,
         }
     }
 
@@ -414,6 +427,7 @@ mod tests {
                 ..PartitionSettings::KAFKA_DEFAULTS
             },
             log_start: Offset(0),
+            manifests: vec![],
             committed: vec![],
             epochs: vec![(LeaderEpoch(2), Offset(0))],
             producers: vec![],
@@ -456,6 +470,7 @@ mod tests {
             leader_epoch: LeaderEpoch(4),
             settings: settings.clone(),
             log_start: Offset(0),
+            manifests: vec![],
             committed,
             epochs: vec![(LeaderEpoch(2), Offset(0))],
             producers: vec![],

@@ -29,6 +29,7 @@ impl ShardConfig {
             },
             retention_check_interval: never,
             producer_expiration: never,
+            entries_max: usize::MAX,
         }
     }
 }

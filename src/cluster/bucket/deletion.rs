@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use thalweg_objectstore::{ObjectKey, ObjectStore, StoreError, data_key};
+use thalweg_objectstore::{ObjectKey, ObjectStore, StoreError, data_key, manifest_key};
 use thalweg_shards::meta::ObjectId;
 
 use super::{keeper::Retry, meters::BucketMeters};
@@ -38,11 +38,15 @@ pub(super) fn waits(ledger: &Ledger, listed: &BTreeSet<ObjectId>) -> bool {
 }
 
 /// What may go now, of which `listed` is what every snapshot in the bucket lists as garbage.
-fn may_go(ledger: &Ledger, listed: &BTreeSet<ObjectId>, refused: &Refused) -> BTreeMap<ObjectId, ObjectKey> {
+fn may_go(ledger: &Ledger, listed: &BTreeSet<ObjectId>, refused: &Refused) -> BTreeMap<ObjectId, Vec<ObjectKey>> {
     let node = ledger.node();
-    let key = |id: &ObjectId, record: &crate::cluster::schema::GarbageRecord| match (&record.key, record.kind) {
-        (Some(key), _) => ObjectKey::new(key.clone()).ok(),
-        (None, GarbageKind::Orphan) => Some(data_key(id.0, node, record.epoch.unsigned_abs().into())),
+    let keys = |id: &ObjectId, record: &crate::cluster::schema::GarbageRecord| match (&record.key, record.kind) {
+        (Some(key), _) => ObjectKey::new(key.clone()).ok().map(|key| vec![key]),
+        (None, GarbageKind::Orphan) => {
+            // Nobody knows what the id was reserved for.
+            let epoch = record.epoch.unsigned_abs().into();
+            Some(vec![data_key(id.0, node, epoch), manifest_key(id.0, node, epoch)])
+        }
         (None, GarbageKind::Dead) => None,
     };
     let garbage = ledger.catalog.garbage.iter();
@@ -50,7 +54,7 @@ fn may_go(ledger: &Ledger, listed: &BTreeSet<ObjectId>, refused: &Refused) -> BT
     let due = free.filter(|(id, _)| !refused.0.contains_key(*id));
     // Those that never were refused go first: a batch of nothing but the others would be refused again, and the keeper wait.
     let (again, fresh): (Vec<_>, Vec<_>) = due.partition(|(id, _)| refused.1.contains_key(*id));
-    fresh.into_iter().chain(again).filter_map(|(id, g)| Some((*id, key(id, &g.record)?))).take(BATCH).collect()
+    fresh.into_iter().chain(again).filter_map(|(id, g)| Some((*id, keys(id, &g.record)?))).take(BATCH).collect()
 }
 
 /// Whether there is something to delete.
@@ -70,7 +74,17 @@ impl Refused {
         self.1.extend(due.into_iter().filter_map(|id| self.0.remove_entry(&id)));
     }
 
-    fn ended(&mut self, id: ObjectId, well: bool) {
+    /// Whether it is not this one's turn.
+    pub(super) fn waits(&self, id: ObjectId) -> bool {
+        self.0.contains_key(&id)
+    }
+
+    /// Whether it was refused before, and it is its turn again.
+    pub(super) fn comes_again(&self, id: ObjectId) -> bool {
+        self.1.contains_key(&id)
+    }
+
+    pub(super) fn ended(&mut self, id: ObjectId, well: bool) {
         let mut retry = self.1.remove(&id).unwrap_or_default();
         if !well {
             retry.ended(false);
@@ -97,9 +111,13 @@ pub(super) async fn delete(
     // Nothing may come back here that is gone there.
     let store = ledger.borrow().store();
     store.sync()?;
-    let deletions = going.into_iter().map(|(id, key)| async move {
-        let outcome = objects.delete(&key).await;
-        (id, outcome)
+    let deletions = going.into_iter().map(|(id, keys)| async move {
+        for key in keys {
+            if let Err(error) = objects.delete(&key).await {
+                return (id, Err(error));
+            }
+        }
+        (id, Ok(()))
     });
     let outcomes: Vec<(ObjectId, Result<(), StoreError>)> =
         stream::iter(deletions).buffer_unordered(AT_ONCE).collect().await;

@@ -22,7 +22,7 @@ use super::{
     deletion::{self, Refused},
     format::{Encoder, Head},
     meters::BucketMeters,
-    stored,
+    release, stored,
 };
 use crate::cluster::{
     keys,
@@ -114,12 +114,14 @@ pub(in crate::cluster) async fn keep(
     let mut keeper = Keeper::new(ports.objects.clone(), ledger, cluster_id);
     let step = STEP.min(ports.interval);
     // The first is due at once: it tells a new epoch.
-    let (mut since, mut writing, mut deleting) = (ports.interval, Retry::default(), Retry::default());
+    let (mut since, mut writing) = (ports.interval, Retry::default());
+    let (mut releasing, mut deleting) = (Retry::default(), Retry::default());
     loop {
         (ports.sleep)(step).await;
         since += step;
         keeper.age += step;
         keeper.refused.wait(step);
+        keeper.unreadable.wait(step);
         keeper.show();
         if writing.is_due(step) && keeper.due(since, ports.interval) {
             let outcome = keeper.round(wall).await;
@@ -133,6 +135,10 @@ pub(in crate::cluster) async fn keep(
                     tracing::warn!(%error, again_in_ms, "the metadata snapshot could not be written");
                 }
             }
+        }
+        if releasing.is_due(step) {
+            let (objects, refused) = (&*keeper.objects, &mut keeper.unreadable);
+            releasing.ended(release::release(objects, &keeper.ledger, refused, &keeper.meters).await?);
         }
         if deleting.is_due(step) {
             let removed = keeper.remove_old().await;
@@ -182,6 +188,8 @@ pub(in crate::cluster) struct Keeper {
     newest: Option<Shown>,
     age: Duration,
     refused: Refused,
+    /// Dead manifests that could not be read.
+    unreadable: Refused,
     meters: BucketMeters,
 }
 
@@ -191,8 +199,9 @@ impl Keeper {
         ledger: Rc<RefCell<Ledger>>,
         cluster_id: Arc<str>,
     ) -> Keeper {
-        let (age, refused, meters) = (Duration::ZERO, Refused::default(), BucketMeters::new());
-        Keeper { objects, ledger, cluster_id, kept: None, newest: None, age, refused, meters }
+        let (age, meters, refused, unreadable) =
+            (Duration::ZERO, BucketMeters::new(), Refused::default(), Refused::default());
+        Keeper { objects, ledger, cluster_id, kept: None, newest: None, age, refused, unreadable, meters }
     }
 
     fn changed(&self) -> bool {

@@ -21,6 +21,8 @@ thalweg_shards::meters! {
         deleted: Counter = "thalweg_garbage_deleted_total", "objects";
         /// Deletions that failed; each is tried again.
         delete_errors: Counter = "thalweg_garbage_delete_errors_total", "objects";
+        /// Manifests whose entries were released.
+        manifests_released: Counter = "thalweg_manifests_released_total", "manifests";
     }
 }
 

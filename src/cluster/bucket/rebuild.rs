@@ -12,8 +12,9 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use thalweg_objectstore::{
-    DATA_FOLDER, ObjectKey, ObjectStore, StoreError,
+    DATA_FOLDER, MANIFEST_FOLDER, ObjectKey, ObjectStore, StoreError,
     format::{InspectError, inspect},
+    parse_manifest_key,
 };
 use thalweg_record::{NodeId, Offset, PartitionId, TopicId};
 use thalweg_shards::meta::{CommitRange, ObjectCommit, ObjectId};
@@ -160,7 +161,12 @@ pub(in crate::cluster) async fn rebuild(
     let tails = look(objects, &candidates, &cluster_id, settings, &mut report, progress).await?;
     let used = adopt(&mut ledger, &known, settings, tails, &mut report)?;
     unknown_topics(&ledger, settings, &mut report)?;
-    finish(&ledger, &known, settings, (seen, &listed), &mut report)?;
+    let mut manifests = Vec::new();
+    stored::each(objects, &format!("{MANIFEST_FOLDER}/"), |meta| {
+        manifests.extend(parse_manifest_key(&meta.key).map(|(id, ..)| (ObjectId(id), meta.key)));
+    })
+    .await?;
+    finish(&ledger, &known, settings, (seen, &listed, &manifests), &mut report)?;
     report.tail_objects = used.len();
     store.sync()?;
     report.notes.iter().for_each(|note| progress.note(note));
@@ -473,7 +479,7 @@ fn finish(
     ledger: &Ledger,
     known: &Known,
     settings: &RebuildSettings,
-    (seen, listed): (u64, &[Listed]),
+    (seen, listed, manifests): (u64, &[Listed], &[(ObjectId, ObjectKey)]),
     report: &mut Rebuilt,
 ) -> Result<(), RebuildError> {
     let catalog = &ledger.catalog;
@@ -501,6 +507,8 @@ fn finish(
     report.objects = catalog.objects.len();
     let named = |id: &ObjectId| catalog.objects.contains_key(id) || catalog.garbage.contains_key(id);
     report.unused_objects = listed.iter().filter(|l| !named(&l.id)).map(|l| l.key.to_string()).collect();
+    let unused = manifests.iter().filter(|(id, _)| !catalog.is_manifest(*id) && !catalog.garbage.contains_key(id));
+    report.unused_objects.extend(unused.map(|(_, key)| key.to_string()));
     if let Some(sequence) = report.snapshot {
         // That there are none proves nothing: the first may have come after it.
         report.notes.push(format!("access rules, credentials and altered settings are those of snapshot {sequence}"));

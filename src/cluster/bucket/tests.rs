@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -12,9 +12,12 @@ use std::{
 use bytes::Bytes;
 use flume::Receiver;
 use futures_lite::future::block_on;
-use thalweg_objectstore::{Call, Fate, FaultHook, ObjectStore, Operation, PutCondition, StoreError};
-use thalweg_record::{NodeId, PartitionId, TopicId};
-use thalweg_shards::meta::{ObjectCommit, ObjectId};
+use thalweg_objectstore::{
+    Call, Fate, FaultHook, ObjectStore, Operation, PutCondition, StoreError,
+    format::{Manifest, ManifestEntry},
+};
+use thalweg_record::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
+use thalweg_shards::meta::{Fold, FoldOutcome, MetaRequest, ObjectCommit, ObjectId};
 
 use super::*;
 use crate::cluster::{
@@ -310,6 +313,69 @@ fn a_batch_of_objects_that_do_not_go_leaves_the_others_their_turn() {
     (0..intervals).for_each(|_| alarm.interval());
     let tries = hook.refused.load(Ordering::SeqCst) - before;
     assert!(tries < 12 * intervals / 10, "{tries} tries in {intervals} intervals: each waits longer and longer");
+    running.stop();
+}
+
+/// While it is told so, manifests cannot be read; counts who tries.
+struct Unreadable {
+    fails: AtomicBool,
+    tries: AtomicU64,
+}
+
+impl FaultHook for Unreadable {
+    fn fate(&self, call: &Call<'_>) -> Pin<Box<dyn Future<Output = Fate> + Send>> {
+        let of_manifest = call.operation == Operation::GetRange && call.key.starts_with("manifests/");
+        let fails = of_manifest && self.fails.load(Ordering::SeqCst);
+        self.tries.fetch_add(of_manifest.into(), Ordering::SeqCst);
+        let no = Fate::FailBefore(StoreError::Retry("no".into()));
+        Box::pin(async move { if fails { no } else { Fate::Pass } })
+    }
+}
+
+/// Commits an object of a partition, and has a manifest list it.
+fn folded(world: &World, running: &Running, partition: PartitionId) {
+    let id = running.reserve(2);
+    let manifest = ObjectId(id.0 + 1);
+    let object = commit(id, &[(partition, 0, 9)]);
+    put_object(world, &object);
+    running.commit(object.clone());
+    let range = &object.ranges[0];
+    let entry = ManifestEntry {
+        object: id.0,
+        key: object.key.clone(),
+        object_bytes: object.object_bytes,
+        base: range.base,
+        last: range.last,
+        size_bytes: range.size_bytes,
+        max_timestamp: range.max_timestamp,
+        epoch: LeaderEpoch(0),
+        level: 0,
+    };
+    let content = Manifest { id: manifest.0, partition, entries: vec![entry] }.encode();
+    let (key, bytes) = (thalweg_objectstore::manifest_key(manifest.0, NodeId(1), 0), content.len() as u64);
+    block_on(world.objects.put(&key, vec![content.into()], PutCondition::IfAbsent)).expect("memory");
+    let parts = vec![(id, range.base, range.last)];
+    let fold = Box::new(Fold { manifest, key, bytes, partition, parts });
+    let outcome = running.meta(|reply| MetaRequest::Fold { shard: ShardId(0), fold, reply });
+    assert!(matches!(outcome, FoldOutcome::Folded(_)), "{outcome:?}");
+}
+
+#[test]
+fn one_manifest_is_tried_at_a_time_while_none_can_be_read_and_all_are_released_later() {
+    let mut world = World::new();
+    let (running, alarm) = start(&mut world);
+    let topic = running.create_one("t", 6);
+    (0..6).for_each(|index| folded(&world, &running, partition(topic, index)));
+    let hook = Arc::new(Unreadable { fails: AtomicBool::new(true), tries: AtomicU64::new(0) });
+    world.objects.set_hook(Some(hook.clone()));
+    running.delete(topic).expect("deleted");
+    (0..200).for_each(|_| alarm.interval());
+    assert_eq!(hook.tries.load(Ordering::SeqCst), 1, "the keeper does not hammer a store that fails, nor wait for it");
+    assert!(newest(&world).entries.iter().any(|(key, _)| key.starts_with(b"dead-manifest/")), "snapshots go on");
+    hook.fails.store(false, Ordering::SeqCst);
+    let left = || world.objects.objects().keys().filter(|key| !key.as_str().starts_with("metadata/")).count();
+    let others = 1;
+    until(&alarm, || left() == others);
     running.stop();
 }
 

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 use thalweg_objectstore::{
-    DATA_FOLDER, ObjectKey, ObjectStore, StoreError,
+    DATA_FOLDER, MANIFEST_FOLDER, ObjectKey, ObjectStore, StoreError,
     format::{BlockEntry, InspectError, inspect},
-    parse_data_key,
+    parse_data_key, parse_manifest_key,
 };
 use thalweg_record::{Offset, PartitionId};
 use thalweg_shards::meta::{CommitRange, ObjectCommit, ObjectId};
 
-use super::{progress::Progress, rebuild::RebuildError, stored};
+use super::{listed::Listed, progress::Progress, rebuild::RebuildError, stored};
 use crate::cluster::{
     catalog::Catalog,
     keys,
@@ -41,6 +41,8 @@ pub struct Verified {
     pub problems: Vec<String>,
     /// Data objects that nothing names: left over by uploads that failed. They cost room, and nothing else.
     pub orphans: Vec<String>,
+    /// Manifests that the metadata names.
+    pub manifests: usize,
     /// Objects of which nothing is live, and that the broker will delete.
     pub garbage: usize,
     /// The objects that the problems are of.
@@ -73,19 +75,28 @@ pub(in crate::cluster) async fn verify(
         Ok(())
     })?;
     found.garbage = named.len();
-    named.extend(commits.iter().map(|(_, commit)| commit.object));
+    named.extend(catalog.objects.keys().chain(&catalog.manifests).chain(catalog.dead_manifests.keys()));
+    let listed = Listed::read(objects, &catalog).await;
     let mut reserved: BTreeMap<u64, u64> = BTreeMap::new();
     load::scan(store, keys::BLOCKS, |key, _, block: BlockRecord| {
         reserved.extend(keys::parse_id(keys::BLOCKS, key).map(|first| (first.0, block.count.into())));
         Ok(())
     })?;
-    found.objects = commits.len();
-    found.bytes = commits.iter().map(|(_, commit)| commit.object_bytes).sum();
+    for (id, why) in listed.unreadable.iter().filter(|(id, _)| only.is_none_or(|only| only.contains(id))) {
+        found.suspects.insert(*id);
+        found.problems.push(why.clone());
+    }
+    found.manifests = catalog.manifests.len();
     useless(&catalog, &mut found.problems);
-    overlaps(&commits, &|id| catalog.partition(id).map(|p| p.log_start), &mut found.problems);
+    listed.miscounted(&catalog, &mut found.problems);
+    overlaps(&commits, &catalog, &listed, &mut found.problems);
+    let mut commits: BTreeMap<ObjectId, ObjectCommit> =
+        commits.into_iter().map(|(_, commit)| (commit.object, commit)).collect();
+    listed.add_to(&mut commits);
+    found.objects = commits.len();
+    found.bytes = commits.values().map(|commit| commit.object_bytes).sum();
     progress.begin("verifying objects", found.bytes);
-    let wanted =
-        commits.iter().map(|(_, commit)| commit).filter(|commit| only.is_none_or(|only| only.contains(&commit.object)));
+    let wanted = commits.values().filter(|commit| only.is_none_or(|only| only.contains(&commit.object)));
     let looks = wanted.map(|commit| async move { (commit, look(objects, commit, progress).await) });
     let mut looks = stream::iter(looks).buffered(AT_ONCE);
     while let Some((commit, outcome)) = looks.next().await {
@@ -101,6 +112,11 @@ pub(in crate::cluster) async fn verify(
     let in_block = |id: u64| reserved.range(..=id).next_back().is_some_and(|(first, count)| id - first < *count);
     stored::each(objects, &format!("{DATA_FOLDER}/"), |meta| match parse_data_key(&meta.key) {
         // A reserved id belongs to an upload that may be under way.
+        Some((id, ..)) if named.contains(&ObjectId(id)) || in_block(id) => {}
+        _ => found.orphans.push(meta.key.to_string()),
+    })
+    .await?;
+    stored::each(objects, &format!("{MANIFEST_FOLDER}/"), |meta| match parse_manifest_key(&meta.key) {
         Some((id, ..)) if named.contains(&ObjectId(id)) || in_block(id) => {}
         _ => found.orphans.push(meta.key.to_string()),
     })
@@ -174,27 +190,30 @@ fn useless(catalog: &Catalog, problems: &mut Vec<String>) {
 }
 
 /// Ranges of a partition that are not contiguous, or name an offset twice. Below the log start nothing is asked for.
-fn overlaps(
-    commits: &[(u32, ObjectCommit)],
-    log_start: &dyn Fn(PartitionId) -> Option<Offset>,
-    problems: &mut Vec<String>,
-) {
-    let keys: BTreeMap<ObjectId, &ObjectKey> = commits.iter().map(|(_, commit)| (commit.object, &commit.key)).collect();
+fn overlaps(commits: &[(u32, ObjectCommit)], catalog: &Catalog, listed: &Listed, problems: &mut Vec<String>) {
+    // What a manifest lists counts in the place of what records name there.
+    let counts =
+        |range: &CommitRange| catalog.partition(range.partition).is_some_and(|p| !p.is_folded(range.base, range.last));
     let named = commits.iter().flat_map(|(level, commit)| {
-        commit.ranges.iter().map(|range| Named { level: *level, object: commit.object, range: range.clone() })
+        let ranges = commit.ranges.iter().filter(|range| counts(range));
+        ranges.map(|range| Named { level: *level, object: commit.object, range: range.clone() })
     });
-    let mut ranges: BTreeMap<PartitionId, Vec<(Offset, Offset, &ObjectKey)>> = BTreeMap::new();
+    let key = |id: ObjectId| catalog.objects.get(&id).map_or_else(|| id.0.to_string(), |object| object.key.to_string());
+    let mut ranges: BTreeMap<PartitionId, Vec<(Offset, Offset, String)>> = BTreeMap::new();
+    for (id, base, last, object) in listed.ranges() {
+        ranges.entry(id).or_default().push((base, last, key(object)));
+    }
     for Named { object, range, .. } in in_force(named.collect()) {
-        ranges.entry(range.partition).or_default().push((range.base, range.last, keys[&object]));
+        ranges.entry(range.partition).or_default().push((range.base, range.last, key(object)));
     }
     for (partition, mut ranges) in ranges {
-        let Some(log_start) = log_start(partition) else { continue };
+        let Some(log_start) = catalog.partition(partition).map(|p| p.log_start) else { continue };
         ranges.sort();
         for pair in ranges.windows(2) {
-            let ((_, last, one), (base, _, other)) = (pair[0], pair[1]);
+            let ((_, last, one), (base, _, other)) = (&pair[0], &pair[1]);
             if base <= last {
                 problems.push(format!("{partition}: objects {one} and {other} both hold offset {base}"));
-            } else if base > last.next() && base > log_start {
+            } else if *base > last.next() && *base > log_start {
                 problems.push(format!("{partition}: no object holds offsets {} to {}", last.next(), base.0 - 1));
             }
         }

@@ -79,6 +79,18 @@ pub enum Plant {
     /// The dirty point moves before what was cleaned is committed.
     #[cfg(feature = "planted-bugs")]
     DirtyPointEarly,
+    /// Entries give their place to a manifest that was not put.
+    #[cfg(feature = "planted-bugs")]
+    ManifestNotPut,
+    /// A fold is committed without comparing what it takes.
+    #[cfg(feature = "planted-bugs")]
+    FoldUnchecked,
+    /// A manifest that lies below the log start is forgotten, with all that it lists.
+    #[cfg(feature = "planted-bugs")]
+    ManifestForgotten,
+    /// A manifest's reservation that a crash left is taken for one that nobody used.
+    #[cfg(feature = "planted-bugs")]
+    ManifestOrphaned,
 }
 
 impl Plant {
@@ -115,6 +127,10 @@ impl Plant {
             Plant::ShortKeyHash => Bug::ShortKeyHash,
             Plant::TombstoneEarly => Bug::TombstoneEarly,
             Plant::DirtyPointEarly => Bug::DirtyPointEarly,
+            Plant::ManifestNotPut => Bug::ManifestNotPut,
+            Plant::FoldUnchecked => Bug::FoldUnchecked,
+            Plant::ManifestForgotten => Bug::ManifestForgotten,
+            Plant::ManifestOrphaned => Bug::ManifestOrphaned,
         })
     }
 

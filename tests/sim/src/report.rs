@@ -35,6 +35,8 @@ pub struct Report {
     pub figures: u64,
     /// Objects that compaction made, by kind, and those that it threw away (`dropped`).
     pub compacted: std::collections::BTreeMap<String, u64>,
+    /// Manifests written, given up below a log start, and given back to what they list.
+    pub manifests: [u64; 3],
     /// Rounds of log cleaning.
     pub cleaned: u64,
     /// Batches that were read without some of their records, which cleaning had taken.

@@ -135,6 +135,26 @@ fn a_dirty_point_before_what_was_cleaned() {
 }
 
 #[test]
+fn a_manifest_that_was_not_put() {
+    whole(Plant::ManifestNotPut, 10);
+}
+
+#[test]
+fn a_manifest_forgotten_with_what_it_lists() {
+    whole(Plant::ManifestForgotten, 10);
+}
+
+#[test]
+fn a_manifest_taken_for_an_orphan() {
+    whole(Plant::ManifestOrphaned, 10);
+}
+
+#[test]
+fn folded_without_comparing_what_is_taken() {
+    whole(Plant::FoldUnchecked, 200);
+}
+
+#[test]
 fn a_parked_fetch_that_nobody_wakes() {
     whole(Plant::LostWake, 40);
 }

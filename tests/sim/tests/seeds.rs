@@ -50,6 +50,8 @@ fn fifty_seeds_of_the_whole_broker_keep_every_invariant() {
     let [minor, major, split, dropped] = ["minor", "major", "split", "dropped"]
         .map(|kind| reports.iter().filter_map(|r| r.compacted.get(kind)).sum::<u64>());
     assert!(minor > 100 && split > 10 && dropped > 5, "{minor} {major} {split} {dropped}");
+    let [folded, released, unfolded] = [0, 1, 2].map(|at: usize| reports.iter().map(|r| r.manifests[at]).sum::<u64>());
+    assert!(folded > 500 && released > 100 && unfolded > 5, "{folded} {released} {unfolded}");
     let (cleaned, thinned, passes) = (sum(|r| r.cleaned), sum(|r| r.thinned), sum(|r| r.passes));
     assert!(cleaned > 200 && thinned > 1_000 && passes > 200, "{cleaned} {thinned} {passes}");
     assert!(sum(|r| r.figures) > 10_000, "{}", sum(|r| r.figures));

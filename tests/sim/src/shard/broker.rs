@@ -156,6 +156,7 @@ fn config(epoch: u64, seed: u64) -> ShardConfig {
         },
         retention_check_interval: Duration::from_secs(1),
         producer_expiration: Duration::from_secs(86_400),
+        entries_max: usize::MAX,
     }
 }
 

@@ -118,6 +118,7 @@ fn spec(partition: PartitionId, leader_epoch: LeaderEpoch, stored: &Stored) -> P
         leader_epoch,
         settings: stored.settings.clone(),
         log_start: stored.log_start,
+        manifests: Vec::new(),
         committed: stored.committed.iter().filter(|o| o.last >= stored.log_start).cloned().collect(),
         epochs: stored.epochs.clone(),
         producers: stored.producers.values().cloned().collect(),
@@ -149,8 +150,12 @@ impl Store {
                 }
                 let _gone = reply.try_send(outcomes);
             }
-            MetaRequest::Compact { .. } | MetaRequest::MostlyDead { .. } | MetaRequest::MoveDirtyPoint { .. } => {
-                unreachable!("this shard neither compacts nor cleans")
+            MetaRequest::Compact { .. }
+            | MetaRequest::Fold { .. }
+            | MetaRequest::Unfold { .. }
+            | MetaRequest::MostlyDead { .. }
+            | MetaRequest::MoveDirtyPoint { .. } => {
+                unreachable!("this shard neither compacts nor cleans nor folds")
             }
             MetaRequest::Sync { reply } => {
                 if self.plant != Plant::EarlySync {

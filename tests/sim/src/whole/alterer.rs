@@ -17,22 +17,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TOPIC: i8 = 2;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+const POLICY: &str = "cleanup.policy";
 const LIMIT: &str = "max.message.bytes";
 
 /// One of them.
 pub(crate) struct Alterer(Client);
 
 impl Alterer {
-    /// Starts one for two topics, of which the second is cut.
-    pub(crate) fn start(scene: &Rc<Scene>, topics: [&'static str; 2], random: Stream) {
+    /// Starts one for three topics, of which the second is cut and the third cleaned.
+    pub(crate) fn start(scene: &Rc<Scene>, topics: [&'static str; 3], random: Stream) {
         let alterer = Alterer(Client::new(scene, "alterer", random));
         scene.begin(|scene| &scene.producing, "alterer", Box::pin(alterer.run(topics)));
     }
 
-    async fn run(mut self, [stays, cut]: [&'static str; 2]) {
+    async fn run(mut self, [stays, cut, keyed]: [&'static str; 3]) {
         while !self.0.scene.settle.get() {
             self.0.pause_ms(4_000).await;
-            match self.0.random.below(4) {
+            match self.0.random.below(5) {
                 0 => {
                     let bytes = ["8000", "14000", "20000"][self.0.random.below(3) as usize];
                     self.alter(cut, "retention.bytes", Some(bytes)).await;
@@ -44,6 +45,12 @@ impl Alterer {
                 2 => {
                     let before = [None, Some("9223372036854775807")][self.0.random.below(2) as usize];
                     self.alter(stays, "message.timestamp.before.max.ms", before).await;
+                }
+                3 => {
+                    // Meanwhile its log is not cleaned, and what is old goes to manifests; it comes back from there.
+                    self.alter(keyed, POLICY, Some("delete")).await;
+                    self.0.pause_ms(3_000).await;
+                    while !self.alter(keyed, POLICY, Some("compact")).await {}
                 }
                 _ => {
                     // Larger batches of both topics wait.

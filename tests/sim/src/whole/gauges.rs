@@ -51,8 +51,8 @@ impl Gauges {
         (seen.broken.clone(), seen.figures)
     }
 
-    /// Objects that compaction made by kind (`minor`, `major`, `split`), and those that it threw away (`dropped`); and rounds of cleaning
-    /// (`cleaned`).
+    /// Objects that compaction made by kind (`minor`, `major`, `split`), and those that it threw away (`dropped`); rounds of cleaning
+    /// (`cleaned`); and manifests written (`folded`), given up below a log start (`released`), and given back (`unfolded`).
     pub(crate) fn compacted(&self) -> BTreeMap<String, u64> {
         self.0.lock().expect("nothing panics with the lock").compacted.clone()
     }
@@ -85,6 +85,9 @@ impl Recorder for Gauges {
             "thalweg_compaction_objects_total" => key.labels().find(|label| label.key() == "kind").map(|l| l.value()),
             "thalweg_compaction_dropped_total" => Some("dropped"),
             "thalweg_cleaner_rounds_total" => Some("cleaned"),
+            "thalweg_manifests_written_total" => Some("folded"),
+            "thalweg_manifests_released_total" => Some("released"),
+            "thalweg_manifests_unfolded_total" => Some("unfolded"),
             _ => None,
         };
         let counter = |kind: &str| Counter::from_arc(Arc::new(Compacted { kind: kind.into(), seen: self.0.clone() }));

@@ -287,9 +287,13 @@ impl Reader {
         while offset < end {
             match self.fetch(partition, offset, 8_000, WAIT).await {
                 Got::Next(next) => {
-                    offset = next;
                     // Of the read that was just judged: nobody else comes between.
                     pass.see(self.0.scene.model.borrow_mut().take_found());
+                    // A broker that has lost what lies there answers nothing at once, again and again: time must pass for it to be found out.
+                    if next == offset {
+                        self.0.pause_ms(20).await;
+                    }
+                    offset = next;
                 }
                 Got::Expired(to) => (start, offset) = (to, to),
                 Got::Again => self.0.pause_ms(20).await,

@@ -73,7 +73,8 @@ pub fn run(seed: u64, plant: Plant, trace: bool) -> Result<Report, Violation> {
         (None, figures) => {
             let mut compacted = gauges.compacted();
             let cleaned = compacted.remove("cleaned").unwrap_or(0);
-            Ok(Report { figures, compacted, cleaned, ..report })
+            let manifests = ["folded", "released", "unfolded"].map(|what| compacted.remove(what).unwrap_or(0));
+            Ok(Report { figures, compacted, manifests, cleaned, ..report })
         }
     }
 }
@@ -217,7 +218,7 @@ impl History {
         (0..READERS).for_each(|n| Reader::start(&self.scene, self.stream(0x200 + n)));
         Reader::audit(&self.scene, "keyed", self.stream(0x210));
         SessionReader::start(&self.scene, self.stream(0x280));
-        Alterer::start(&self.scene, ["stays", "is-cut"], self.stream(0x290));
+        Alterer::start(&self.scene, ["stays", "is-cut", "keyed"], self.stream(0x290));
         for n in 0..2 + self.random.below(2) {
             Member::start(&self.scene, "first", "stays", self.stream(0x300 + n));
         }
@@ -474,6 +475,7 @@ impl History {
             moves: self.scene.moves.get(),
             figures: 0,
             compacted: Default::default(),
+            manifests: [0; 3],
             cleaned: 0,
             thinned: model.thinned,
             passes: model.passes,

@@ -126,6 +126,8 @@ pub(crate) fn config(seed: u64) -> Config {
     config.object_compaction_split_bytes = 16 << 10;
     // In every other one it is slow enough for much to change meanwhile.
     config.object_compaction_bytes_per_second = if seed % 2 == 1 { 128 << 10 } else { 0 };
+    // In seven of eight histories a partition keeps but some entries out of manifests.
+    config.metadata_partition_entries_max = if seed % 8 == 0 { 200 } else { 2 + (seed % 3) as u32 };
     config.log_cleaner_backoff_ms = 50;
     // In every fourth history a round has room for some keys only.
     config.log_cleaner_dedupe_buffer_size = if seed % 4 == 1 { 20 * 24 } else { 1 << 20 };
