@@ -1,8 +1,8 @@
 //! The files of the WAL: one slice per shard, recorded in the metadata.
 //!
 //! A slice that the metadata does not record as closed empty holds acknowledged records: when its file is missing the start
-//! is refused. Files of ours that nothing records are left-overs of a start that was cut short, and are removed; a directory
-//! with another broker's slices is refused, and one broker at a time has it.
+//! is refused. Files of ours that nothing records are left-overs of a start that was cut short, and are removed, but for those that were
+//! given up as lost; a directory with another broker's slices is refused, and one broker at a time has it.
 
 use std::{
     any::Any,
@@ -121,18 +121,20 @@ impl SliceSet {
         Ok(())
     }
 
-    /// Of the recorded slices those that are lost, and what takes their places: slices of other ids, so that a lost one that is found again
-    /// is not taken for the one that the broker went on in. Each keeps its path: a lost file that is put back there is refused by its id,
-    /// where one that nothing records would be removed. They hold nothing yet: should this start not come to an end, the lost one can be
-    /// drained.
-    pub(super) fn renew(&self, records: &[SliceRecord]) -> (Vec<SliceRecord>, Vec<SliceRecord>) {
-        let lost = records.iter().filter(|record| !record.closed_empty && !self.exists(&record.path));
-        let renew = |lost: &SliceRecord| SliceRecord { path: lost.path.clone(), ..self.draw(lost.shard) };
-        lost.map(|lost| (lost.clone(), renew(lost))).unzip()
+    /// Of the recorded slices those that are lost.
+    pub(super) fn lost(&self, records: &[SliceRecord]) -> Vec<SliceRecord> {
+        records.iter().filter(|record| !record.closed_empty && !self.exists(&record.path)).cloned().collect()
     }
 
-    /// Removes files of ours in the WAL directory that nothing records.
-    pub(super) fn remove_unrecorded(&self, records: &[SliceRecord]) -> std::io::Result<()> {
+    /// What takes the places of lost slices: slices of other ids, so that a lost one that is found again is not taken for the one that the
+    /// broker went on in. Each keeps its path: a lost file that is put back there is refused by its id. They hold nothing yet: should this
+    /// start not come to an end, the lost one can be drained.
+    pub(super) fn renew(&self, lost: &[SliceRecord]) -> Vec<SliceRecord> {
+        lost.iter().map(|lost| SliceRecord { path: lost.path.clone(), ..self.draw(lost.shard) }).collect()
+    }
+
+    /// Removes files of ours in the WAL directory that nothing records; one that was given up as `lost` and is found again stays.
+    pub(super) fn remove_unrecorded(&self, records: &[SliceRecord], lost: &[SliceRecord]) -> std::io::Result<()> {
         for path in self.files.list(&self.dir)? {
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let slice = is_slice(name);
@@ -140,8 +142,17 @@ impl SliceSet {
             if !(slice || draft) || records.iter().any(|r| self.files.same(&r.path, &path)) {
                 continue;
             }
-            if slice && owner(&*self.files, &path)?.is_none() {
+            let of = if slice { owner(&*self.files, &path)? } else { None };
+            if slice && of.as_ref().is_none() {
                 tracing::warn!(path = %path.display(), "nothing records this WAL file, and it cannot be read; it stays");
+                continue;
+            }
+            if of.is_some_and(|of| lost.iter().any(|lost| lost.id == of.slice)) {
+                tracing::warn!(
+                    path = %path.display(),
+                    "this WAL slice was given up as lost, and may hold what nothing else does; it stays: stop the broker, and take what \
+                     it holds with `thalweg wal drain`"
+                );
                 continue;
             }
             tracing::warn!(path = %path.display(), "removing a WAL file that no start has completed");

@@ -332,11 +332,13 @@ async fn prepare_slices(
 ) -> Result<Vec<SliceRecord>, StartError> {
     let recorded = set.relocated(cluster.slices()?);
     set.check_present(&recorded)?;
-    set.remove_unrecorded(&recorded)?;
+    let lost_before = cluster.lost_slices()?;
+    set.remove_unrecorded(&recorded, &lost_before)?;
+    let lost = set.lost(&recorded);
     if set.matches(&recorded, shards) {
-        let (lost, renewed) = set.renew(&recorded);
+        let renewed = set.renew(&lost);
         if !lost.is_empty() {
-            cluster.replace_slices(&lost, &renewed)?;
+            cluster.replace_slices(&lost, &renewed, &lost)?;
             failpoint::pass("renewed-recorded");
         }
         let mut slices: Vec<SliceRecord> = recorded.into_iter().filter(|slice| !lost.contains(slice)).collect();
@@ -351,9 +353,9 @@ async fn prepare_slices(
     }
     let of_today: Vec<SliceRecord> =
         new.iter().map(|slice| SliceRecord { closed_empty: recorded.is_empty(), ..slice.clone() }).collect();
-    cluster.replace_slices(&recorded, &of_today)?;
+    cluster.replace_slices(&recorded, &of_today, &lost)?;
     failpoint::pass("rehome-recorded");
-    set.remove_unrecorded(&new)?;
+    set.remove_unrecorded(&new, &lost_before)?;
     Ok(new)
 }
 

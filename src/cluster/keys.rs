@@ -21,6 +21,8 @@ pub(super) const SNAPSHOT: &[u8] = b"snapshot";
 pub(super) const NODES: &[u8] = b"node/";
 /// All WAL slices of all brokers.
 pub(super) const SLICES: &[u8] = b"slice/";
+/// All WAL slices of all brokers that were given up as lost.
+pub(super) const LOST_SLICES: &[u8] = b"lost-slice/";
 /// All topics.
 pub(super) const TOPICS: &[u8] = b"topic/";
 /// All partition heads.
@@ -139,6 +141,16 @@ pub(super) fn scram(mechanism: Mechanism, user: &str) -> Vec<u8> {
 /// All WAL slices of a broker.
 pub(super) fn slices(node: NodeId) -> Vec<u8> {
     [SLICES, &node.0.to_be_bytes()[..], b"/"].concat()
+}
+
+/// All WAL slices of a broker that were given up as lost.
+pub(super) fn lost_slices(node: NodeId) -> Vec<u8> {
+    [LOST_SLICES, &node.0.to_be_bytes()[..], b"/"].concat()
+}
+
+/// A WAL slice that was given up as lost.
+pub(super) fn lost_slice(node: NodeId, slice: [u8; 16]) -> Vec<u8> {
+    key(&lost_slices(node), &slice)
 }
 
 /// A WAL slice.

@@ -34,8 +34,19 @@ impl Cluster {
     /// # Errors
     /// The store fails.
     pub fn slices(&self) -> Result<Vec<SliceRecord>, ClusterError> {
+        self.slices_under(keys::slices(self.settings.broker.node))
+    }
+
+    /// All slices that were given up as lost (`--accept-loss`), by id, for ever: each may be found again, and hold what nothing else does.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn lost_slices(&self) -> Result<Vec<SliceRecord>, ClusterError> {
+        self.slices_under(keys::lost_slices(self.settings.broker.node))
+    }
+
+    fn slices_under(&self, prefix: Vec<u8>) -> Result<Vec<SliceRecord>, ClusterError> {
         let mut found = Vec::new();
-        let prefix = keys::slices(self.settings.broker.node);
         load::scan(&*self.ledger.store(), &prefix, |key, _, row: SliceRow| {
             let id = key[prefix.len()..].try_into().map_err(|_| "bad slice id")?;
             let (shard, path) = (ShardId(row.shard), PathBuf::from(row.path));
@@ -50,33 +61,44 @@ impl Cluster {
     /// # Errors
     /// The store fails, the path is not UTF-8, or this broker's epoch is fenced.
     pub fn record_slice(&self, slice: &SliceRecord) -> Result<(), ClusterError> {
-        self.write_slices(&[self.recorded(slice)?])
+        self.write_slices(&[Write::Put(keys::slice(self.settings.broker.node, slice.id), row(slice)?)])
     }
 
-    /// Records the slices `new` in the place of `old`, in one transaction: some of both could be taken for the whole of another set, and
-    /// what the others hold for gone. As [`Cluster::record_slice`].
+    /// Records the slices `new` in the place of `old`, of which some may be `lost`, in one transaction: some of both could be taken for the
+    /// whole of another set, and what the others hold for gone. As [`Cluster::record_slice`].
     ///
     /// # Errors
     /// As [`Cluster::record_slice`].
-    pub fn replace_slices(&self, old: &[SliceRecord], new: &[SliceRecord]) -> Result<(), ClusterError> {
-        let forgotten = old.iter().map(|slice| Ok(Write::Delete(keys::slice(self.settings.broker.node, slice.id))));
-        let writes: Result<Vec<Write>, ClusterError> = forgotten.chain(new.iter().map(|s| self.recorded(s))).collect();
-        let mut writes = writes?;
+    pub fn replace_slices(
+        &self,
+        old: &[SliceRecord],
+        new: &[SliceRecord],
+        lost: &[SliceRecord],
+    ) -> Result<(), ClusterError> {
+        let node = self.settings.broker.node;
+        let mut writes: Vec<Write> = old.iter().map(|slice| Write::Delete(keys::slice(node, slice.id))).collect();
+        for slice in new {
+            writes.push(Write::Put(keys::slice(node, slice.id), row(slice)?));
+        }
+        for slice in lost {
+            writes.push(Write::Put(keys::lost_slice(node, slice.id), row(slice)?));
+        }
         writes.extend(self.outdated_owners());
         self.write_slices(&writes)
-    }
-
-    fn recorded(&self, slice: &SliceRecord) -> Result<Write, ClusterError> {
-        let path = slice.path.to_str().ok_or_else(|| ClusterError::Io {
-            what: format!("\"wal.path\" {}", slice.path.display()),
-            source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8"),
-        })?;
-        let row = SliceRow { shard: slice.shard.0, path: path.to_owned(), closed_empty: slice.closed_empty };
-        Ok(Write::Put(keys::slice(self.settings.broker.node, slice.id), schema::encode(&row)))
     }
 
     fn write_slices(&self, writes: &[Write]) -> Result<(), ClusterError> {
         self.ledger.write(vec![], writes).map_err(ClusterError::from)?;
         Ok(self.ledger.store().sync()?)
     }
+}
+
+/// What is stored of a slice.
+fn row(slice: &SliceRecord) -> Result<Vec<u8>, ClusterError> {
+    let path = slice.path.to_str().ok_or_else(|| ClusterError::Io {
+        what: format!("\"wal.path\" {}", slice.path.display()),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8"),
+    })?;
+    let row = SliceRow { shard: slice.shard.0, path: path.to_owned(), closed_empty: slice.closed_empty };
+    Ok(schema::encode(&row))
 }

@@ -503,7 +503,7 @@ fn slices_are_remembered() {
     cluster.record_slice(&record(1, false)).expect("records");
     cluster.record_slice(&record(1, true)).expect("records");
     cluster.record_slice(&record(2, false)).expect("records");
-    cluster.replace_slices(&[record(2, false)], &[]).expect("forgets");
+    cluster.replace_slices(&[record(2, false)], &[], &[]).expect("forgets");
     world.store.crash();
     assert_eq!(world.open().slices().expect("listed"), [record(0, false), record(1, true)]);
 }

@@ -166,3 +166,24 @@ def test_an_older_copy_of_the_log_is_not_drained_in_its_place(broker):
     broker.start()
     assert held(broker) == (0, list(range(10)))
     broker.stop()
+
+
+def test_a_lost_log_that_nothing_records_any_more_is_not_removed(broker):
+    """The broker went on with other shards, so that the place of the lost file is nobody's."""
+    broker.settings["shards"] = 2
+    kept = loses_its_log(broker)
+    append(broker, range(100, 105))
+    broker.stop()
+    (old,) = kept.glob("*.wal")
+    back = broker.data / "wal" / old.name
+    shutil.copyfile(old, back)
+    for _ in range(2):
+        broker.start()
+        assert "was given up as lost" in broker.fresh_log()
+        assert held(broker) == (0, [100, 101, 102, 103, 104])
+        broker.stop()
+    drained = drain(broker, back)
+    assert drained.returncode == 0, drained
+    broker.start()
+    assert held(broker) == (0, [100, 101, 102, 103, 104])
+    broker.stop()

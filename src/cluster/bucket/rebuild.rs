@@ -522,13 +522,21 @@ fn finish(
 
 /// The slices to record: those that are here, and those that must be asked for.
 fn slices(known: &Known, settings: &RebuildSettings, report: &mut Rebuilt) -> Vec<SliceRecord> {
-    let mut slices = settings.slices.clone();
-    let moved = moved(known, &settings.slices);
+    let (lost, here): (Vec<_>, Vec<_>) =
+        settings.slices.iter().cloned().partition(|here| known.lost.contains(&here.id));
+    for slice in lost {
+        report.notes.push(format!(
+            "the WAL slice {} was given up as lost, and is none of those that the broker went on in; `thalweg wal drain` takes what it \
+             holds",
+            slice.path.display()
+        ));
+    }
+    let (mut slices, moved) = (here.clone(), moved(known, &here));
     for slice in &known.slices {
         if slice.closed_empty || slices.iter().any(|here| here.id == slice.id) {
             continue;
         }
-        if settings.slices.iter().any(|here| in_place_of(slice, here)) {
+        if here.iter().any(|here| in_place_of(slice, here)) {
             report.notes.push(format!(
                 "the WAL slice {} of shard {} is another one than the snapshot names: that was lost, and a start with --accept-loss has \
                  made it anew",

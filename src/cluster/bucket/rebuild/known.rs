@@ -1,6 +1,6 @@
 //! What the bucket says at first sight: its newest snapshot, and the data objects that lie there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_objectstore::{ObjectKey, ObjectMeta, ObjectStore, StoreError, parse_data_key};
 use thalweg_record::TopicId;
@@ -81,6 +81,8 @@ pub(super) struct Known {
     /// Revisions of topics.
     pub(super) topics: BTreeMap<TopicId, u64>,
     pub(super) slices: Vec<SliceRecord>,
+    /// Ids of slices that were given up as lost.
+    pub(super) lost: BTreeSet<[u8; 16]>,
 }
 
 impl Known {
@@ -93,6 +95,7 @@ impl Known {
             reserved: BTreeMap::new(),
             topics: BTreeMap::new(),
             slices: Vec::new(),
+            lost: BTreeSet::new(),
         };
         let Some(MetadataSnapshot { head, entries }) = snapshot else { return Ok(known) };
         (known.revision, known.epoch) = (head.revision.0, head.node_epoch);
@@ -103,7 +106,7 @@ impl Known {
                 settings.object_store_url
             )));
         }
-        let slices = keys::slices(settings.node);
+        let (slices, lost) = (keys::slices(settings.node), keys::lost_slices(settings.node));
         for (key, found) in entries {
             let unreadable = |why: &str| ClusterError::damaged(format!("record {}: {why}", key.escape_ascii()));
             if key == keys::NEXT_OBJECT {
@@ -120,6 +123,8 @@ impl Known {
                 let id = id.try_into().map_err(|_| unreadable("bad slice id"))?;
                 let (shard, path) = (thalweg_record::ShardId(row.shard), row.path.into());
                 known.slices.push(SliceRecord { id, shard, path, closed_empty: row.closed_empty });
+            } else if let Some(id) = key.strip_prefix(lost.as_slice()) {
+                known.lost.insert(id.try_into().map_err(|_| unreadable("bad slice id"))?);
             }
         }
         Ok(known)

@@ -487,6 +487,30 @@ fn slices_count_as_moved_only_to_a_whole_set_of_new_ones() {
 }
 
 #[test]
+fn a_slice_that_was_given_up_and_is_found_again_is_none_of_the_log() {
+    let slice =
+        |n: u8, path: &str| SliceRecord { id: [n; 16], shard: ShardId(0), path: path.into(), closed_empty: false };
+    let (lost, new) = (slice(1, "/wal/slice-1.wal"), slice(2, "/wal/slice-2.wal"));
+    let mut world = World::new();
+    let cluster = world.open();
+    cluster.record_slice(&lost).expect("recorded");
+    let (old, of_today, given_up) = ([lost.clone()], [new.clone()], [lost.clone()]);
+    cluster.replace_slices(&old, &of_today, &given_up).expect("replaced");
+    assert_eq!(cluster.lost_slices().expect("readable"), given_up);
+    let cluster_id = cluster.cluster_id().to_string();
+    let scene = Scene { running: run_with(cluster, None), world, cluster_id }.snapshot();
+    let here = RebuildSettings { slices: vec![lost.clone(), new.clone()], keep_missing_slices: true, ..settings() };
+    let (rebuilt, cluster) = scene.rebuilt_by(&here).expect("rebuilt");
+    assert_eq!(
+        cluster.slices().expect("readable"),
+        [new],
+        "the other may hold what was acknowledged before the loss only"
+    );
+    assert_eq!(cluster.lost_slices().expect("readable"), [lost], "and the next start leaves its file alone");
+    assert!(rebuilt.notes.iter().any(|note| note.contains("given up as lost")), "{:?}", rebuilt.notes);
+}
+
+#[test]
 fn a_later_epoch_inside_of_what_is_taken_is_not_passed_over_in_silence() {
     let scene = Scene::new();
     let topic = scene.running.create_one("t", 1);
