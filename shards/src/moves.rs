@@ -81,20 +81,11 @@ pub struct LentRead {
     pub(crate) reply: Sender<Option<Vec<Bytes>>>,
 }
 
-/// What is looked for in what was lent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Sought {
-    /// The first record whose timestamp is at or after this.
-    Time(Wall),
-    /// The first record with the greatest timestamp.
-    MaxTimestamp,
-}
-
-/// A search in what was lent. The outer answer is `None` when it is lent no more, the inner when nothing there is as late.
+/// A search for the first record at or after a time in what was lent. The outer answer is `None` when it is lent no more, the inner when nothing there is as late.
 #[derive(Debug)]
 pub struct LentSearch {
     pub(crate) partition: PartitionId,
-    pub(crate) sought: Sought,
+    pub(crate) time: Wall,
     /// The first offset that counts.
     pub(crate) from: Offset,
     /// Up to where the asker knows of objects: what lies in later ones it would not find.

@@ -3,7 +3,7 @@
 //! Special values are answered in the turn. A time is looked up in a task of the cold queue: first in the objects that
 //! reach it, then in the ring. Heads may lie about their greatest timestamp, so a miss inside a batch goes on to the next.
 
-use std::{io, iter, rc::Rc};
+use std::{io, rc::Rc};
 
 use bytes::Bytes;
 use flume::Sender;
@@ -14,9 +14,9 @@ use crate::{
     event::Event,
     mailbox::ShardLane,
     meta::{CommittedObject, ManifestRef, ObjectId},
-    moves::{LentSearch, Sought},
+    moves::LentSearch,
     msg::{ConnId, FoundOffset, OffsetQuery, OffsetsRequest, PartitionError, Reply, Request},
-    partition::{Partition, RingEntry, RingIndex},
+    partition::{Partition, RingEntry},
     records::{FoundTime, first_record_at},
     ring_read::RingRead,
     runtime::{Queue, Runtime},
@@ -40,9 +40,6 @@ struct Search {
     /// First offset that the ring serves.
     ring_from: Offset,
     end: Offset,
-    /// The greatest time is looked for: the manifest that the log start cuts in two, and the greatest time of all behind it. Only the
-    /// manifest knows which times lie below the log start.
-    cut: Option<(Rc<ManifestRef>, Option<Wall>)>,
     /// Lists of older objects of which some reach the time.
     manifests: Vec<Rc<ManifestRef>>,
     objects: Vec<Rc<CommittedObject>>,
@@ -50,14 +47,11 @@ struct Search {
     loan: Option<InLoan>,
     /// Candidate batches in the ring, in order, with their bytes where memory has them.
     batches: Vec<(RingEntry, Option<Bytes>)>,
-    /// The time to look for when nothing is found, for the greatest one may be that of a deleted record.
-    otherwise: Option<Wall>,
 }
 
 /// Where to look in a loan.
 struct InLoan {
     lender: ShardLane,
-    sought: Sought,
     committed_end: Offset,
 }
 
@@ -69,7 +63,7 @@ enum Lookup {
 /// A look-up that begins anew, and whom to tell what the partition is like now.
 pub(crate) struct LookUp {
     partition: PartitionId,
-    query: OffsetQuery,
+    time: Wall,
     tell: Sender<Result<Lookup, PartitionError>>,
 }
 
@@ -85,14 +79,14 @@ impl Shard {
                 lookups.into_iter().map(|(_, l)| l.map(|l| if let Lookup::Found(f) = l { f } else { NONE })).collect();
             return reply.send(Reply::Offsets(found));
         }
-        let (cold, events) = (self.ports.cold.clone(), self.events.clone());
+        let asked = Asked { cold: self.ports.cold.clone(), events: self.events.clone(), runtime: runtime.clone() };
         let task = async move {
             let mut found = Vec::with_capacity(lookups.len());
             for (query, lookup) in lookups {
                 found.push(match lookup {
                     Err(error) => Err(error),
                     Ok(Lookup::Found(offset)) => Ok(offset),
-                    Ok(Lookup::Search(search)) => look_for(query, search, &cold, &events, &*runtime).await,
+                    Ok(Lookup::Search(search)) => asked.look_for(query, search).await,
                 });
             }
             reply.send(Reply::Offsets(found));
@@ -102,8 +96,8 @@ impl Shard {
 
     /// Tells a look-up under way what the partition is like now.
     pub(crate) fn look_up_again(&self, again: LookUp) {
-        let LookUp { partition, query, tell } = again;
-        let _gone = tell.try_send(self.look_up_at(partition, query, None));
+        let LookUp { partition, time, tell } = again;
+        let _gone = tell.try_send(self.look_up_at(partition, OffsetQuery::Time(time), None));
     }
 
     fn look_up_at(
@@ -126,32 +120,23 @@ impl Shard {
             OffsetQuery::Latest => at(partition.readable_end()),
             OffsetQuery::Earliest | OffsetQuery::EarliestLocal => at(partition.log_start),
             OffsetQuery::LatestTiered => Lookup::Found(NONE),
-            OffsetQuery::Time(time) => self.search(partition, time, Sought::Time(time)),
+            OffsetQuery::Time(time) => self.search(partition, time),
             OffsetQuery::MaxTimestamp => {
                 let object = partition.objects.max_timestamp(partition.log_start);
                 let from = partition.committed_end.max(partition.log_start);
                 let ring = partition.ring.max_timestamp(from, partition.readable_end()).map(|e| e.max_timestamp);
                 let borrowed = partition.borrowed.as_ref().filter(|b| b.until > partition.log_start);
                 let lent = borrowed.map(|b| b.max_timestamp);
-                if lent.is_some() && partition.log_start > partition.committed_end {
-                    // Some of the loan is deleted: its lender knows what is the latest of the rest. Objects are deleted altogether.
-                    return self.search(partition, ring.unwrap_or(Wall(i64::MIN)), Sought::MaxTimestamp);
+                match object.max(lent).max(ring) {
+                    Some(greatest) => self.search(partition, greatest),
+                    None => Lookup::Found(NONE),
                 }
-                let newer = lent.max(ring);
-                let Some(greatest) = object.max(newer) else { return Lookup::Found(NONE) };
-                let Lookup::Search(search) = self.search(partition, greatest, Sought::Time(greatest)) else {
-                    return Lookup::Found(NONE);
-                };
-                let cut = partition.objects.cut_by(partition.log_start);
-                let cut = cut.map(|(manifest, rest)| (manifest, rest.max(newer)));
-                let otherwise = latest_behind_start(partition).filter(|rest| *rest < greatest);
-                Lookup::Search(Box::new(Search { cut, otherwise, ..*search }))
             }
         }
     }
 
-    /// Looks for `time` in objects and ring, and for what is `sought` in a loan, as far as that is as late.
-    fn search(&self, partition: &Partition, time: Wall, sought: Sought) -> Lookup {
+    /// Looks for `time` in objects, in a loan and in the ring.
+    fn search(&self, partition: &Partition, time: Wall) -> Lookup {
         let (from, end) = (partition.log_start, partition.readable_end());
         let trimmed = self.log.trim_point();
         let served = |e: &&RingEntry| e.lsn >= trimmed || self.cache.get(e.lsn, e.size as usize).is_some();
@@ -162,24 +147,13 @@ impl Shard {
         manifests.retain(|manifest| manifest.base < ring_from);
         let reaching = partition.borrowed.as_ref().filter(|b| b.until > from && b.max_timestamp >= time);
         let lender = reaching.and_then(|b| self.ports.peers.get(usize::from(b.from.0))).cloned();
-        let loan = lender.map(|lender| InLoan { lender, sought, committed_end: partition.committed_end });
+        let loan = lender.map(|lender| InLoan { lender, committed_end: partition.committed_end });
         let batches = self.candidates(partition, time, ring_from, end);
         if manifests.is_empty() && objects.is_empty() && loan.is_none() && batches.is_empty() {
             return Lookup::Found(NONE);
         }
-        Lookup::Search(Box::new(Search {
-            partition: partition.id,
-            time,
-            from,
-            ring_from,
-            end,
-            cut: None,
-            otherwise: None,
-            manifests,
-            objects,
-            loan,
-            batches,
-        }))
+        let partition = partition.id;
+        Lookup::Search(Box::new(Search { partition, time, from, ring_from, end, manifests, objects, loan, batches }))
     }
 
     fn candidates(
@@ -199,9 +173,9 @@ impl Shard {
         batches.into_iter().map(|e| (e, self.cache.get(e.lsn, e.size as usize))).collect()
     }
 
-    /// Looks for a time, or for the latest record, in what this shard lends.
+    /// Looks for a time in what this shard lends.
     pub(crate) fn find_lent(&mut self, search: LentSearch) {
-        let LentSearch { partition, sought, from, committed_end, reply } = search;
+        let LentSearch { partition, time, from, committed_end, reply } = search;
         // What was committed since, and perhaps forgotten by the ring, is in objects that the asker does not know yet.
         let knows = |lent: &&Partition| {
             lent.committed_end <= committed_end && lent.ring.first().is_some_and(|first| first <= from)
@@ -211,41 +185,18 @@ impl Shard {
             let _gone = reply.try_send(None);
             return;
         };
-        let (begin, end) = (from, lent.high_watermark);
-        let time = match sought {
-            Sought::Time(time) => time,
-            Sought::MaxTimestamp => lent.ring.max_timestamp(begin, end).map_or(Wall(i64::MAX), |e| e.max_timestamp),
-        };
-        let search = |time| Search {
-            partition,
-            time,
-            from,
-            ring_from: begin,
-            end,
-            cut: None,
-            otherwise: None,
-            manifests: Vec::new(),
-            objects: Vec::new(),
-            loan: None,
-            batches: self.candidates(lent, time, begin, end),
-        };
-        let rest = latest_behind(&lent.ring, begin, end).filter(|_| matches!(sought, Sought::MaxTimestamp));
-        let (first, otherwise) = (search(time), rest.filter(|rest| *rest < time).map(search));
+        let (ring_from, end) = (from, lent.high_watermark);
+        let batches = self.candidates(lent, time, ring_from, end);
+        let (manifests, objects, loan) = (Vec::new(), Vec::new(), None);
+        let search = Search { partition, time, from, ring_from, end, manifests, objects, loan, batches };
         let (cold, events, runtime) = (self.ports.cold.clone(), self.events.clone(), self.ports.runtime.clone());
         let task = async move {
-            let mut answer = None;
-            for search in iter::once(first).chain(otherwise) {
-                // Whoever asked hears of a failure by the lane that closes.
-                let Ok(searched) = run(search, &cold, &events, &*runtime).await else { return };
-                answer = match searched {
-                    Searched::Found(found) => Some(found.offset.map(|_| found)),
-                    Searched::Trimmed | Searched::Gone(_) => None,
-                };
-                if !matches!(answer, Some(None)) {
-                    break;
-                }
-            }
-            let _gone = reply.try_send(answer);
+            // Whoever asked hears of a failure by the lane that closes.
+            let Ok(searched) = run(search, &cold, &events, &*runtime).await else { return };
+            let _gone = reply.try_send(match searched {
+                Searched::Found(found) => Some(found.offset.map(|_| found)),
+                Searched::Trimmed | Searched::Gone(_) => None,
+            });
         };
         self.ports.runtime.spawn(Queue::Cold, "lent-offsets", Box::pin(task));
     }
@@ -253,90 +204,91 @@ impl Shard {
 
 const NONE: FoundOffset = FoundOffset { offset: None, timestamp: None, leader_epoch: None };
 
-/// The greatest timestamp behind the batch in the ring that `from` lies inside of, if it does: that batch's may be of a deleted record.
-fn latest_behind(ring: &RingIndex, from: Offset, end: Offset) -> Option<Wall> {
-    let first = ring.from(from, end).next().filter(|entry| entry.base < from)?;
-    Some(ring.max_timestamp(first.last.next(), end).map_or(Wall(i64::MIN), |entry| entry.max_timestamp))
-}
-
-/// As [`latest_behind`], of the object or the batch that the log start lies inside of.
-fn latest_behind_start(partition: &Partition) -> Option<Wall> {
-    let (start, end) = (partition.log_start, partition.readable_end());
-    if start >= partition.committed_end {
-        return latest_behind(&partition.ring, start, end);
-    }
-    let first = partition.objects.iter().next().filter(|object| object.base < start)?;
-    let object = partition.objects.max_timestamp(first.last.next());
-    let ring = partition.ring.max_timestamp(partition.committed_end, end).map(|entry| entry.max_timestamp);
-    let lent = partition.borrowed.as_ref().map(|borrowed| borrowed.max_timestamp);
-    Some(object.max(lent).max(ring).unwrap_or(Wall(i64::MIN)))
-}
-
 fn found(at: FoundTime) -> FoundOffset {
     let FoundTime { offset, timestamp, leader_epoch } = at;
     let leader_epoch = Some(leader_epoch).filter(|e| *e >= LeaderEpoch(0));
     FoundOffset { offset: Some(offset), timestamp: Some(timestamp), leader_epoch }
 }
 
-/// Searches, and begins anew when the ring was trimmed under it, or an object compacted away: what it had is in other objects then.
-async fn look_for(
-    mut query: OffsetQuery,
-    mut search: Box<Search>,
-    cold: &Sender<ColdRequest>,
-    events: &Sender<Event>,
-    runtime: &dyn Runtime,
-) -> Result<FoundOffset, PartitionError> {
-    let (mut gone, mut otherwise) = (None, None);
-    for tried in 1.. {
-        let (partition, time) = (search.partition, search.time);
-        otherwise = search.otherwise.take().or(otherwise);
-        let listed = latest_listed(&mut search, cold).await?;
-        if let Some((latest, rest)) = listed {
-            otherwise = Some(rest).filter(|rest| *rest < latest);
+/// Whom a look-up asks.
+struct Asked {
+    cold: Sender<ColdRequest>,
+    events: Sender<Event>,
+    runtime: Rc<dyn Runtime>,
+}
+
+impl Asked {
+    /// Searches; for the latest record, first for the greatest time that is known.
+    async fn look_for(&self, query: OffsetQuery, search: Box<Search>) -> Result<FoundOffset, PartitionError> {
+        let (partition, greatest) = (search.partition, search.time);
+        let found = self.find(search).await?;
+        match query {
+            OffsetQuery::MaxTimestamp if found.offset.is_none() => self.latest_below(partition, greatest).await,
+            _ => Ok(found),
         }
-        match listed.filter(|(latest, _)| *latest != time) {
-            Some((latest, _)) => query = OffsetQuery::Time(latest),
-            None => match run(*search, cold, events, runtime).await? {
-                Searched::Found(found) => match otherwise.take().filter(|_| found.offset.is_none()) {
-                    Some(rest) => query = OffsetQuery::Time(rest),
-                    None => return Ok(found),
-                },
+    }
+
+    /// The first of the records with the greatest time, where nothing is as late as `above`: what was, is deleted, in a batch, an object, a
+    /// loan or a manifest of which some is left. None of these knows the time of the rest, and a search by halves needs 64 look-ups at
+    /// most, where reading all that is left has no bound.
+    async fn latest_below(&self, partition: PartitionId, above: Wall) -> Result<FoundOffset, PartitionError> {
+        let mut latest = self.at(partition, Wall(i64::MIN)).await?;
+        let Some(Wall(mut at)) = latest.timestamp else { return Ok(latest) };
+        let Wall(mut above) = above;
+        // Mostly there is none later.
+        let mut next = at.saturating_add(1);
+        while next < above {
+            match self.at(partition, Wall(next)).await? {
+                later @ FoundOffset { timestamp: Some(Wall(time)), .. } => (latest, at) = (later, time),
+                _ => above = next,
+            }
+            next = middle(at, above).max(at.saturating_add(1));
+        }
+        Ok(latest)
+    }
+
+    /// The first record at or after a time.
+    async fn at(&self, partition: PartitionId, time: Wall) -> Result<FoundOffset, PartitionError> {
+        match self.ask(partition, time).await? {
+            Lookup::Found(found) => Ok(found),
+            Lookup::Search(search) => self.find(search).await,
+        }
+    }
+
+    /// Searches, and begins anew when the ring was trimmed under it, or an object compacted away: what it had is in other objects then.
+    async fn find(&self, mut search: Box<Search>) -> Result<FoundOffset, PartitionError> {
+        let mut gone = None;
+        for tried in 1.. {
+            let (partition, time) = (search.partition, search.time);
+            match run(*search, &self.cold, &self.events, &*self.runtime).await? {
+                Searched::Found(found) => return Ok(found),
                 // One that the partition still names after it was asked again is lost, and stays so.
                 Searched::Gone(object) if gone.replace(object) == Some(object) => break,
                 Searched::Gone(_) | Searched::Trimmed => {}
-            },
+            }
+            if tried == TRIES {
+                break;
+            }
+            match self.ask(partition, time).await? {
+                Lookup::Found(found) => return Ok(found),
+                Lookup::Search(anew) => search = anew,
+            }
         }
-        if tried == TRIES {
-            break;
-        }
-        let (tell, told) = flume::bounded(1);
-        let _gone = events.try_send(Event::LookUp(LookUp { partition, query, tell }));
-        match told.recv_async().await.unwrap_or(Err(PartitionError::Unavailable))? {
-            Lookup::Found(found) => return Ok(found),
-            Lookup::Search(anew) => search = anew,
-        }
+        Err(PartitionError::Storage)
     }
-    Err(PartitionError::Storage)
+
+    /// Asks the shard what the partition is like now.
+    async fn ask(&self, partition: PartitionId, time: Wall) -> Result<Lookup, PartitionError> {
+        let (tell, told) = flume::bounded(1);
+        let _gone = self.events.try_send(Event::LookUp(LookUp { partition, time, tell }));
+        told.recv_async().await.unwrap_or(Err(PartitionError::Unavailable))
+    }
 }
 
-/// Where the log start cuts a manifest: the greatest time of what lies behind it, and of that what no log start lies inside of, for the
-/// greatest may be that of a deleted record.
-async fn latest_listed(
-    search: &mut Search,
-    cold: &Sender<ColdRequest>,
-) -> Result<Option<(Wall, Wall)>, PartitionError> {
-    let Some((manifest, newer)) = search.cut.take() else { return Ok(None) };
-    let entries = match listed(search.partition, &manifest, cold).await {
-        Ok(entries) => entries,
-        // The log start has passed it: the search finds that out.
-        Err(ColdError::Gone(_)) => return Ok(None),
-        Err(ColdError::Storage(_)) => return Err(PartitionError::Storage),
-    };
-    let latest = |live: &dyn Fn(&CommittedObject) -> bool| {
-        entries.iter().filter(|entry| live(entry)).map(|entry| entry.max_timestamp).max().max(newer)
-    };
-    let whole = latest(&|entry| entry.base >= search.from).unwrap_or(Wall(i64::MIN));
-    Ok(latest(&|entry| entry.last >= search.from).map(|left| (left, whole)))
+/// Between two times.
+fn middle(one: i64, other: i64) -> i64 {
+    let middle = (i128::from(one) + i128::from(other)).div_euclid(2);
+    i64::try_from(middle).unwrap_or(one)
 }
 
 /// What a search came to.
@@ -384,10 +336,10 @@ async fn run(
 /// Asks the shard that lends what lies between objects and ring; the outer `None` when it lends no more.
 async fn in_loan(search: &Search, loan: &InLoan) -> Result<Option<Option<FoundOffset>>, PartitionError> {
     let (reply, told) = flume::bounded(1);
-    let InLoan { lender, sought, committed_end } = loan;
-    let (partition, sought, committed_end) = (search.partition, *sought, *committed_end);
+    let InLoan { lender, committed_end } = loan;
+    let (partition, time, committed_end) = (search.partition, search.time, *committed_end);
     let from = search.from.max(committed_end);
-    lender.send(Request::FindLent(Box::new(LentSearch { partition, sought, from, committed_end, reply })));
+    lender.send(Request::FindLent(Box::new(LentSearch { partition, time, from, committed_end, reply })));
     told.recv_async().await.map_err(|_dropped| PartitionError::Storage)
 }
 

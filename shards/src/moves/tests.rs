@@ -189,7 +189,7 @@ fn a_lender_sends_whoever_does_not_know_its_newest_object_to_look_there() {
     let mut find = |from, committed_end| {
         let (reply, answer) = flume::bounded(1);
         let (partition, from, committed_end) = (PARTITION, Offset(from), Offset(committed_end));
-        shard.find_lent(LentSearch { partition, sought: Sought::Time(Wall(1 << 40)), from, committed_end, reply });
+        shard.find_lent(LentSearch { partition, time: Wall(1 << 40), from, committed_end, reply });
         world.run_until(1000, || !answer.is_empty() || answer.is_disconnected());
         answer.try_recv().expect("an answer")
     };
@@ -279,6 +279,18 @@ fn the_latest_record_is_found_although_some_of_a_loan_is_deleted() {
     assert_eq!(latest(5, &[(0, [500, 50]), (10, [100, 100])], &[(20, [7, 7])]), (Some(10), Some(100)));
     assert_eq!(latest(5, &[partly], &[(10, [400, 400])]), (Some(10), Some(400)), "in the owner's own log");
     assert_eq!(latest(5, &[partly], &[]), (Some(9), Some(300)));
+    assert_eq!(
+        latest(5, &[partly], &[(10, [40, 80]), (20, [60, 7])]),
+        (Some(9), Some(300)),
+        "not the first, nor what lies behind"
+    );
+    assert_eq!(
+        latest(5, &[(0, [500, 50])], &[(10, [70, 80]), (20, [120, 90])]),
+        (Some(20), Some(120)),
+        "the latest of the rest"
+    );
+    assert_eq!(latest(10, &[(0, [500, 50])], &[(10, [70, 80])]), (Some(19), Some(80)), "all of the loan is deleted");
+    assert_eq!(latest(15, &[(0, [500, 50]), (10, [500, 60])], &[]), (Some(19), Some(60)));
     assert_eq!(latest(5, &[], &[partly]), (Some(9), Some(300)), "without a loan");
     assert_eq!(latest(5, &[], &[(0, [500, 50]), (10, [100, 100])]), (Some(10), Some(100)), "without a loan");
 }

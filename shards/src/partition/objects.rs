@@ -78,12 +78,6 @@ impl ObjectList {
         self.manifests.iter().filter(|m| m.last >= from && m.max_timestamp >= time).take(limit).cloned().collect()
     }
 
-    /// The manifest that `offset` cuts in two, and the greatest timestamp of all that comes after it.
-    pub fn cut_by(&self, offset: Offset) -> Option<(Rc<ManifestRef>, Option<Wall>)> {
-        let first = self.manifests.front().filter(|m| m.base < offset)?;
-        Some((first.clone(), self.extents().skip(1).map(|extent| extent.max_timestamp).max()))
-    }
-
     /// The last of the manifests, whose place what it lists can take again.
     pub fn newest_manifest(&self) -> Option<&Rc<ManifestRef>> {
         self.manifests.back()
@@ -296,8 +290,6 @@ mod tests {
         assert_eq!((ids(&list), list.size_bytes()), (vec![3, 4, 5], 7));
         assert_eq!((folded(&list, 0), folded(&list, 25), folded(&list, 30)), (Some(20), Some(21), None));
         assert_eq!(list.uploads().map(|o| o.object.0).collect::<Vec<_>>(), [4, 5]);
-        let cut = list.cut_by(Offset(1)).map(|(m, rest)| (m.id.0, rest));
-        assert_eq!((list.cut_by(Offset(0)), cut), (None, Some((20, Some(Wall(7))))));
         assert_eq!((list.max_timestamp(Offset(29)), list.max_timestamp(Offset(30))), (Some(Wall(7)), Some(Wall(0))));
         list.unfold(ObjectId(20), all[..2].to_vec(), Offset(0));
         assert_eq!(ids(&list), [3, 4, 5], "it is not the newest");
