@@ -101,7 +101,8 @@ pub fn drain(
     let mut waiting = found(&*ports.files, path, cluster.cluster_uuid(), NodeId(config.node_id))?;
     let own = cluster.slices()?;
     // What the broker's own log holds is in force over what was lost before, and found again.
-    waiting.sort_by_key(|waiting| !own.iter().any(|own| waiting.is(own, &*ports.files)));
+    let is_own = |waiting: &Waiting| own.iter().any(|own| waiting.is(own, &*ports.files));
+    waiting.sort_by_key(|waiting| !is_own(waiting));
     let drained = |own: &SliceRecord| waiting.iter().any(|waiting| waiting.is(own, &*ports.files));
     if let Some(own) = own.iter().find(|own| !own.closed_empty && !drained(own)) {
         // Its partitions may have gone on in there, under the offsets that are drained here.
@@ -118,6 +119,11 @@ pub fn drain(
         let (before, mut left, mut stuck) = (total.batches, Vec::new(), None);
         let slices = waiting.len();
         for mut slice in waiting {
+            if !is_own(&slice) && total.batches > before && left.iter().any(is_own) {
+                // The broker's own log goes on first as long as it does: what was lost may be of the same offsets.
+                left.push(slice);
+                continue;
+            }
             let (back, outcome) = work.one(cluster, &mut slice, &mut total, progress)?;
             cluster = back;
             match outcome {
