@@ -40,7 +40,8 @@ pub(super) struct Job {
     pub work: Vec<Work>,
 }
 
-/// Does all of it, or ends at the first that fails; what has changed meanwhile is passed over.
+/// Does all of it, or ends where the store or the metadata fails; what has changed meanwhile, and a manifest that cannot be read, are passed
+/// over.
 pub(super) async fn run(job: Job) {
     let mut result = Ok(());
     for work in &job.work {
@@ -48,13 +49,21 @@ pub(super) async fn run(job: Job) {
             Work::Fold(partition, parts) => fold(&job, *partition, parts).await,
             Work::Unfold(partition, manifest) => unfold(&job, *partition, manifest).await,
         };
-        let failed = outcome.as_ref().is_err_and(|failure| *failure != RewriteFailure::Dropped);
-        result = outcome.and(result);
-        if failed {
+        let ends = matches!(outcome, Err(RewriteFailure::Retry(_) | RewriteFailure::Fatal(_)));
+        result = worse(result, outcome);
+        if ends {
             break;
         }
     }
     let _gone = job.rewriter.events.try_send(Event::FoldingEnded(result));
+}
+
+/// What is to be told of two: rather of one that was not only dropped.
+fn worse(one: Result<(), RewriteFailure>, other: Result<(), RewriteFailure>) -> Result<(), RewriteFailure> {
+    match (one, other) {
+        (Ok(()) | Err(RewriteFailure::Dropped), Err(failure)) => Err(failure),
+        (one, _) => one,
+    }
 }
 
 async fn fold(job: &Job, partition: PartitionId, parts: &[Rc<CommittedObject>]) -> Result<(), RewriteFailure> {
@@ -88,14 +97,15 @@ async fn fold(job: &Job, partition: PartitionId, parts: &[Rc<CommittedObject>]) 
 async fn unfold(job: &Job, partition: PartitionId, manifest: &ManifestRef) -> Result<(), RewriteFailure> {
     let rewriter = &job.rewriter;
     let entries = fetch_manifest(&rewriter.fetcher(), partition, manifest).await;
-    let entries = entries.map_err(|error| retry(error.to_string()))?;
-    let (id, listed) = (manifest.id, entries.clone());
+    let (id, unreadable) = (manifest.id, |why: String| RewriteFailure::Unreadable(vec![manifest.id], why));
+    let entries = entries.map_err(|error| unreadable(error.to_string()))?;
+    let listed = entries.clone();
     let unfolded =
         rewriter.ask(|reply| MetaRequest::Unfold { partition, manifest: id, entries: listed, reply }).await?;
-    // Retention or a deletion was faster; the shard looks again.
-    if unfolded {
-        job.meters.manifests_unfolded.increment(1);
-        rewriter.events.try_send(Event::Unfolded(partition, id, entries)).map_err(stopping)?;
+    if !unfolded {
+        // Retention or a deletion was faster; the shard looks again after a pause.
+        return Err(RewriteFailure::Dropped);
     }
-    Ok(())
+    job.meters.manifests_unfolded.increment(1);
+    rewriter.events.try_send(Event::Unfolded(partition, id, entries)).map_err(stopping)
 }
