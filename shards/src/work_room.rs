@@ -59,7 +59,13 @@ impl WorkRoom {
 
     /// Takes room for `bytes`, if there is some and nobody waits for it.
     pub(crate) fn take(self: &Arc<Self>, bytes: u64) -> Option<Taken> {
-        self.wait().take(bytes)
+        let mut state = self.state();
+        (state.waiting.is_empty() && state.fits(bytes)).then(|| self.taken(&mut state, bytes))
+    }
+
+    fn taken(self: &Arc<Self>, state: &mut State, bytes: u64) -> Taken {
+        state.taken = state.taken.saturating_add(bytes);
+        Taken { room: self.clone(), bytes }
     }
 
     /// A place behind all that wait already.
@@ -81,11 +87,15 @@ impl Place {
     /// Takes room for `bytes`, if there is some and nobody waits for longer.
     pub(crate) fn take(&self, bytes: u64) -> Option<Taken> {
         let mut state = self.room.state();
-        if state.waiting.first() != Some(&self.number) || !state.fits(bytes) {
-            return None;
-        }
-        state.taken = state.taken.saturating_add(bytes);
-        Some(Taken { room: self.room.clone(), bytes })
+        let its_turn = state.waiting.first() == Some(&self.number);
+        (its_turn && state.fits(bytes)).then(|| self.room.taken(&mut state, bytes))
+    }
+}
+
+impl Taken {
+    /// How much room it is.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 

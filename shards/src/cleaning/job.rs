@@ -113,8 +113,11 @@ async fn round(job: &Job, dirt: &Dirt, ended: &mut Ended) {
     let outcome = match cleaning.dirty(dirt).await {
         Ok(dirty) => {
             let bytes = KeyMap::bytes_for(dirty.records, job.ports.config.load_factor);
-            // Other shards are at work: later.
-            let Some((_map, map_bytes)) = map_memory(job, bytes.min(job.ports.config.dedupe_bytes)) else { return };
+            // Other shards are at work: later, and not at once, for all that is dirty has been looked up.
+            let Some((_map, map_bytes)) = map_memory(job, bytes.min(job.ports.config.dedupe_bytes)) else {
+                ended.failed.push(partition);
+                return;
+            };
             cleaning.run(dirty, map_bytes).await
         }
         Err(stopped) => Err(stopped),

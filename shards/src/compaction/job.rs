@@ -26,6 +26,7 @@ use crate::{
     meters::ShardMeters,
     rewrite::{Described, Pace, RewriteFailure, Rewriter, blocks_of, committed, read_run, retry, runs, stopping},
     runtime::Queue,
+    work_room::Taken,
 };
 
 /// After this long it makes a pause, so that altered settings act.
@@ -54,15 +55,20 @@ pub(super) async fn run(job: Job) {
 async fn work(job: &Job) -> Result<(), RewriteFailure> {
     // Those that change faster than they are copied are left to the next time, and stand in nobody's way meanwhile.
     let mut changing: BTreeSet<PartitionId> = BTreeSet::new();
-    let mut committed = false;
+    let (mut committed, mut kept) = (false, None::<Taken>);
     let start = job.rewriter.runtime.mono();
     while job.rewriter.runtime.mono().since(start) < TURN {
         let field = survey(job, &changing).await?;
         let waiting = field.fresh.iter().map(plan::Stretch::bytes).sum();
         job.meters.compaction_waiting_bytes.set(waiting as f64);
         let Some(plan) = plan::plan(&job.ports.config, field) else { break };
-        // Until then its inputs may have changed: the commit compares them all.
-        let _room = job.rewriter.room(&job.ports.room, plan.bytes()).await?;
+        let Some(_room) =
+            kept.take().filter(|kept| kept.bytes() >= plan.bytes()).or_else(|| job.ports.room.take(plan.bytes()))
+        else {
+            // Others are at work. When there is room its inputs may be others: it is planned anew.
+            kept = Some(job.rewriter.room(&job.ports.room, plan.bytes()).await?);
+            continue;
+        };
         let began = job.rewriter.runtime.mono();
         let config = &job.ports.config;
         let pace = Rc::new(Pace::new(config.bytes_per_second, config.usual_backlog(), waiting));
