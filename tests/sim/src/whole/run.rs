@@ -51,6 +51,9 @@ const BUDGET: u64 = 20_000_000;
 const CALM: Duration = Duration::from_secs(180);
 /// Longer than it takes until two snapshots of the metadata show what was done last.
 const REST: Duration = Duration::from_secs(15);
+/// In so long a put lands whose sender has died, and in so many polls.
+const LANDING: Duration = Duration::from_secs(1);
+const LANDING_POLLS: u64 = 10_000;
 /// How long a stop in order may upload.
 const STOP: Duration = Duration::from_secs(20);
 /// Requests that ever wait in one shard's mailbox.
@@ -418,6 +421,9 @@ impl History {
         let verified = self.site.metadata.verify();
         verified.map_err(|why| Violation(format!("the metadata and the bucket disagree: {why}")))?;
         if bare {
+            // What was on its way to the bucket lands: a snapshot that comes after a rebuild has the next start refused, rightly.
+            let until = self.world.mono().plus(LANDING);
+            let _nothing_left = self.world.run_until(LANDING_POLLS, || self.world.mono() >= until);
             let rebuilt = self.site.rebuild(self.rot.next());
             rebuilt.map_err(|why| Violation(format!("the metadata cannot be made anew: {why}")))?;
             self.rebuilt = true;
