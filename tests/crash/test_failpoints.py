@@ -319,7 +319,8 @@ def committed(bootstrap):
 
 @pytest.mark.parametrize("name", OF_GROUPS | OF_CLEANING)
 def test_death_while_offsets_are_committed(faulty, name):
-    broker = faulty(BUSY)
+    # Where every object is compacted at once, a round of cleaning may lose against compaction for long: whoever commits second begins anew.
+    broker = faulty(BUSY | {"object.compaction.enable": "false"} if name in OF_CLEANING else BUSY)
     load = start(broker)
     commits = Commits(broker.bootstrap)
     # The topic of the offsets is there before the failpoint counts.
