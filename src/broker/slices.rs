@@ -143,7 +143,7 @@ impl SliceSet {
                 continue;
             }
             let of = if slice { owner(&*self.files, &path)? } else { None };
-            if slice && of.as_ref().is_none() {
+            if slice && of.is_none() {
                 tracing::warn!(path = %path.display(), "nothing records this WAL file, and it cannot be read; it stays");
                 continue;
             }

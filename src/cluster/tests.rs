@@ -65,6 +65,14 @@ impl World {
         self.open_on(Arc::new(self.store.clone()))
     }
 
+    /// As [`World::open`], after the crash of a broker that ran.
+    pub(super) fn opened_after(mut self, running: Running) -> (World, Cluster) {
+        drop(running.stop());
+        self.store.crash();
+        let cluster = self.open();
+        (self, cluster)
+    }
+
     /// As [`World::open`], on a disk that is nearly full while `full` says so.
     pub(super) fn open_beside(&mut self, full: &Arc<AtomicBool>) -> Cluster {
         self.opened += 1;

@@ -61,6 +61,13 @@ def held(broker):
         reader.close()
 
 
+def holds_on(broker, numbers):
+    """Started once more it has these from offset 0 on, and stops."""
+    broker.start()
+    assert held(broker) == (0, numbers)
+    broker.stop()
+
+
 def loses_its_log(broker):
     """Dies, and starts without its log; where that is kept."""
     broker.kill()
@@ -126,9 +133,7 @@ def test_a_lost_log_that_is_found_again_takes_no_place(broker):
     broker.stop()
     drained = drain(broker, kept)
     assert drained.returncode == 0, drained
-    broker.start()
-    assert held(broker) == (0, [100, 101, 102, 103, 104])
-    broker.stop()
+    holds_on(broker, [100, 101, 102, 103, 104])
 
 
 def test_of_both_logs_the_one_that_went_on_is_drained_first(broker):
@@ -144,9 +149,7 @@ def test_of_both_logs_the_one_that_went_on_is_drained_first(broker):
     drained = drain(broker, both)
     assert drained.returncode == 0, drained
     shutil.move(both / "1.wal", new)
-    broker.start()
-    assert held(broker) == (0, [100, 101, 102, 103, 104])
-    broker.stop()
+    holds_on(broker, [100, 101, 102, 103, 104])
 
 
 def test_an_older_copy_of_the_log_is_not_drained_in_its_place(broker):
@@ -163,9 +166,7 @@ def test_an_older_copy_of_the_log_is_not_drained_in_its_place(broker):
     drained = drain(broker, copy)
     assert drained.returncode == 0, drained
     shutil.copytree(copy, broker.data / "wal")
-    broker.start()
-    assert held(broker) == (0, list(range(10)))
-    broker.stop()
+    holds_on(broker, list(range(10)))
 
 
 def test_a_lost_log_that_nothing_records_any_more_is_not_removed(broker):
@@ -184,6 +185,4 @@ def test_a_lost_log_that_nothing_records_any_more_is_not_removed(broker):
         broker.stop()
     drained = drain(broker, back)
     assert drained.returncode == 0, drained
-    broker.start()
-    assert held(broker) == (0, [100, 101, 102, 103, 104])
-    broker.stop()
+    holds_on(broker, [100, 101, 102, 103, 104])

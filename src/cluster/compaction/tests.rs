@@ -99,11 +99,7 @@ impl Scene {
 
     /// Another start, after a crash.
     fn opened(self) -> (World, Cluster) {
-        let mut world = self.world;
-        drop(self.running.stop());
-        world.store.crash();
-        let cluster = world.open();
-        (world, cluster)
+        self.world.opened_after(self.running)
     }
 }
 
