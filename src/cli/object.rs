@@ -9,7 +9,7 @@ use thalweg_objectstore::{
     open, split_object_url,
 };
 use thalweg_objectstore_s3::Limits;
-use thalweg_objectstore_s3_rusoto as s3;
+use thalweg_objectstore_s3_arrow as s3;
 use tokio::runtime::Builder;
 
 use super::metadata::line;

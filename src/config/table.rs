@@ -223,9 +223,9 @@ settings! {
     /// Where objects are kept: `file:///absolute/path`, or `s3://bucket/prefix?region=...&endpoint=...` with credentials as
     /// AWS's SDKs find them: environment, web identity, profile, container, the instance's role.
     object_store_url: Url = Setting::of("object.store.url", "file://<data.dir>/objects").computed();
-    /// Which library speaks to S3, for `s3://`: `rusoto`, or `object_store` (Apache Arrow). Credentials, retries, timeouts and
+    /// Which library speaks to S3, for `s3://`: `object_store` (Apache Arrow), or `rusoto`. Credentials, retries, timeouts and
     /// everything that the URL says are the same with both, and so are the objects.
-    object_store_s3_engine: S3Engine = Setting::of("object.store.s3.engine", "rusoto");
+    object_store_s3_engine: S3Engine = Setting::of("object.store.s3.engine", "object_store");
     /// A shard uploads when it has this much, ...
     object_upload_bytes: u64 = Setting::of("object.upload.bytes", "67108864").unit("bytes").range(65_536, 5 * GIB);
     /// ... or when its oldest record has waited this long, or when a quarter of its log is full.

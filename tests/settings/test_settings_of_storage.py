@@ -382,7 +382,7 @@ def test_metadata_snapshots(often):
         assert len(kept) == 2, "the newest and the one before it"
 
 
-@pytest.mark.parametrize("engine, library", [(None, b"rusoto_s3"), ("rusoto", b"rusoto_s3"), ("object_store", b"object_store")])
+@pytest.mark.parametrize("engine, library", [(None, b"object_store"), ("rusoto", b"rusoto_s3"), ("object_store", b"object_store")])
 def test_the_library_that_speaks_to_s3(engine, library, s3):
     """Requests say who made them; what one library has stored the other reads."""
     chosen = {"object.store.s3.engine": engine} if engine else {}

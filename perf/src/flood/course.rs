@@ -33,6 +33,8 @@ const STORES_WITHIN: Duration = Duration::from_secs(3600);
 const UPLOADED_WITHIN: Duration = Duration::from_secs(900);
 /// The log's last few records may stay.
 const NEARLY_NOTHING_BYTES: f64 = 1024.0 * 1024.0;
+/// What a log holds that keeps up with its load: each shard has uploads under way, and one that waits to be large enough.
+const KEEPS_UP_BYTES: f64 = 256.0 * 1024.0 * 1024.0;
 const UPLOAD_POLL: Duration = Duration::from_millis(250);
 /// How often the broker is looked at.
 const SAMPLE_S: f64 = 0.2;
@@ -51,8 +53,17 @@ struct Prepared {
     history: Topic,
     stored: closed::Sent,
     tail: Topic,
-    maximum_bytes_per_s: Option<f64>,
+    taken: Option<Taken>,
     load: Open,
+}
+
+/// What a broker takes as fast as it goes, with a reader that follows.
+#[derive(Clone, Copy)]
+struct Taken {
+    /// For seconds, with the log or the page cache to fill.
+    burst_bytes_per_s: f64,
+    /// Until what was sent has left the log for the object store, or the page cache for the disk: what it can take for long.
+    lasting_bytes_per_s: f64,
 }
 
 /// What was seen while the load ran.
@@ -93,30 +104,20 @@ impl Course<'_> {
         let history = bench.topic(PARTITIONS)?;
         let all = Closed { bytes: terms.history_bytes, at_most: STORES_WITHIN, ..bench.closed() };
         let stored = closed::produce(&history, all)?;
-        let maximum_bytes_per_s = match terms.megabytes_per_s {
-            Some(_) => None,
-            None => {
-                // What is left to upload of the history is no part of what the broker takes.
-                uploaded(bench.broker)?;
-                let topic = bench.topic(PARTITIONS)?;
-                let load = Closed { bytes: 1 << 50, at_most: terms.maximum, ..bench.closed() };
-                let sent = produce_and_follow(&topic, load, 1)?;
-                Some(sent.bytes as f64 / sent.seconds)
-            }
-        };
+        let taken = if terms.megabytes_per_s.is_none() { Some(taken(&mut bench, terms.maximum)?) } else { None };
         let given = terms.megabytes_per_s.map(|mb| mb * 1e6);
-        let rate = given.or(maximum_bytes_per_s.map(|most| most / 2.0)).unwrap_or_default();
+        let rate = given.or(taken.map(|taken| taken.lasting_bytes_per_s / 2.0)).unwrap_or_default();
         let seconds = terms.before_s + terms.flood_s + terms.after_s;
         let load = Open { seconds, places: true, ..bench.open(rate) };
         let tail = bench.topic(PARTITIONS)?;
         let bytes_per_s = stored.bytes as f64 / stored.seconds;
         self.say(&format!("{} MB stored at {:.0} MB/s", stored.bytes / 1_000_000, bytes_per_s / 1e6));
-        Ok(Prepared { history, stored, tail, maximum_bytes_per_s, load })
+        Ok(Prepared { history, stored, tail, taken, load })
     }
 
     /// Waits until the object store has everything and the log nothing, or takes it out of the page cache.
     fn make_cold(&mut self) -> Result<(), String> {
-        uploaded(self.broker)?;
+        uploaded(self.broker, NEARLY_NOTHING_BYTES)?;
         self.broker.settle(self.terms.plan.rest)?;
         if self.terms.plan.even {
             rustix::fs::sync();
@@ -206,13 +207,33 @@ impl Course<'_> {
     }
 }
 
-/// Waits until objects hold whatever the log does; of a broker that has no objects there is nothing to wait for.
-fn uploaded(broker: &mut Broker) -> Result<(), String> {
+/// How fast the broker takes what comes as fast as it can.
+fn taken(bench: &mut Bench<'_>, at_most: Duration) -> Result<Taken, String> {
+    // What is left to upload of the history is no part of what the broker takes.
+    uploaded(bench.broker, NEARLY_NOTHING_BYTES)?;
+    rustix::fs::sync();
+    let topic = bench.topic(PARTITIONS)?;
+    let load = Closed { bytes: 1 << 50, at_most, ..bench.closed() };
+    let began = Instant::now();
+    let sent = produce_and_follow(&topic, load, 1)?;
+    let left = uploaded(bench.broker, KEEPS_UP_BYTES)?;
+    if !bench.broker.rival.is_thalweg() {
+        rustix::fs::sync();
+    }
+    let bytes = sent.bytes as f64;
+    Ok(Taken {
+        burst_bytes_per_s: bytes / sent.seconds,
+        lasting_bytes_per_s: (bytes - left).max(0.0) / began.elapsed().as_secs_f64(),
+    })
+}
+
+/// Waits until the log holds next to nothing that objects do not, `at_most` bytes, and says how much; a broker without objects has nothing to wait for.
+fn uploaded(broker: &mut Broker, at_most: f64) -> Result<f64, String> {
     let deadline = Instant::now() + UPLOADED_WITHIN;
     while let Some(metrics) = broker.metrics()? {
         let left = metrics.sum("thalweg_wal_trim_lag_bytes", &[]);
-        if left <= NEARLY_NOTHING_BYTES {
-            return Ok(());
+        if left <= at_most {
+            return Ok(left);
         }
         if Instant::now() > deadline {
             return Err(format!("{left} bytes are not in the object store after {UPLOADED_WITHIN:?}"));
@@ -221,7 +242,7 @@ fn uploaded(broker: &mut Broker) -> Result<(), String> {
         broker.usage()?;
         thread::sleep(UPLOAD_POLL);
     }
-    Ok(())
+    Ok(0.0)
 }
 
 fn offered(load: &Open) -> f64 {
@@ -252,7 +273,8 @@ fn outcome(terms: &Terms, prepared: &Prepared, measured: Measured) -> Outcome {
     Outcome {
         history_bytes: prepared.stored.bytes,
         history_bytes_per_s: prepared.stored.bytes as f64 / prepared.stored.seconds,
-        maximum_bytes_per_s: prepared.maximum_bytes_per_s,
+        maximum_bytes_per_s: prepared.taken.map(|taken| taken.burst_bytes_per_s),
+        lasting_bytes_per_s: prepared.taken.map(|taken| taken.lasting_bytes_per_s),
         offered_bytes_per_s: offered(&prepared.load),
         due: paced.due,
         records: paced.records,

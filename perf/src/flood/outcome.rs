@@ -143,6 +143,9 @@ pub struct Outcome {
     pub history_bytes_per_s: f64,
     /// What the broker takes when a reader follows; none when the load was given.
     pub maximum_bytes_per_s: Option<f64>,
+    /// What it takes so until the object store, or of Kafka the disk, has all of it.
+    #[serde(default)]
+    pub lasting_bytes_per_s: Option<f64>,
     /// The load at the tail.
     pub offered_bytes_per_s: f64,
     /// Records that fell due at the tail.

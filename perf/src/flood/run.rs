@@ -44,7 +44,7 @@ pub struct Options {
     /// CPU, in cores, that the readers of the flood take at most together.
     #[arg(long, default_value_t = 0.5)]
     reader_cores: f64,
-    /// The load at the tail, in MB of values per second, of every broker. Default: half of what each one takes.
+    /// The load at the tail, in MB of values per second, of every broker. Default: half of what each one can take for long.
     #[arg(long)]
     megabytes_per_s: Option<f64>,
     /// Consumers that follow the tail and share its partitions.
@@ -149,7 +149,9 @@ impl Terms {
     }
 
     fn lines(&self) -> Vec<String> {
-        let rate = self.megabytes_per_s.map_or("half of what the broker took".to_owned(), |mb| format!("{mb} MB/s"));
+        let rate = self
+            .megabytes_per_s
+            .map_or("half of what the broker can take for long".to_owned(), |mb| format!("{mb} MB/s"));
         let each = if self.share { "sharing the partitions" } else { "each reading everything" };
         vec![
             format!(

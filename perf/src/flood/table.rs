@@ -115,6 +115,7 @@ fn load(outcome: &Outcome, shown: &mut Vec<Figure>) {
     let heading = "load";
     push(shown, heading, "stored before, MB/s", Some(outcome.history_bytes_per_s / 1e6));
     push(shown, heading, "taken with a reader, MB/s", outcome.maximum_bytes_per_s.map(|bytes| bytes / 1e6));
+    push(shown, heading, "until it is stored, MB/s", outcome.lasting_bytes_per_s.map(|bytes| bytes / 1e6));
     push(shown, heading, "at the tail, MB/s", Some(outcome.offered_bytes_per_s / 1e6));
 }
 

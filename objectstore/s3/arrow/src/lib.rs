@@ -1,4 +1,4 @@
-//! The S3 engine of the object-store port on `object_store` (Apache Arrow), selectable with `object.store.s3.engine`.
+//! The S3 engine of the object-store port on `object_store` (Apache Arrow), the default of `object.store.s3.engine`.
 //!
 //! The library builds requests and reads answers. Its retries, timeouts, credentials and client are switched off: those are
 //! the same for all engines ([`thalweg_objectstore_s3`]). What it sends goes through `service.rs`, which adds what it does

@@ -1,4 +1,4 @@
-//! The S3 engine of the object-store port on `rusoto_s3`, the default.
+//! The S3 engine of the object-store port on `rusoto_s3`, selectable with `object.store.s3.engine`.
 //!
 //! `rusoto_s3` is at its end of life, so it stays behind [`Requests`](thalweg_objectstore_s3::Requests) in this leaf crate.
 //! It builds requests and reads answers; they are addressed, signed with its own signer, and sent in `dispatch.rs`.
