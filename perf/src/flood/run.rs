@@ -74,6 +74,10 @@ pub struct Options {
     /// Where brokers and object store keep their data meanwhile; a real disk (default: perf/data in the target directory).
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Where the object store keeps its objects: on another disk than the brokers, or on a tmpfs with room for all of them, so that the disk of
+    /// the log is not the store's too (default: beside the brokers).
+    #[arg(long)]
+    store_data: Option<PathBuf>,
     /// The binary of an earlier build, which is measured beside all others.
     #[arg(long, value_name = "PATH")]
     before: Option<PathBuf>,
@@ -182,7 +186,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let terms = Terms::of(options)?;
     let out = options.out.clone().unwrap_or_else(|| target("flood"));
     let data = options.data.clone().unwrap_or_else(|| target("data"));
-    for directory in [&out, &data] {
+    for directory in [&out, &data].into_iter().chain(&options.store_data) {
         fs::create_dir_all(directory).map_err(|e| format!("cannot create {}: {e}", directory.display()))?;
     }
     let rivals = rivals(options);
@@ -196,7 +200,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let mut runs = Vec::new();
     for round in 1..=options.runs {
         for rival in rotated(&rivals, round as usize - 1) {
-            let (outcome, failure) = match measure(&mut brokers, rival, &terms) {
+            let (outcome, failure) = match measure(&mut brokers, rival, &terms, options.store_data.as_deref()) {
                 Ok(outcome) => (Some(outcome), None),
                 Err(why) => (None, Some(why)),
             };
@@ -204,6 +208,11 @@ pub fn run(options: &Options) -> Result<(), String> {
             eprintln!("{}", table::progress(&run));
             runs.push(run);
         }
+    }
+    let mut load = terms.lines();
+    if let Some(store_data) = &options.store_data {
+        let disk = Machine::look(store_data).disk;
+        load.push(format!("the object store's files: {} {}", disk.file_system, disk.device));
     }
     let note = |rival: &Rival| {
         let (durability, settings) = (rival.durability().to_owned(), brokers.settings(*rival));
@@ -216,7 +225,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         machine: Machine::look(&data),
         versions: brokers.versions(),
         rivals: rivals.iter().map(note).collect(),
-        load: terms.lines(),
+        load,
         runs,
     };
     write(&report, &out)?;
@@ -247,9 +256,15 @@ fn write(report: &FloodReport, out: &Path) -> Result<(), String> {
 }
 
 /// One broker from its start to its end, with an object store of its own where it has one.
-fn measure(brokers: &mut Brokers, rival: Rival, terms: &Terms) -> Result<Outcome, String> {
+fn measure(
+    brokers: &mut Brokers,
+    rival: Rival,
+    terms: &Terms,
+    store_data: Option<&Path>,
+) -> Result<Outcome, String> {
     let store = if rival.is_thalweg() {
-        Some(Store::start(brokers.directory().join("object-store"), terms.first_byte)?)
+        let beside = store_data.unwrap_or(brokers.directory());
+        Some(Store::start(beside.join("object-store"), terms.first_byte)?)
     } else {
         None
     };
