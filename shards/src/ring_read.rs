@@ -9,12 +9,20 @@ use bytes::Bytes;
 use thalweg_record::Batch;
 use thalweg_wal::{Device, Lsn, Ring};
 
-use crate::{event::Event, partition::RingEntry, read::count_read, runtime::Queue, shard::Shard};
+use crate::{
+    event::Event,
+    partition::RingEntry,
+    read::count_read,
+    runtime::{Queue, Runtime},
+    shard::Shard,
+};
 
 /// Batches of other partitions between two of ours are read along when they are no more than this.
 const GAP_BYTES: u64 = 64 << 10;
 /// One device read is no longer than this.
 const SPAN_BYTES: u64 = 4 << 20;
+/// Bytes whose CRC is checked before others have a turn.
+const CHECKED_PER_TURN: usize = 256 << 10;
 
 type Done = Box<dyn FnOnce(io::Result<Vec<Bytes>>)>;
 
@@ -75,18 +83,24 @@ pub(crate) fn spans(ring: Ring, batches: &[RingEntry]) -> Vec<Span> {
 
 /// Reads the spans one after the other; one `Bytes` per batch, in order, each verified by its CRC.
 pub(crate) async fn read_spans(
+    runtime: &dyn Runtime,
     device: Rc<dyn Device>,
     ring: Ring,
     spans: Vec<Span>,
 ) -> io::Result<Vec<(RingEntry, Bytes)>> {
-    let mut batches = Vec::new();
+    let (mut batches, mut checked) = (Vec::new(), 0);
     for span in spans {
         let chunk = thalweg_wal::read(device.clone(), ring, span.start, span.len as usize).await?;
         for entry in span.batches {
             let from = (entry.lsn.0 - span.start.0) as usize;
             let bytes = chunk.slice(from..from + entry.size as usize);
             verify(&entry, bytes.clone())?;
+            checked += bytes.len();
             batches.push((entry, bytes));
+            if checked >= CHECKED_PER_TURN {
+                checked = 0;
+                runtime.give_way().await;
+            }
         }
     }
     Ok(batches)
@@ -128,8 +142,9 @@ impl Shard {
         let spans = spans(ring, &read.batches);
         spans.iter().for_each(|span| self.ports.pace.spend(self.now, span.len));
         let (events, meters) = (self.events.clone(), self.ports.meters.clone());
+        let runtime = self.ports.runtime.clone();
         let task = async move {
-            let result = read_spans(device, ring, spans).await;
+            let result = read_spans(&*runtime, device, ring, spans).await;
             let result = result.map(|batches| batches.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>());
             if let Ok(batches) = &result {
                 count_read(&meters.reads.ring, &meters.read_bytes.ring, batches);
@@ -170,18 +185,19 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use futures_lite::future::{block_on, poll_once};
     use thalweg_record::{BatchHead, HEAD_LEN, LeaderEpoch, Offset, Wall};
+    use thalweg_wal::device::MemoryDevice;
 
     use super::*;
+    use crate::runtime::seeded::{Node, World};
 
-    #[test]
-    fn no_bit_of_a_batch_may_differ() {
-        let body = [7; 40];
+    fn batch(body: &[u8]) -> (RingEntry, Vec<u8>) {
         let mut head = BatchHead([0; HEAD_LEN]);
         head.0[16] = 2;
         head.set_batch_length((HEAD_LEN - 12 + body.len()) as i32);
         head.set_record_count(1);
-        head.set_crc(head.compute_crc(&body));
+        head.set_crc(head.compute_crc(body));
         let entry = RingEntry {
             base: Offset(0),
             last: Offset(0),
@@ -193,7 +209,33 @@ mod tests {
             running_max: Wall(0),
             through: 0,
         };
-        let sound = [&head.0[..], &body].concat();
+        (entry, [&head.0[..], body].concat())
+    }
+
+    #[test]
+    fn a_long_read_lets_others_have_their_turn() {
+        let (entry, bytes) = batch(&[7; 100_000]);
+        let (size, device) = (u64::from(entry.size), Rc::new(MemoryDevice::new(5 << 20)));
+        let ring = Ring::of_device(5 << 20).expect("a ring");
+        let at = |n: u64| RingEntry { lsn: Lsn(n * size), ..entry };
+        device.change(|all| {
+            for n in 0..40 {
+                let from = ring.device_offset(at(n).lsn) as usize;
+                all[from..from + bytes.len()].copy_from_slice(&bytes);
+            }
+        });
+        let world = World::new(3);
+        let runtime = world.runtime(Node(0));
+        let read =
+            |count| read_spans(&*runtime, device.clone(), ring, spans(ring, &Vec::from_iter((0..count).map(at))));
+        let short = block_on(poll_once(read(2)));
+        assert_eq!(short.expect("memory does not wait").expect("sound").len(), 2);
+        assert!(block_on(poll_once(read(40))).is_none(), "4 MB are not checked at one stroke");
+    }
+
+    #[test]
+    fn no_bit_of_a_batch_may_differ() {
+        let (entry, sound) = batch(&[7; 40]);
         verify(&entry, sound.clone().into()).expect("it is what was written");
         for bit in 0..8 * sound.len() {
             let mut rotten = sound.clone();

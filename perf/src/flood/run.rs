@@ -256,12 +256,7 @@ fn write(report: &FloodReport, out: &Path) -> Result<(), String> {
 }
 
 /// One broker from its start to its end, with an object store of its own where it has one.
-fn measure(
-    brokers: &mut Brokers,
-    rival: Rival,
-    terms: &Terms,
-    store_data: Option<&Path>,
-) -> Result<Outcome, String> {
+fn measure(brokers: &mut Brokers, rival: Rival, terms: &Terms, store_data: Option<&Path>) -> Result<Outcome, String> {
     let store = if rival.is_thalweg() {
         let beside = store_data.unwrap_or(brokers.directory());
         Some(Store::start(beside.join("object-store"), terms.first_byte)?)

@@ -34,6 +34,9 @@ pub trait Runtime {
     fn sleep_until(&self, at: Mono) -> LocalBoxFuture<'static, ()>;
     /// Lets I/O be polled and other tasks run; call in every loop that may go on for more than about 100 us.
     fn breathe(&self) -> LocalBoxFuture<'static, ()>;
+    /// As [`Runtime::breathe`] when this task's queue has had its turn, and next to nothing before: for loops that are called often,
+    /// or go on for long.
+    fn give_way(&self) -> LocalBoxFuture<'static, ()>;
     /// An invariant is broken: ends the process before anything more is acknowledged.
     fn fatal(&self, why: &str) -> !;
 }

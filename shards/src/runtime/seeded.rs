@@ -322,6 +322,10 @@ impl Runtime for SeededRuntime {
         self.sleep_until(Mono(self.mono().0 + pause))
     }
 
+    fn give_way(&self) -> LocalBoxFuture<'static, ()> {
+        self.breathe()
+    }
+
     fn fatal(&self, why: &str) -> ! {
         panic!("fatal on node {}: {why}", self.node.0)
     }

@@ -27,6 +27,8 @@ use crate::{
 
 /// Batches encoded between two breaths.
 const BATCHES_PER_BREATH: usize = 256;
+/// And bytes of them: each is in a block's CRC.
+const BYTES_PER_BREATH: u64 = 512 << 10;
 
 /// All that an upload needs.
 pub(super) struct Job {
@@ -137,16 +139,21 @@ async fn encode(
     for some in batches.chunks(BATCHES_PER_BREATH) {
         missing.extend(some.iter().filter(|e| !job.memory.holds(e.lsn, e.size as usize)));
         if batches.len() > BATCHES_PER_BREATH {
-            job.runtime.breathe().await;
+            job.runtime.give_way().await;
         }
     }
-    let read = read_spans(job.device.clone(), job.ring, spans(job.ring, &missing)).await.map_err(|e| damaged(&e))?;
+    let read = read_spans(&*job.runtime, job.device.clone(), job.ring, spans(job.ring, &missing))
+        .await
+        .map_err(|e| damaged(&e))?;
     let mut read: BTreeMap<Offset, Bytes> = read.into_iter().map(|(entry, bytes)| (entry.base, bytes)).collect();
-    for (n, entry) in batches.iter().enumerate() {
+    let (mut pushed, mut pushed_bytes) = (0, 0);
+    for entry in batches {
         let bytes = job.memory.get(entry.lsn, entry.size as usize).or_else(|| read.remove(&entry.base));
         encoder.push_whole(partition, bytes.ok_or_else(|| damaged(&"a batch is missing"))?).map_err(|e| damaged(&e))?;
-        if n % BATCHES_PER_BREATH == BATCHES_PER_BREATH - 1 {
-            job.runtime.breathe().await;
+        (pushed, pushed_bytes) = (pushed + 1, pushed_bytes + u64::from(entry.size));
+        if pushed >= BATCHES_PER_BREATH || pushed_bytes >= BYTES_PER_BREATH {
+            (pushed, pushed_bytes) = (0, 0);
+            job.runtime.give_way().await;
         }
     }
     Ok(())
