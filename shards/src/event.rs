@@ -10,7 +10,7 @@ use thalweg_wal::{GroupId, Lsn};
 
 use crate::{
     cleaning,
-    compaction::Inquiry,
+    compaction::{Inquiry, Left},
     meta::{CommittedObject, ManifestRef, ObjectId},
     msg::PartitionError,
     offsets::LookUp,
@@ -73,7 +73,7 @@ pub enum Event {
         objects: Vec<(PartitionId, CommittedObject)>,
     },
     /// Compaction has nothing more to do, or something stands against it.
-    CompactionEnded(Result<(), RewriteFailure>),
+    CompactionEnded(Result<Left, RewriteFailure>),
     /// Cleaning wants to know something.
     CleaningInquiry(cleaning::Inquiry),
     /// Cleaning has put an object in the place of a partition's parts, and the metadata is durable.

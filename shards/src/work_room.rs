@@ -47,7 +47,7 @@ impl State {
 }
 
 impl WorkRoom {
-    /// Of objects as much as `object.compaction.bytes`: one of full size at a time, or several small ones.
+    /// Room for so many bytes of work.
     pub fn new(bytes: u64) -> Arc<WorkRoom> {
         Arc::new(WorkRoom { state: Mutex::new(State { bytes, taken: 0, waiting: BTreeSet::new(), next: 0 }) })
     }

@@ -217,7 +217,8 @@ pub(super) fn shard_config(config: &Config, id: ShardId, identity: WriterIdentit
     }
 }
 
-fn compaction_config(config: &Config) -> CompactionConfig {
+/// How the settings say that objects are compacted.
+pub(super) fn compaction_config(config: &Config) -> CompactionConfig {
     CompactionConfig {
         interval: Duration::from_millis(config.object_compaction_interval_ms),
         objects: config.object_compaction_objects as usize,

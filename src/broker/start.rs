@@ -121,7 +121,7 @@ impl Broker {
         let openings = host.start_openers(shards)?;
         let errands = host.start_cleaner()?;
         let pace = Arc::new(DevicePace::new(config.wal_max_iops, config.wal_max_bytes_per_second));
-        let room = WorkRoom::new(config.object_compaction_bytes);
+        let room = WorkRoom::new(core::compaction_config(&config).room_bytes(shards));
         let maps = WorkRoom::new(config.log_cleaner_dedupe_buffer_size);
         let (end, ended) = flume::bounded(0);
         let (closing, closed) = flume::bounded(0);

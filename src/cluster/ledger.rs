@@ -64,6 +64,8 @@ pub(super) struct Ledger {
     pub(super) operator_changes: u64,
     /// Counts those of rules and credentials alone.
     pub(super) access_changes: u64,
+    /// Counts the transactions that reserve objects, or commit an upload: each raises the revision of the store by one.
+    pub(super) upload_changes: u64,
 }
 
 /// Who writes.
@@ -80,7 +82,7 @@ impl Ledger {
     pub(super) fn new(store: Arc<dyn MetadataStore>, catalog: Catalog, writer: Writer) -> Ledger {
         let Writer { node, epoch, shards, node_value, producer_expiration_ms } = writer;
         let producer_expiration_ms = i64::try_from(producer_expiration_ms).unwrap_or(i64::MAX);
-        let (operator_changes, access_changes) = (0, 0);
+        let (operator_changes, access_changes, upload_changes) = (0, 0, 0);
         Ledger {
             store,
             catalog,
@@ -92,6 +94,7 @@ impl Ledger {
             copy: RefCell::new(None),
             operator_changes,
             access_changes,
+            upload_changes,
         }
     }
 
@@ -197,6 +200,7 @@ impl Ledger {
         let put = |first| vec![Write::Put(keys::block(ObjectId(first)), schema::encode(&block))];
         let first = ObjectId(self.count_up(keys::NEXT_OBJECT, 1, u64::from(count), put)?);
         self.catalog.blocks.insert(first, block);
+        self.upload_changes += 1;
         Ok(first)
     }
 
@@ -227,6 +231,7 @@ impl Ledger {
             Err(Fault::Fenced(_)) => return Ok(CommitOutcome::Fenced),
             Err(fault) => return Err(fault),
         };
+        self.upload_changes += 1;
         self.append(shard, commit, now, revision);
         Ok(CommitOutcome::Committed)
     }

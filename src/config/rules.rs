@@ -8,6 +8,8 @@ use super::{problem::Problem, table::Config};
 
 /// Largest part of a WAL group that is not records.
 const GROUP_OVERHEAD_BYTES: u32 = 4096;
+/// Slower than this, compaction would not keep up with anybody: each doubling of its pace takes gigabytes that wait.
+const LEAST_COMPACTION_BYTES_PER_SECOND: u64 = 1 << 20;
 /// Superblocks of a WAL slice.
 const SUPERBLOCK_BYTES: u64 = 2 * 4096;
 
@@ -19,6 +21,7 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     };
     listeners(config, &mut broken);
     sizes(config, &mut broken);
+    paces(config, &mut broken);
     places(config, &mut broken);
     if let Err(e) = EnvFilter::builder().parse(&config.log_level) {
         broken("log.level", format!("{:?} is no level and no directives: {e}", config.log_level));
@@ -97,6 +100,14 @@ fn sizes(config: &Config, broken: &mut impl FnMut(&str, String)) {
     if u64::from(config.object_block_bytes) > config.object_upload_bytes {
         let (block, upload) = (config.object_block_bytes, config.object_upload_bytes);
         broken("object.block.bytes", format!("{block} is above object.upload.bytes ({upload})"));
+    }
+}
+
+fn paces(config: &Config, broken: &mut impl FnMut(&str, String)) {
+    let (copied, least) = (config.object_compaction_bytes_per_second, LEAST_COMPACTION_BYTES_PER_SECOND);
+    if (1..least).contains(&copied) {
+        let text = format!("{copied} is too slow: at least {least}, or 0 for as fast as it goes");
+        broken("object.compaction.bytes.per.second", text);
     }
 }
 

@@ -244,21 +244,21 @@ settings! {
     /// It begins when so many uploads of a shard wait, ...
     object_compaction_objects: u32 = Setting::of("object.compaction.objects", "50").range(2, 60);
     /// ... or when one partition has this much in them, which then gets an object of its own. Shared objects become about as large.
-    /// All shards together hold about so much in memory for it.
+    /// Each shard may hold about so much in memory for it, at most twice.
     object_compaction_bytes: u64 =
         Setting::of("object.compaction.bytes", "268435456").unit("bytes").range(65_536, 5 * GIB);
     /// A partition with this much in what is brought together gets an object of its own.
     object_compaction_split_bytes: u64 =
         Setting::of("object.compaction.split.bytes", "67108864").unit("bytes").range(65_536, 5 * GIB);
     /// So many bytes each shard copies a second while little waits, log cleaning included; twice as many with each
-    /// `object.compaction.objects` full uploads that do, so that it keeps up with any load. 0: as fast as it goes.
+    /// `object.compaction.objects` full uploads that do, as far as the object store can. 0: as fast as it goes.
     object_compaction_bytes_per_second: u64 =
         Setting::of("object.compaction.bytes.per.second", "16777216").range(0, i64::MAX);
     /// The most objects of a partition that the metadata and memory keep one by one. Beyond that the older half goes to lists in the
     /// object store (manifests), which are read when somebody needs what they list. What compaction still brings together stays.
     metadata_partition_entries_max: u32 = Setting::of("metadata.partition.entries.max", "200").range(2, 100_000);
     /// How often the metadata is written to the object store, when it has changed: what a broker that lost its disk begins
-    /// with (`thalweg metadata rebuild`).
+    /// with (`thalweg metadata rebuild`). While nothing but uploads was committed, which their objects tell, every second time is enough.
     metadata_snapshot_interval_ms: u64 =
         Setting::of("metadata.snapshot.interval.ms", "60000").unit("ms").range(1, i64::MAX);
     /// Whether a start makes the metadata anew from the object store when it is damaged on the local disk, or missing there

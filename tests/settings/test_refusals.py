@@ -123,6 +123,7 @@ WRONG = [
     (["queued.max.response.bytes=1048576"], r"^queued\.max\.response\.bytes \(--set\): 1048576 is below message\.max\.bytes"),
     (["shards=4"], r"^wal\.capacity\.bytes \(--set\): 20971520 gives each of 4 shards .* at least 67141632, or fewer shards$"),
     (["object.block.bytes=1000000", "object.upload.bytes=100000"], r"^object\.block\.bytes \(--set\): 1000000 is above object\.upload\.bytes"),
+    (["object.compaction.bytes.per.second=1048575"], r"^object\.compaction\.bytes\.per\.second \(--set\): 1048575 is too slow: at least 1048576, or 0 "),
     (["group.min.session.timeout.ms=9", "group.max.session.timeout.ms=8"], r"^group\.min\.session\.timeout\.ms \(--set\): is above group\.max\."),
     (["advertised.listeners=a:1,b:2"], r"^advertised\.listeners \(--set\): has 2 addresses for 1 listeners"),
     (["listeners=:1", "advertised.listeners=0.0.0.0:1"], r"^advertised\.listeners \(--set\): clients cannot connect to 0\.0\.0\.0:1"),

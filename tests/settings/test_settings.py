@@ -76,7 +76,7 @@ ELSEWHERE = {
     "object.compaction.enable": STORAGE + "test_when_objects_are_compacted",
     "object.compaction.interval.ms": STORAGE + "test_when_objects_are_compacted",
     "object.compaction.objects": STORAGE + "test_when_objects_are_compacted",
-    "object.compaction.bytes.per.second": STORAGE + "test_when_objects_are_compacted",
+    "object.compaction.bytes.per.second": STORAGE + "test_how_fast_objects_are_compacted",
     "object.compaction.bytes": STORAGE + "test_when_objects_are_compacted",
     "object.compaction.split.bytes": STORAGE + "test_when_objects_are_compacted",
     "metadata.partition.entries.max": STORAGE + "test_when_entries_go_to_manifests",

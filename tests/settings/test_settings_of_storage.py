@@ -306,12 +306,10 @@ COMPACTING = {"object.compaction.enable": "true", "object.compaction.interval.ms
         ({"object.compaction.enable": "false"}, {}),
         ({"object.compaction.interval.ms": 3_600_000}, {}),
         ({"object.compaction.objects": 50}, {}),
-        # A second piece is not read for hours.
-        ({"object.compaction.bytes.per.second": 1}, {}),
         ({"object.compaction.objects": 50, "object.compaction.bytes": 65_536}, {"major": 1}),
         ({"object.compaction.split.bytes": 65_536}, {"minor": 2}),
     ],
-    ids=["as set", "off", "seldom", "more uploads", "slowly", "a smaller object", "split sooner"],
+    ids=["as set", "off", "seldom", "more uploads", "a smaller object", "split sooner"],
 )
 def test_when_objects_are_compacted(changed, made):
     """Five uploads of two partitions, of which one has 150 kB in all."""
@@ -334,6 +332,20 @@ def test_when_objects_are_compacted(changed, made):
                 in_objects(broker, 160_000 + 2_000 * count)
             now = metrics.read(broker)
         assert {kind for kind in ("minor", "major", "split") if compacted(now, kind)} == set(made)
+
+
+@pytest.mark.parametrize("pace, slow", [(1 << 20, True), (0, False)], ids=["1 MiB a second", "as fast as it goes"])
+def test_how_fast_objects_are_compacted(pace, slow):
+    """Five uploads of 900 kB each: at 1 MiB a second they are read for two seconds, and written for two."""
+    settings = {"shards": 1, "object.upload.interval.ms": 50, "object.compaction.bytes.per.second": pace} | COMPACTING
+    with bare(settings) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 1)
+        for count in range(1, 6):
+            wire.produce("t", 0, batch([b"x" * 900_000]))
+            in_objects(broker, 900_000 * count)
+        metrics.wait_until(broker, lambda now: compacted(now, "minor") >= 1)
+        took = metrics.total(metrics.read(broker), "thalweg_compaction_seconds_sum")
+        assert (took > 3) == slow, took
 
 
 def in_objects(broker, payload):

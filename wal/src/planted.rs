@@ -64,6 +64,8 @@ pub enum Bug {
     ManifestForgotten,
     /// A manifest's reservation that a crash left is taken for one that nobody used.
     ManifestOrphaned,
+    /// What takes the place of objects does not tell of the aborted transactions that these tell of.
+    AbortedDropped,
 }
 
 thread_local! {

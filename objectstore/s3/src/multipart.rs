@@ -12,10 +12,7 @@ use crate::{
     store::Inner,
 };
 
-/// Parts of one upload in flight.
-const PARTS_AT_ONCE: usize = 4;
-
-/// Uploads `parts` as one object, one after the other where they are paced. When it fails, the upload is aborted, as far as the store answers.
+/// Uploads `parts` as one object, at the pace of what has time. When it fails, the upload is aborted, as far as the store answers.
 pub(crate) async fn put<R: Requests>(
     store: &Inner<R>,
     key: &ObjectKey,
@@ -46,8 +43,7 @@ pub(crate) async fn put<R: Requests>(
                 attempts.moving(bytes, Repeat::Harmless, send).await
             }
         });
-        let parts: Vec<Part> =
-            stream::iter(uploads).buffered(if paced.is_even() { 1 } else { PARTS_AT_ONCE }).try_collect().await?;
+        let parts: Vec<Part> = stream::iter(uploads).buffered(paced.parts_at_once()).try_collect().await?;
         complete(store, key, &upload, &parts, condition, size_bytes).await
     };
     let outcome = done.await;

@@ -32,6 +32,13 @@ impl CompactionConfig {
         (self.objects as u64).saturating_mul(self.upload_bytes)
     }
 
+    /// Room for the work of `shards` shards: for one output of each, which may be larger than [`CompactionConfig::output_bytes`] by what
+    /// its last part has.
+    pub fn room_bytes(&self, shards: u16) -> u64 {
+        let last_part = self.split_bytes.max(self.upload_bytes).min(self.output_bytes);
+        u64::from(shards).saturating_mul(self.output_bytes.saturating_add(last_part))
+    }
+
     /// Whether a part is as large alone already as compaction would make it.
     pub(crate) fn is_large(&self, part: &CommittedObject) -> bool {
         part.size_bytes >= self.output_bytes && part.size_bytes >= part.object_bytes / 2

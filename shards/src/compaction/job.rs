@@ -29,7 +29,7 @@ use crate::{
     work_room::Taken,
 };
 
-/// After this long it makes a pause, so that altered settings act.
+/// After this long it begins anew, so that altered settings act, and what was left out as changing is looked at again.
 const TURN: Duration = Duration::from_secs(60);
 /// Partitions described, or given their new object, in one turn of the shard.
 const PARTITIONS_AT_ONCE: usize = 256;
@@ -46,22 +46,34 @@ pub(super) struct Job {
     pub used: Rc<std::cell::Cell<Option<ObjectId>>>,
 }
 
-/// Works until nothing is left to do, or something stands against it.
+/// What is left to do at the end of a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
+    Nothing,
+    /// The turn was over before.
+    More,
+}
+
+/// Works until nothing is left to do, its turn is over, or something stands against it.
 pub(super) async fn run(job: Job) {
     let result = work(&job).await;
     let _gone = job.rewriter.events.try_send(Event::CompactionEnded(result));
 }
 
-async fn work(job: &Job) -> Result<(), RewriteFailure> {
+async fn work(job: &Job) -> Result<Left, RewriteFailure> {
     // Those that change faster than they are copied are left to the next time, and stand in nobody's way meanwhile.
     let mut changing: BTreeSet<PartitionId> = BTreeSet::new();
     let (mut committed, mut kept) = (false, None::<Taken>);
-    let start = job.rewriter.runtime.mono();
-    while job.rewriter.runtime.mono().since(start) < TURN {
+    let (start, mut left) = (job.rewriter.runtime.mono(), Left::More);
+    // Who has waited for room makes use of it, however long that took.
+    while kept.is_some() || job.rewriter.runtime.mono().since(start) < TURN {
         let field = survey(job, &changing).await?;
-        let waiting = field.fresh.iter().map(plan::Stretch::bytes).sum();
+        let waiting = field.waiting_bytes;
         job.meters.compaction_waiting_bytes.set(waiting as f64);
-        let Some(plan) = plan::plan(&job.ports.config, field) else { break };
+        let Some(plan) = plan::plan(&job.ports.config, field) else {
+            left = Left::Nothing;
+            break;
+        };
         let Some(_room) =
             kept.take().filter(|kept| kept.bytes() >= plan.bytes()).or_else(|| job.ports.room.take(plan.bytes()))
         else {
@@ -84,7 +96,7 @@ async fn work(job: &Job) -> Result<(), RewriteFailure> {
             }
         }
     }
-    if changing.is_empty() || committed { Ok(()) } else { Err(RewriteFailure::Dropped) }
+    if changing.is_empty() || committed { Ok(left) } else { Err(RewriteFailure::Dropped) }
 }
 
 /// What came of a plan; and the partitions that had changed meanwhile.
@@ -104,6 +116,7 @@ async fn survey(job: &Job, changing: &BTreeSet<PartitionId>) -> Result<Field, Re
         let dying = dying.clone();
         let page = job.rewriter.inquire(|reply| Event::Inquiry(Inquiry::Survey { from, dying, reply })).await?;
         let settled = |stretch: &plan::Stretch| !changing.contains(&stretch.partition);
+        field.waiting_bytes += page.field.waiting_bytes;
         field.fresh.extend(page.field.fresh.into_iter().filter(settled));
         field.dying.extend(page.field.dying.into_iter().filter(settled));
         slot = page.next;

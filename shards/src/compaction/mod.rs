@@ -15,6 +15,7 @@ mod pipeline;
 mod plan;
 
 pub use config::{CompactionConfig, CompactionPorts};
+pub(crate) use job::Left;
 pub(crate) use pipeline::{Compactor, Inquiry};
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use thalweg_record::{Mono, PartitionId};
 
 use super::{
     CompactionConfig,
-    job::{self, Job},
+    job::{self, Job, Left},
     plan::{Field, Stretch},
 };
 use crate::{
@@ -24,9 +24,6 @@ use crate::{
 
 /// Partitions that are asked about their objects in one turn.
 const PARTITIONS_PER_TURN: usize = 64;
-/// Parts of a partition that are looked at, the oldest that may move: some plans' worth, so that a store which grew for months before
-/// costs no more.
-const PARTS_SHOWN: usize = 4 * CompactionConfig::MAX_INPUTS;
 /// Intervals between two tries double up to this factor while they fail; for so long an object is left alone that did not read right.
 const LONGEST_PAUSE: u32 = 32;
 
@@ -129,12 +126,16 @@ impl Shard {
     }
 
     /// The work came to its end.
-    pub(crate) fn compaction_ended(&mut self, result: Result<(), RewriteFailure>) {
+    pub(crate) fn compaction_ended(&mut self, result: Result<Left, RewriteFailure>) {
         let Some(interval) = self.ports.compaction.as_ref().map(|ports| ports.config.interval) else { return };
         self.compactor.running = false;
         let mut pause = 1;
         match result {
-            Ok(()) => self.compactor.failures = 0,
+            Ok(left) => {
+                self.compactor.failures = 0;
+                // A pause would have what waits catch up with what is done.
+                pause = u32::from(left == Left::Nothing);
+            }
             Err(RewriteFailure::Dropped) => {
                 // Where something changes all the time, the same copy would be made in vain again and again.
                 pause = self.compactor.longer_pause();
@@ -169,13 +170,10 @@ fn show(config: &CompactionConfig, partition: &Partition, dying: &BTreeSet<Objec
     if partition.role == Role::Lender {
         return;
     }
-    let stretch = |parts| Stretch { partition: partition.id, parts };
-    let fresh = partition.objects.uploads().skip_while(|part| config.is_large(part));
-    let fresh: Vec<Rc<CommittedObject>> = fresh.take(PARTS_SHOWN).cloned().collect();
-    if !fresh.is_empty() {
-        field.fresh.push(stretch(fresh));
-    }
+    let objects = &partition.objects;
+    field.add_uploads(config, partition.id, objects.uploads_bytes(), objects.uploads());
     if !dying.is_empty() {
-        field.dying.extend(partition.objects.among(dying).map(|part| stretch(vec![part])));
+        let alone = |part| Stretch { partition: partition.id, parts: vec![part] };
+        field.dying.extend(objects.among(dying).map(alone));
     }
 }

@@ -64,12 +64,42 @@ impl Stretch {
 /// What a shard's partitions have in objects that matter.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Field {
-    /// Uploads' parts: of each partition all that is no older than what was compacted of it, in any order of partitions.
+    /// Uploads' parts: of each partition the oldest of what is no older than what was compacted of it, in any order of partitions.
     pub fresh: Vec<Stretch>,
     /// Parts that lie in objects of which less than half is live, each alone.
     pub dying: Vec<Stretch>,
     /// Objects that did not read right not long ago: they are left alone.
     pub avoid: Rc<BTreeSet<ObjectId>>,
+    /// Bytes of all uploads' parts that wait, shown here or not: what decides how fast they are copied.
+    pub waiting_bytes: u64,
+}
+
+/// Parts of a partition that are looked at, the oldest that may move: some plans' worth, so that a store which grew for months before
+/// costs no more.
+const PARTS_SHOWN: usize = 4 * CompactionConfig::MAX_INPUTS;
+
+impl Field {
+    /// Adds a partition's uploads, all that is no older than what was compacted of it, of `bytes` altogether.
+    pub(super) fn add_uploads<'a>(
+        &mut self,
+        config: &CompactionConfig,
+        partition: PartitionId,
+        bytes: u64,
+        uploads: impl Iterator<Item = &'a Rc<CommittedObject>>,
+    ) {
+        let mut uploads = uploads.peekable();
+        // As large as compaction would make it, it stays.
+        let mut stay = 0;
+        while let Some(part) = uploads.next_if(|part| config.is_large(part)) {
+            stay += part.size_bytes;
+        }
+        let parts: Vec<Rc<CommittedObject>> = uploads.take(PARTS_SHOWN).cloned().collect();
+        stay += parts.iter().filter(|part| config.is_large(part)).map(|part| part.size_bytes).sum::<u64>();
+        self.waiting_bytes += bytes.saturating_sub(stay);
+        if !parts.is_empty() {
+            self.fresh.push(Stretch { partition, parts });
+        }
+    }
 }
 
 /// One object to make: of each partition one stretch, by partition.
@@ -93,7 +123,7 @@ impl Plan {
 /// The next thing to do; `None` when there is nothing. It looks at each part a few times and copies none that it does not take, for
 /// nothing else runs on the core meanwhile.
 pub(super) fn plan(config: &CompactionConfig, field: Field) -> Option<Plan> {
-    let Field { fresh, mut dying, avoid } = field;
+    let Field { fresh, mut dying, avoid, waiting_bytes: _ } = field;
     dying.retain(|stretch| !avoid.contains(&stretch.parts[0].object));
     dying.sort_by_key(|stretch| (stretch.parts[0].object, stretch.partition));
     split(config, &dying).or_else(|| {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_lite::future::block_on;
 use thalweg_objectstore::{
     Call, Fate, FaultHook, MemoryStore, ObjectStore, Operation, PutCondition, data_key,
-    format::{ObjectEncoder, PartitionProperties, Properties},
+    format::{AbortedTransaction, Footer, ObjectEncoder, PartitionProperties, Properties},
 };
 use thalweg_record::{Batch, BatchHead, HEAD_LEN, LeaderEpoch, NodeId, Offset, PartitionId, ShardId, TopicId};
 use thalweg_wal::{LogConfig, SliceIdentity, create, device::MemoryDevice, open};
@@ -86,6 +86,14 @@ fn batch(base: i64) -> Batch {
 
 /// Uploads of two partitions; answers what the metadata has of each, and the bytes of all batches of one.
 fn uploads(store: &MemoryStore) -> (Vec<Vec<CommittedObject>>, Vec<u8>) {
+    uploads_telling(store, |_| Vec::new())
+}
+
+/// The same; each tells of `aborted` transactions of the second partition, by its id.
+fn uploads_telling(
+    store: &MemoryStore,
+    aborted: impl Fn(u64) -> Vec<AbortedTransaction>,
+) -> (Vec<Vec<CommittedObject>>, Vec<u8>) {
     let (mut committed, mut appended) = (vec![Vec::new(), Vec::new()], Vec::new());
     for id in 1..=UPLOADS {
         let mut encoder = ObjectEncoder::new(id, 256);
@@ -98,7 +106,8 @@ fn uploads(store: &MemoryStore) -> (Vec<Vec<CommittedObject>>, Vec<u8>) {
                 }
                 encoder.push(partition(index), &one);
             }
-            let about = PartitionProperties { partition: partition(index), ..PartitionProperties::default() };
+            let aborted = if index == 1 { aborted(id) } else { Vec::new() };
+            let about = PartitionProperties { partition: partition(index), aborted, ..PartitionProperties::default() };
             properties.partitions.push(about);
         }
         let made = encoder.finish(&properties);
@@ -264,6 +273,36 @@ fn a_reader_does_not_notice_that_what_it_reads_was_compacted() {
     assert_eq!(made.ranges[1].parts.len(), UPLOADS as usize);
     open_gate.send(()).expect("the read waits");
     assert_eq!(scene.late(), Ok(appended), "every batch, as it was");
+}
+
+#[test]
+fn aborted_transactions_are_carried_over() {
+    let transaction = |producer_id, first, last| AbortedTransaction {
+        producer_id,
+        first_offset: Offset(first),
+        last_offset: Offset(last),
+    };
+    let (own, spans, later) = (transaction(1, 3, 8), transaction(2, 15, 24), transaction(1, 26, 39));
+    let (kept, beyond) = (transaction(3, 2, 49), transaction(2, 42, 55));
+    let store = MemoryStore::new();
+    let (mut committed, _) = uploads_telling(&store, |id| match id {
+        1 => vec![own],
+        2 => vec![spans, later],
+        _ => vec![kept, beyond],
+    });
+    // A rebuild took less of the last upload than it holds: one of its two blocks.
+    let last = committed[1].last_mut().expect("uploads");
+    (last.last, last.size_bytes) = (Offset(49), last.size_bytes / 2);
+    let scene = scene(7, &store, committed, true);
+    assert_eq!(scene.world.run_until(1_000_000, || !scene.seen.borrow().is_empty()), Ended::Done);
+    let made = scene.seen.borrow()[0].clone();
+    assert_eq!(made.ranges.iter().map(|r| r.range.last.0).collect::<Vec<_>>(), [59, 49]);
+    let content = block_on(store.get_range(&made.key, 0..made.object_bytes)).expect("it was put");
+    let footer = Footer::parse(&content, made.object_bytes).expect("whole");
+    let about = footer.properties_range();
+    let told = Properties::parse(&footer, &content[about.start as usize..about.end as usize]).expect("whole");
+    let aborted: Vec<_> = told.partitions.into_iter().map(|about| about.aborted).collect();
+    assert_eq!(aborted, [vec![], vec![own, spans, later, kept]], "each once, and none whose marker was not taken");
 }
 
 #[test]

@@ -49,14 +49,17 @@ pub struct ObjectList {
     objects: VecDeque<Rc<CommittedObject>>,
     /// Place of the first behind all that compaction made.
     uploads_from: usize,
+    /// Bytes of the partition from there on.
+    uploads_bytes: u64,
 }
 
 impl ObjectList {
     /// A list as the metadata has it.
     pub fn new(manifests: Vec<ManifestRef>, objects: Vec<CommittedObject>) -> ObjectList {
         let uploads_from = objects.iter().rposition(|o| o.level > 0).map_or(0, |at| at + 1);
+        let uploads_bytes = objects[uploads_from..].iter().map(|o| o.size_bytes).sum();
         let manifests = manifests.into_iter().map(Rc::new).collect();
-        ObjectList { manifests, objects: objects.into_iter().map(Rc::new).collect(), uploads_from }
+        ObjectList { manifests, objects: objects.into_iter().map(Rc::new).collect(), uploads_from, uploads_bytes }
     }
 
     /// Adds the newest.
@@ -64,6 +67,7 @@ impl ObjectList {
         if let Some(newest) = self.objects.back() {
             assert_eq!(newest.last.next(), object.base, "committed objects are contiguous");
         }
+        self.uploads_bytes += object.size_bytes;
         self.objects.push_back(Rc::new(object));
     }
 
@@ -125,9 +129,16 @@ impl ObjectList {
             self.manifests.pop_front();
         }
         while self.objects.front().is_some_and(|o| o.last < log_start) {
-            self.objects.pop_front();
-            self.uploads_from = self.uploads_from.saturating_sub(1);
+            self.pop_oldest();
         }
+    }
+
+    fn pop_oldest(&mut self) {
+        let Some(oldest) = self.objects.pop_front() else { return };
+        if self.uploads_from == 0 {
+            self.uploads_bytes -= oldest.size_bytes;
+        }
+        self.uploads_from = self.uploads_from.saturating_sub(1);
     }
 
     /// Puts an object in the place of those that it holds the records of. Those that retention took meanwhile stay away.
@@ -135,6 +146,11 @@ impl ObjectList {
         let from = self.objects.partition_point(|o| o.base < object.base);
         let until = self.objects.partition_point(|o| o.last <= object.last);
         if from < until {
+            // No upload any more is what goes, nor what comes to lie before what compaction made.
+            let is_upload = object.level == 0 && self.uploads_from <= from;
+            let first = if is_upload { from } else { self.uploads_from.min(until) };
+            self.uploads_bytes -= self.objects.range(first..until).map(|o| o.size_bytes).sum::<u64>();
+            self.uploads_bytes += if is_upload { object.size_bytes } else { 0 };
             let replaced: Vec<Rc<CommittedObject>> = self.objects.drain(from..until).collect();
             assert_eq!(replaced.last().map(|o| o.last), Some(object.last), "whole objects are replaced");
             if self.uploads_from > from {
@@ -149,8 +165,7 @@ impl ObjectList {
     /// Has a manifest take the place of the oldest, as far as retention has left them.
     pub fn fold(&mut self, manifest: ManifestRef, log_start: Offset) {
         while self.objects.front().is_some_and(|o| o.last <= manifest.last) {
-            self.objects.pop_front();
-            self.uploads_from = self.uploads_from.saturating_sub(1);
+            self.pop_oldest();
         }
         if manifest.last >= log_start {
             self.manifests.push_back(Rc::new(manifest));
@@ -163,8 +178,12 @@ impl ObjectList {
             self.manifests.pop_back();
             let compacted = |o: &CommittedObject| o.level > 0;
             let live: Vec<CommittedObject> = entries.into_iter().filter(|o| o.last >= log_start).collect();
-            let uploads_from = live.iter().rposition(compacted).map_or(0, |at| at + 1);
-            self.uploads_from = if self.uploads_from > 0 { self.uploads_from + live.len() } else { uploads_from };
+            if self.uploads_from > 0 {
+                self.uploads_from += live.len();
+            } else {
+                self.uploads_from = live.iter().rposition(compacted).map_or(0, |at| at + 1);
+                self.uploads_bytes += live[self.uploads_from..].iter().map(|o| o.size_bytes).sum::<u64>();
+            }
             live.into_iter().rev().for_each(|o| self.objects.push_front(Rc::new(o)));
         }
     }
@@ -192,6 +211,11 @@ impl ObjectList {
     /// The newest, as far as they are uploads; oldest first.
     pub fn uploads(&self) -> impl Iterator<Item = &Rc<CommittedObject>> {
         self.objects.range(self.uploads_from..)
+    }
+
+    /// Bytes of the partition in those, however many there are.
+    pub fn uploads_bytes(&self) -> u64 {
+        self.uploads_bytes
     }
 
     /// Those that are in `set`.
@@ -229,7 +253,7 @@ mod tests {
             object_bytes: 1,
             base: Offset(base),
             last: Offset(last),
-            size_bytes: 1,
+            size_bytes: 1 + id % 3,
             max_timestamp: Wall(0),
             epoch: LeaderEpoch(0),
             level,
@@ -247,12 +271,17 @@ mod tests {
         assert_eq!(shown(1 << 10, 0), MOST_TO_READ);
         assert_eq!(shown(1 << 10, 1955), 5, "the last of them");
         let list = ObjectList::new(Vec::new(), (0..9).map(|n| object(n as u64, n * 10, n * 10 + 9, 0)).collect());
-        assert_eq!((list.bytes_to_read(Offset(75), 9), list.bytes_to_read(Offset(0), 3)), (2, 3));
+        assert_eq!((list.bytes_to_read(Offset(75), 9), list.bytes_to_read(Offset(0), 3)), (5, 3));
+    }
+
+    /// The uploads, whose bytes must be counted right.
+    fn uploads(list: &ObjectList) -> Vec<u64> {
+        assert_eq!(list.uploads_bytes(), list.uploads().map(|o| o.size_bytes).sum::<u64>());
+        list.uploads().map(|o| o.object.0).collect()
     }
 
     #[test]
     fn what_compaction_made_and_all_before_it_are_no_uploads() {
-        let uploads = |list: &ObjectList| list.uploads().map(|o| o.object.0).collect::<Vec<_>>();
         let mut list = ObjectList::new(Vec::new(), (0..8).map(|n| object(n as u64, n * 10, n * 10 + 9, 0)).collect());
         assert_eq!(uploads(&list), [0, 1, 2, 3, 4, 5, 6, 7]);
         list.replace(object(10, 20, 39, 1));
@@ -287,9 +316,9 @@ mod tests {
         let mut list = ObjectList::new(Vec::new(), all.clone());
         list.fold(manifest(20, 0, 19), Offset(0));
         list.fold(manifest(21, 20, 29), Offset(0));
-        assert_eq!((ids(&list), list.size_bytes()), (vec![3, 4, 5], 7));
+        assert_eq!((ids(&list), list.size_bytes()), (vec![3, 4, 5], 10));
         assert_eq!((folded(&list, 0), folded(&list, 25), folded(&list, 30)), (Some(20), Some(21), None));
-        assert_eq!(list.uploads().map(|o| o.object.0).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(uploads(&list), [4, 5]);
         assert_eq!((list.max_timestamp(Offset(29)), list.max_timestamp(Offset(30))), (Some(Wall(7)), Some(Wall(0))));
         list.unfold(ObjectId(20), all[..2].to_vec(), Offset(0));
         assert_eq!(ids(&list), [3, 4, 5], "it is not the newest");
@@ -297,7 +326,7 @@ mod tests {
         list.raise_start(Offset(15));
         list.unfold(ObjectId(20), all[..2].to_vec(), Offset(15));
         assert_eq!((ids(&list), folded(&list, 15)), (vec![1, 2, 3, 4, 5], None));
-        assert_eq!(list.uploads().map(|o| o.object.0).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(uploads(&list), [4, 5]);
         list.fold(manifest(22, 10, 29), Offset(35));
         assert_eq!((ids(&list), folded(&list, 20)), (vec![3, 4, 5], None), "retention was faster");
     }

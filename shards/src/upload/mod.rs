@@ -7,6 +7,10 @@ mod config;
 mod job;
 mod pipeline;
 mod plan;
+#[cfg(feature = "planted-bugs")]
+mod pretend;
 
 pub use config::{UploadConfig, WriterIdentity};
 pub(crate) use pipeline::Uploader;
+#[cfg(feature = "planted-bugs")]
+pub use pretend::{Aborted, pretend_aborted};

@@ -38,6 +38,8 @@ const STEP: Duration = Duration::from_secs(1);
 /// A change of topics or settings is in a snapshot after this long: objects do not hold them, so a rebuild could not tell them. One of
 /// rules or credentials is at the keeper's next look, for what a rebuild brings back could let somebody in.
 const CHANGES_WITHIN: Duration = Duration::from_secs(5);
+/// So many intervals a snapshot may wait while nothing has changed but that uploads were committed: a rebuild finds those by themselves.
+const INTERVALS_OF_UPLOADS: u32 = 2;
 /// How often a broker that stops tries to write its last snapshot.
 const LAST_TRIES: usize = 3;
 /// Waits between attempts.
@@ -75,12 +77,14 @@ struct Kept {
     dead: BTreeSet<ObjectId>,
 }
 
-/// What a snapshot shows: its revision, and by then the changes that operators made, and those of rules and credentials.
+/// What a snapshot shows: its revision, and by then the changes that operators made, those of rules and credentials, and those that
+/// uploads made.
 #[derive(Clone, Copy, Debug)]
 struct Shown {
     revision: Revision,
     operator_changes: u64,
     access_changes: u64,
+    upload_changes: u64,
 }
 
 /// Waits that grow from failure to failure.
@@ -120,6 +124,7 @@ pub(in crate::cluster) async fn keep(
         (ports.sleep)(step).await;
         since += step;
         keeper.age += step;
+        keeper.looked += step;
         keeper.refused.wait(step);
         keeper.unreadable.wait(step);
         keeper.show();
@@ -135,6 +140,8 @@ pub(in crate::cluster) async fn keep(
                     tracing::warn!(%error, again_in_ms, "the metadata snapshot could not be written");
                 }
             }
+        } else if keeper.looked >= ports.interval && keeper.waits_for_more() {
+            keeper.look().await?;
         }
         if releasing.is_due(step) {
             let (objects, refused) = (&*keeper.objects, &mut keeper.unreadable);
@@ -187,6 +194,8 @@ pub(in crate::cluster) struct Keeper {
     /// What the newest of this process shows.
     newest: Option<Shown>,
     age: Duration,
+    /// Since it looked whether it was replaced.
+    looked: Duration,
     refused: Refused,
     /// Dead manifests that could not be read.
     unreadable: Refused,
@@ -199,16 +208,29 @@ impl Keeper {
         ledger: Rc<RefCell<Ledger>>,
         cluster_id: Arc<str>,
     ) -> Keeper {
-        let (age, meters, refused, unreadable) =
-            (Duration::ZERO, BucketMeters::new(), Refused::default(), Refused::default());
-        Keeper { objects, ledger, cluster_id, kept: None, newest: None, age, refused, unreadable, meters }
+        let (age, looked, meters) = (Duration::ZERO, Duration::ZERO, BucketMeters::new());
+        let (refused, unreadable) = (Refused::default(), Refused::default());
+        Keeper { objects, ledger, cluster_id, kept: None, newest: None, age, looked, refused, unreadable, meters }
     }
 
     fn changed(&self) -> bool {
         self.newest.is_none_or(|newest| newest.revision != self.ledger.borrow().store().revision())
     }
 
+    /// Whether something has changed, and all of it is that uploads were reserved and committed, which their objects tell.
+    fn waits_for_more(&self) -> bool {
+        let ledger = self.ledger.borrow();
+        let by_uploads = |newest: Shown| {
+            let changes = ledger.store().revision().0.saturating_sub(newest.revision.0);
+            changes > 0 && changes == ledger.upload_changes - newest.upload_changes
+        };
+        self.newest.is_some_and(by_uploads) && !deletion::waits(&ledger, self.listed())
+    }
+
     fn due(&self, since: Duration, interval: Duration) -> bool {
+        if self.waits_for_more() {
+            return since >= interval * INTERVALS_OF_UPLOADS;
+        }
         let ledger = self.ledger.borrow();
         let changed = self.newest.is_none_or(|newest| newest.operator_changes != ledger.operator_changes());
         let access = self.newest.is_some_and(|newest| newest.access_changes != ledger.access_changes);
@@ -241,6 +263,17 @@ impl Keeper {
         }
         let listed = self.listed().clone();
         deletion::delete(&*self.objects, &self.ledger, &listed, &mut self.refused, &self.meters).await
+    }
+
+    /// Looks whether it was replaced, in place of a snapshot that waits.
+    async fn look(&mut self) -> Result<(), Fault> {
+        self.looked = Duration::ZERO;
+        let next = self.kept.as_ref().and_then(VecDeque::back).map_or(1, |newest| newest.sequence + 1);
+        match self.give_way(next).await {
+            Err(Trouble::Fault(fault)) => Err(fault),
+            // The next snapshot meets the same.
+            Ok(()) | Err(Trouble::Store(_)) => Ok(()),
+        }
     }
 
     fn show(&self) {
@@ -290,7 +323,7 @@ impl Keeper {
     async fn write(&mut self, wall: &dyn Fn() -> Wall) -> Result<(), Trouble> {
         let kept = self.kept.as_ref().expect("found before");
         let sequence = kept.back().map_or(1, |newest| newest.sequence + 1);
-        let (operator_changes, access_changes, dead) = {
+        let (operator_changes, access_changes, upload_changes, dead) = {
             let ledger = self.ledger.borrow();
             // A copy of this store that does not know of the snapshot is out of date.
             let number = sequence.to_be_bytes().to_vec();
@@ -299,7 +332,8 @@ impl Keeper {
             }
             // What a crash could take back must not be in the bucket.
             ledger.store().sync().map_err(Fault::from)?;
-            (ledger.operator_changes(), ledger.access_changes, deletion::dead(&ledger))
+            let changes = (ledger.operator_changes(), ledger.access_changes, ledger.upload_changes);
+            (changes.0, changes.1, changes.2, deletion::dead(&ledger))
         };
         let (revision, parts) = self.copy(sequence, wall()).await?;
         let bytes: usize = parts.iter().map(Bytes::len).sum();
@@ -316,8 +350,8 @@ impl Keeper {
         self.keep(Kept { sequence, dead });
         // The name may have been free because a successor has removed what it had written under it.
         self.give_way(sequence + 1).await?;
-        self.newest = Some(Shown { revision, operator_changes, access_changes });
-        self.age = Duration::ZERO;
+        self.newest = Some(Shown { revision, operator_changes, access_changes, upload_changes });
+        (self.age, self.looked) = (Duration::ZERO, Duration::ZERO);
         self.meters.snapshots.increment(1);
         self.meters.snapshot_sequence.set(sequence as f64);
         self.meters.snapshot_bytes.set(bytes as f64);

@@ -14,14 +14,19 @@ use flume::Receiver;
 use futures_lite::future::block_on;
 use thalweg_objectstore::{
     Call, Fate, FaultHook, ObjectStore, Operation, PutCondition, StoreError,
-    format::{Manifest, ManifestEntry},
+    format::{ManifestEntry, WINDOW_BATCHES},
 };
-use thalweg_record::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
-use thalweg_shards::meta::{Fold, FoldOutcome, MetaRequest, ObjectCommit, ObjectId};
+use thalweg_record::{LeaderEpoch, NodeId, Offset, PartitionId, ShardId, TopicId, Wall};
+use thalweg_shards::{
+    meta::{CommitRange, Fold, FoldOutcome, ManifestRef, MetaRequest, ObjectCommit, ObjectId},
+    msg::{ProducerBatch, ProducerEntry},
+};
 
 use super::*;
 use crate::cluster::{
-    ClusterError, ControlRequest,
+    ClusterError, ControlRequest, keys,
+    partition::Manifest,
+    schema::{self, BlockRecord, FoldedRecord, ManifestRecord, ObjectRecord},
     store::{MetadataStore, SledStore, Write},
     tests::{Running, World, commit, run_with, topic},
 };
@@ -113,6 +118,93 @@ fn a_snapshot_is_written_when_something_has_changed_and_two_are_kept() {
     let entries = world.store.range(b"", None, usize::MAX).expect("memory");
     assert_eq!((snapshot.entries, snapshot.head.revision), (entries, world.store.revision()));
     running.stop();
+}
+
+#[test]
+fn what_uploads_change_alone_waits_for_two_intervals() {
+    let mut world = World::new();
+    let (running, alarm) = start(&mut world);
+    let topic = running.create_one("t", 1);
+    alarm.interval();
+    let mut next = 0;
+    let mut upload = || {
+        let object = commit(running.reserve(1), &[(partition(topic, 0), next, next + 9)]);
+        next += 10;
+        put_object(&world, &object);
+        running.commit(object);
+    };
+    let mut newest = || {
+        upload();
+        alarm.interval();
+        sequences(&world).pop().expect("one at least")
+    };
+    assert_eq!([newest(), newest(), newest(), newest(), newest()], [1, 2, 2, 3, 3]);
+    running.raise(partition(topic, 0), 5);
+    assert_eq!([newest(), newest(), newest()], [4, 4, 5], "no object tells of it yet");
+    running.stop();
+}
+
+/// Bytes of records in a snapshot, with numbers as after weeks, and one producer with a full window in each range. docs/costs.md, and the
+/// model that it is counted by (`shards/src/compaction/plan/tests/cost.rs`), reckon with these.
+#[test]
+fn what_records_weigh_in_a_snapshot() {
+    let (id, epoch, offset, sequence) = (ObjectId(20_000_000), 30, 5_000_000_000, 2_000_000_000);
+    let of = partition(TopicId([200; 16]), 99);
+    let window = vec![
+        ProducerBatch {
+            first_sequence: sequence,
+            last_sequence: sequence,
+            base_offset: Offset(offset),
+            last_offset: Offset(offset),
+        };
+        WINDOW_BATCHES
+    ];
+    let time = Wall(1_790_000_000_000);
+    let range = CommitRange {
+        partition: of,
+        base: Offset(offset),
+        last: Offset(offset),
+        size_bytes: 5 << 20,
+        max_timestamp: time,
+        epochs: vec![(LeaderEpoch(epoch), Offset(offset))],
+        producers: vec![ProducerEntry { producer_id: 1_000_000, epoch: 0, window, last_timestamp: time }],
+    };
+    let key = thalweg_objectstore::data_key(id.0, NodeId(1), 30);
+    let object = |ranges: usize| {
+        let ranges = vec![range.clone(); ranges];
+        let commit = ObjectCommit { object: id, key: key.clone(), object_bytes: 260 << 20, ranges };
+        schema::encode(&ObjectRecord::new(&commit, 15, epoch).at_level(1))
+    };
+    let (base, last, key) = (Offset(offset), Offset(offset), thalweg_objectstore::manifest_key(id.0, NodeId(1), 30));
+    let manifest = Manifest {
+        of: ManifestRef { id, key, bytes: 9_000, base, last, entries: 100, size_bytes: 500 << 20, max_timestamp: time },
+        shard: 15,
+        epoch,
+    };
+    let folded = FoldedRecord {
+        key: thalweg_objectstore::data_key(id.0, NodeId(1), 30).as_str().into(),
+        bytes: 260 << 20,
+        shard: 15,
+        epoch,
+        level: 1,
+        range_bytes: 260 << 20,
+        ranges: 50,
+        listed_bytes: 260 << 20,
+    };
+    let block = BlockRecord { node: 1, epoch, shard: 15, count: 1 };
+    // Length of the key, revision, length of the value.
+    let entry = |key: Vec<u8>, value: Vec<u8>| 2 + key.len() + 8 + 4 + value.len();
+    let weights = [
+        ("object", entry(keys::object(id), object(0))),
+        ("range", object(2).len() - object(1).len()),
+        ("what manifests list of an object", entry(keys::folded(id), schema::encode(&folded))),
+        ("manifest", entry(keys::manifest(of, base), schema::encode(&ManifestRecord::new(of, &manifest)))),
+        ("reservation", entry(keys::block(id), schema::encode(&block))),
+    ];
+    println!("{weights:?}");
+    let reckoned =
+        [144, 362, 193, 319, 82].into_iter().zip(weights).all(|(reckoned, (_, weight))| weight.abs_diff(reckoned) <= 4);
+    assert!(reckoned, "{weights:?}");
 }
 
 #[test]
@@ -351,7 +443,7 @@ fn folded(world: &World, running: &Running, partition: PartitionId) {
         epoch: LeaderEpoch(0),
         level: 0,
     };
-    let content = Manifest { id: manifest.0, partition, entries: vec![entry] }.encode();
+    let content = thalweg_objectstore::format::Manifest { id: manifest.0, partition, entries: vec![entry] }.encode();
     let (key, bytes) = (thalweg_objectstore::manifest_key(manifest.0, NodeId(1), 0), content.len() as u64);
     block_on(world.objects.put(&key, vec![content.into()], PutCondition::IfAbsent)).expect("memory");
     let parts = vec![(id, range.base, range.last)];

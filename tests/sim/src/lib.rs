@@ -9,6 +9,8 @@
 //! is read is what was appended; offsets of groups never go back; a deleted topic stays deleted; when the faults end,
 //! everything moves on.
 
+#[cfg(feature = "planted-bugs")]
+mod aborted;
 mod batches;
 mod bucket;
 mod fuse;

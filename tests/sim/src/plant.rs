@@ -91,13 +91,19 @@ pub enum Plant {
     /// A manifest's reservation that a crash left is taken for one that nobody used.
     #[cfg(feature = "planted-bugs")]
     ManifestOrphaned,
+    /// What takes the place of objects does not tell of the aborted transactions that these tell of.
+    #[cfg(feature = "planted-bugs")]
+    AbortedDropped,
 }
 
 impl Plant {
-    /// Puts the bug into the product, for this thread, until the next run.
+    /// Puts the bug into the product, for this thread, until the next run. With any, or none, uploads tell of aborted transactions.
     pub(crate) fn put_in(self) {
         #[cfg(feature = "planted-bugs")]
-        thalweg_wal::plant(self.bug());
+        {
+            thalweg_wal::plant(self.bug());
+            thalweg_shards::upload::pretend_aborted(Some(crate::aborted::within));
+        }
     }
 
     #[cfg(feature = "planted-bugs")]
@@ -131,6 +137,7 @@ impl Plant {
             Plant::FoldUnchecked => Bug::FoldUnchecked,
             Plant::ManifestForgotten => Bug::ManifestForgotten,
             Plant::ManifestOrphaned => Bug::ManifestOrphaned,
+            Plant::AbortedDropped => Bug::AbortedDropped,
         })
     }
 

@@ -150,6 +150,11 @@ fn a_manifest_taken_for_an_orphan() {
 }
 
 #[test]
+fn an_aborted_list_that_compaction_drops() {
+    whole(Plant::AbortedDropped, 5);
+}
+
+#[test]
 fn folded_without_comparing_what_is_taken() {
     whole(Plant::FoldUnchecked, 200);
 }

@@ -137,14 +137,20 @@ impl Model {
         let all = || self.partitions.iter().flat_map(|(id, parts)| parts.iter().map(|part| (*id, part.clone())));
         all().for_each(|(_, part)| *data.entry(part.object).or_default() += part.size_bytes);
         let dying = |part: &CommittedObject| part.level > 0 && data[&part.object] < self.made[&part.object] / 2;
-        let fresh = self.partitions.iter().filter_map(|(id, parts)| {
-            let from = parts.iter().rposition(|part| part.level > 0).map_or(0, |at| at + 1);
-            let parts = parts[from..].to_vec();
-            (!parts.is_empty()).then_some(Stretch { partition: *id, parts })
-        });
         let alone = |(partition, part): (PartitionId, Rc<CommittedObject>)| Stretch { partition, parts: vec![part] };
         let dying = all().filter(|(_, part)| dying(part)).map(alone);
-        Field { fresh: fresh.collect(), dying: dying.collect(), avoid: self.avoid.clone() }
+        Field { dying: dying.collect(), ..self.uploads() }
+    }
+
+    /// Of the same, uploads alone.
+    fn uploads(&self) -> Field {
+        let mut field = Field { avoid: self.avoid.clone(), ..Field::default() };
+        for (id, parts) in &self.partitions {
+            let from = parts.iter().rposition(|part| part.level > 0).map_or(0, |at| at + 1);
+            let bytes = parts[from..].iter().map(|part| part.size_bytes).sum();
+            field.add_uploads(&self.config, *id, bytes, parts[from..].iter());
+        }
+        field
     }
 
     /// Does what a plan says, and checks that it says nothing wrong.
@@ -237,6 +243,22 @@ fn much_of_one_partition_gets_an_object_of_its_own() {
     assert_eq!(model.compact(), [Kind::Minor, Kind::Minor]);
     let object = |index| model.partitions[&partition(index)][0].object;
     assert_eq!((object(1), object(0) == object(1)), (object(2), false));
+}
+
+#[test]
+fn all_that_waits_is_counted_and_the_oldest_is_shown() {
+    let mut model = Model::new(config());
+    model.upload(&[(partition(0), 300 * MIB), (partition(1), MIB)]);
+    for _ in 0..499 {
+        model.upload(&[(partition(1), MIB)]);
+    }
+    model.upload(&[(partition(0), MIB)]);
+    model.upload(&[(partition(0), 300 * MIB)]);
+    model.upload(&[(partition(0), MIB)]);
+    let field = model.uploads();
+    let shown: Vec<_> = field.fresh.iter().map(|stretch| (stretch.partition.index, stretch.parts.len())).collect();
+    assert_eq!(shown, [(0, 3), (1, PARTS_SHOWN)]);
+    assert_eq!(field.waiting_bytes, 502 * MIB, "without what stays as it is");
 }
 
 #[test]

@@ -420,6 +420,8 @@ impl History {
         }
         let verified = self.site.metadata.verify();
         verified.map_err(|why| Violation(format!("the metadata and the bucket disagree: {why}")))?;
+        #[cfg(feature = "planted-bugs")]
+        crate::aborted::check(&self.bucket.store.objects())?;
         if bare {
             // What was on its way to the bucket lands: a snapshot that comes after a rebuild has the next start refused, rightly.
             let until = self.world.mono().plus(LANDING);
