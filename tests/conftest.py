@@ -13,6 +13,7 @@ def pytest_addoption(parser):
     parser.addoption("--broker", default="thalweg", help="thalweg (default), kafka, or HOST:PORT of a running broker")
     parser.addoption("--records", type=int, default=100_000, help="records that each client moves")
     parser.addoption("--polls", type=int, default=20_000, help="long polls that must leave nothing behind")
+    parser.addoption("--release", action="store_true", help="THALWEG_BIN is a release build: bounds on time are tighter")
     parser.addoption("--rounds", type=int, default=6, help="kills of the crash test")
     parser.addoption("--minutes", type=float, default=1, help="how long real clients live under faults (test_history.py, test_outage.py)")
     parser.addoption("--megabytes", type=int, default=200, help="text that the whole-path test moves")

@@ -72,6 +72,9 @@ const EDGES: &[&str] = &[
     "tests/",
 ];
 
+/// Where a lock may stand beside the edges: it is held for a moment, and never over an await.
+const LOCKS: &[&str] = &["objectstore/src/memory.rs", "shards/src/work_room.rs", "src/net/chunk.rs"];
+
 /// The one other reason for an exception: a hash map's content that is sorted before anybody sees it.
 const SORTED: &str = "sorted before anything leaves";
 
@@ -214,7 +217,7 @@ fn exceptions_to_the_determinism_gate_stand_at_the_edges() {
             let code = !line.trim_start().starts_with("//");
             code && line.contains("clippy::disallowed") && !line.contains("cfg_attr(test") && !line.contains(SORTED)
         });
-        if excepted && !EDGES.iter().any(|place| source.path.starts_with(place)) {
+        if excepted && !EDGES.iter().chain(LOCKS).any(|place| source.path.starts_with(place)) {
             findings.push(format!("{} makes an exception to clippy.toml", source.path));
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Its futures complete at once unless a [`FaultHook`] makes them wait. Clones share the same objects, so a simulated
 //! crash of a broker leaves its bucket standing.
+#![expect(clippy::disallowed_types, reason = "shared by the brokers of a test; each call holds the lock for a moment")]
 
 use std::{
     collections::BTreeMap,

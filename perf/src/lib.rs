@@ -4,7 +4,11 @@
 //!
 //! Everything lives on plain threads, but for the log under measurement, which runs on a shard's executor as it does in
 //! the broker.
-#![allow(clippy::disallowed_methods, reason = "a measurement lives on clocks, threads and files")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a measurement lives on clocks, threads and files"
+)]
 
 pub mod broker;
 pub mod client;

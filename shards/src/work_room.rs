@@ -5,6 +5,10 @@
 //! once keeps others out. Work that is larger than all the room goes alone.
 //!
 //! Shared by all cores. Its lock is taken a few times for each object, by tasks that no client waits for.
+#![expect(
+    clippy::disallowed_types,
+    reason = "shared by all cores; taken a few times for each object, by tasks that no client waits for"
+)]
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,5 @@
 //! The machine's [`Network`]: every core listens on the same addresses, and takes connections that others hand to it.
+#![expect(clippy::disallowed_types, reason = "taken once by each core, at the start")]
 
 use std::{
     net::SocketAddr,

@@ -3,7 +3,10 @@
 //! Every executor listens on the same port (SO_REUSEPORT), which a [`Claim`] keeps from other processes, with one accept task that is never cancelled: dropping a
 //! pending accept loses connections. The kernel's choice is a hash, so an accepted connection is handed to the executor
 //! with the fewest. Stopping shuts the sockets down, which ends the accepts by themselves.
-#![expect(clippy::disallowed_types, reason = "counts per address, shared by the executors: looked up, never iterated")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "counts per address, shared by the executors: looked up, never iterated; locked at the beginning and end of connections"
+)]
 
 use std::{
     collections::HashMap,

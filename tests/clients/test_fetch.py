@@ -1,6 +1,7 @@
 """What Fetch promises (PROTOCOL: k1), byte by byte on the wire: limits, errors, long polls. Runs against any broker."""
 
 import contextlib
+import statistics
 import threading
 import time
 
@@ -156,12 +157,20 @@ def two_shards(broker, wire, topic):
     return [first[0], second[0], first[1], second[1]]
 
 
+ROUNDS = 15
+MAX_WAIT_MS = 20_000
+# Of each round: a tenth of the wait.
+NEVER_LATER_SECONDS = 2
+
+
 def test_a_fetch_that_waits_for_much_is_answered_soon_after_the_last_append(broker, wire, topic):
     chosen = two_shards(broker, wire, topic)
-    # The machine may be busy once; a wake-up that is lost or late is so each time.
-    took = [time_to_answer(broker, wire, topic, chosen) for _ in range(3)]
-    print(f"answered {[round(1000 * seconds, 1) for seconds in took]} ms after the last append was acknowledged")
-    assert min(took) < 0.05, f"answered {took} s after the last append was acknowledged"
+    # A machine that others use is late now and then, by far less than the wait; whoever waits it out has missed its wake-up.
+    took = [time_to_answer(broker, wire, topic, chosen) for _ in range(ROUNDS)]
+    told = f"answered {[round(1000 * seconds, 1) for seconds in took]} ms after the last append was acknowledged"
+    print(told)
+    assert max(took) < NEVER_LATER_SECONDS, told
+    assert statistics.median(took) < 0.05, told
 
 
 def time_to_answer(broker, wire, topic, chosen):
@@ -171,7 +180,7 @@ def time_to_answer(broker, wire, topic, chosen):
     parts = [Part(topic, index, ends[index]) for index in chosen]
     enough = 4 * len(fills) + len(tops_off)
     with Connection(broker.bootstrap) as reader:
-        asked = reader.ask_fetch(parts, max_wait_ms=20_000, min_bytes=enough)
+        asked = reader.ask_fetch(parts, max_wait_ms=MAX_WAIT_MS, min_bytes=enough)
         answered = []
 
         def wait():

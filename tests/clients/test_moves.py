@@ -3,14 +3,18 @@
 import contextlib
 import random
 import re
+import subprocess
 import threading
 import time
 
 import brokers
+import confluent_kafka as ck
 import messages
 import metrics
 import pytest
+import waiting
 from test_fetch import create
+from test_librdkafka import consumer
 from wire import Connection, Part, Producer, batch, batches_in
 
 PARTITIONS = 8
@@ -91,6 +95,154 @@ def test_nobody_notices_that_partitions_move():
                     part = messages.produce(wire, "t", {index: again})[index]
                     assert (part.ErrorCode, part.BaseOffset) == (0, told[index] - 1), "a repetition"
         print(f"{moves:.0f} moves in {sum(sequence)} batches")
+        broker.stop()
+
+
+class Librdkafka(threading.Thread):
+    """Reads all partitions to their last records. It has no policy for a lost offset: had it to reset, it would fail."""
+
+    def __init__(self, broker):
+        super().__init__(daemon=True)
+        often = {"reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 500}
+        self.client = consumer(broker, auto_offset_reset="error", **often)
+        self.client.assign([ck.TopicPartition("t", index, 0) for index in range(PARTITIONS)])
+        self.ends, self.failure = [0] * PARTITIONS, None
+        self.start()
+
+    def run(self):
+        try:
+            reading = PARTITIONS
+            while reading:
+                message = self.client.poll(0.2)
+                if message is None:
+                    continue
+                if message.error() is not None:
+                    # Connections may break; offsets may not be lost.
+                    assert message.error().code() in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN), message.error()
+                    continue
+                number, word, *_ = message.value().split(b" ")
+                at = self.ends[message.partition()]
+                assert (message.offset(), number) == (at, b"%d" % at), f"{message.partition()} holds {number} at {message.offset()}, not {at}"
+                self.ends[message.partition()] += 1
+                reading -= word == b"last"
+            self.client.close()
+        except Exception as error:  # noqa: BLE001 who waits for it tells it
+            self.failure = error
+
+    def finish(self):
+        self.join(60)
+        assert not self.is_alive() and self.failure is None, self.failure
+
+
+class Java(threading.Thread):
+    """Kafka's own consumer in a process of its own, with no such policy either."""
+
+    def __init__(self, broker, classes):
+        super().__init__(daemon=True)
+        command = brokers.java_command("Checks", broker.bootstrap, "survive", "0")
+        command[command.index("-cp") + 1] += f":{classes}"
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.ends, self.failure = [0] * PARTITIONS, None
+        # What its logger says must not fill the pipe.
+        self.said = []
+        threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
+        self.start()
+
+    def run(self):
+        for line in self.process.stdout:
+            if line == "ok\n":
+                return
+            _, index, end = line.split()
+            self.ends[int(index)] = int(end)
+        self.failure = f"it has ended with {self.process.wait()} at {self.ends}: {''.join(self.said)[-3000:]}"
+
+    def finish(self):
+        self.join(60)
+        assert self.failure is None and self.process.wait(30) == 0, self.failure
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Writers:
+    """An idempotent producer for each partition; the value of each record is the number of its offset."""
+
+    def __init__(self, broker):
+        self.broker = broker
+        self.next, self.flying = [0] * PARTITIONS, [[] for _ in range(PARTITIONS)]
+        self.connect()
+        self.ids = [messages.producer_id(wire) for wire in self.wires]
+
+    def connect(self):
+        self.wires = [Connection(self.broker.bootstrap) for _ in range(PARTITIONS)]
+
+    def write(self, index, word=b"of"):
+        if len(self.flying[index]) == 5:
+            self.take(index)
+        number = self.next[index]
+        value = b"%d %s %s" % (number, word, bytes(30_000))
+        data = batch([value], producer=Producer(self.ids[index], 0, number))
+        self.flying[index].append((number, messages.begin_produce(self.wires[index], "t", {index: data})))
+        self.next[index] += 1
+
+    def take(self, index):
+        number, asked = self.flying[index].pop(0)
+        part = messages.produced(asked)[index]
+        assert (part.ErrorCode, part.BaseOffset) == (0, number), f"partition {index}, record {number}"
+
+    def take_all(self):
+        for index in range(PARTITIONS):
+            while self.flying[index]:
+                self.take(index)
+
+
+def write_while_partitions_move(broker, reader, moves):
+    """In each of two lives of the broker, with a kill -9 between them, so many moves; the reader goes along all the time."""
+    hot, writers = random.Random(11), Writers(broker)
+
+    def followed():
+        assert reader.failure is None, reader.failure
+        return all(end >= due for end, due in zip(reader.ends, before))
+
+    for life in ("killed", "stopped"):
+        moved = 0
+        while moved < moves:
+            assert sum(writers.next) < 40_000, f"{moved} moves, {writers.next} records"
+            # It is never further behind than what is written between two looks.
+            before = list(writers.next)
+            for index in hot.sample(range(PARTITIONS), 3) * 40:
+                writers.write(index)
+            waiting.until(followed, f"the reader has come to {before}")
+            moved = metrics.total(metrics.read(broker), "thalweg_balancer_moves_total")
+        print(f"{moved:.0f} moves by {sum(writers.next)} records, when it is {life}")
+        writers.take_all()
+        if life == "killed":
+            broker.kill()
+            broker.start()
+            writers.connect()
+    for index in range(PARTITIONS):
+        writers.write(index, b"last")
+    writers.take_all()
+    reader.finish()
+    assert reader.ends == writers.next
+
+
+@pytest.mark.only_thalweg
+def test_a_consumer_goes_on_while_partitions_move():
+    with brokers.Thalweg(RESTLESS) as broker:
+        create(broker, "t", PARTITIONS)
+        write_while_partitions_move(broker, Librdkafka(broker), 20)
+        broker.stop()
+
+
+@pytest.mark.only_thalweg
+def test_kafkas_own_consumer_goes_on_while_partitions_move(classes):
+    """The Java client compares epochs each time the metadata changes, and resets in silence where it is told of no end."""
+    with brokers.Thalweg(RESTLESS) as broker:
+        create(broker, "t", PARTITIONS)
+        with contextlib.closing(Java(broker, classes)) as reader:
+            write_while_partitions_move(broker, reader, 20)
         broker.stop()
 
 

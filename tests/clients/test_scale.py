@@ -3,6 +3,7 @@
 Each test prints what it measured; a bound stands where the number must not grow.
 """
 
+import contextlib
 import struct
 import threading
 import time
@@ -32,8 +33,8 @@ ROOM = {
 SMALL = {**ROOM, "socket.request.max.bytes": 16 * MIB}
 # What the settings above allow, and 256 MiB beside.
 CROWD_RESIDENT_BYTES = sum(ROOM.values()) + 256 * MIB
-# Below this a p99 on a shared machine is the machine's.
-NOISE_MS = 15
+# Below this a p99 is the machine's: of a dev build on a machine that others use, and of a release build (`--release`).
+NOISE_MS, NOISE_OF_RELEASE_MS = 15, 3
 
 
 def say(text):
@@ -100,9 +101,9 @@ def lone_records(broker, topic, count=500):
     return took
 
 
-def quietest_p99_ms(broker, topic):
-    """The best of five: a crowd harms in each of them, what else runs on the machine does not."""
-    return min(p99_ms(lone_records(broker, topic)) for _ in range(5))
+def p99s_ms(broker, topic):
+    """Five of them, the best one first: a crowd harms in each of them, what else runs on the machine does not."""
+    return sorted(p99_ms(lone_records(broker, topic)) for _ in range(5))
 
 
 def idle(_wire):
@@ -135,10 +136,40 @@ def parked(wire):
     wire.ask_fetch([Part("quiet", 0, 0)], max_wait_ms=600_000)
 
 
-CROWD = [idle] * 4 + [parked] * 2 + [half_open, deaf, slow_reader, parked]
+def slow_writer(wire):
+    """Begins a request of 1 MiB; from here on a byte of it comes now and then."""
+    wire.socket.setblocking(False)
+    wire.socket.sendall(struct.pack(">i", MIB) + struct.pack(">hhih", 0, 7, 1, -1))
 
 
-def test_a_crowd_of_a_thousand_harms_nobody(topic):
+class Drip(threading.Thread):
+    """Sends a byte to each of the slow writers once a second."""
+
+    def __init__(self, wires):
+        super().__init__(daemon=True)
+        self.wires, self.sent, self.stopped = wires, 0, threading.Event()
+        self.start()
+
+    def run(self):
+        while True:
+            for wire in self.wires:
+                if self.stopped.wait(1 / len(self.wires)):
+                    return
+                # The broker may close the connection, as it does with whoever takes too long.
+                with contextlib.suppress(OSError):
+                    self.sent += wire.socket.send(b"\0")
+
+    def stop(self):
+        self.stopped.set()
+        self.join()
+
+
+CROWD = [idle] * 3 + [parked] * 3 + [half_open, deaf, slow_reader, slow_writer]
+
+
+def test_a_crowd_of_a_thousand_harms_nobody(topic, pytestconfig):
+    """Others wait no longer among it than twice what they wait alone, or 15 ms: 3 ms of a release build (`--release`, with
+    THALWEG_BIN), where a dev build's own p99 does not hide what the crowd costs."""
     with brokers.Thalweg(SMALL) as broker:
         for name in (topic, "bulk", "quiet"):
             create(broker, name, 1)
@@ -146,26 +177,35 @@ def test_a_crowd_of_a_thousand_harms_nobody(topic):
             for _ in range(64):
                 wire.produce("bulk", 0, batch([b"y" * 65_536] * 8))
         lone_records(broker, topic)
-        alone = quietest_p99_ms(broker, topic)
-        crowd = []
+        alone = p99s_ms(broker, topic)
+        crowd, drip = [], None
         try:
             for number in range(CONNECTIONS):
                 wire = Connection(broker.bootstrap)
                 crowd.append(wire)
                 wire.fetch([Part("quiet", 0, 0)])
                 CROWD[number % len(CROWD)](wire)
+            drip = Drip([wire for number, wire in enumerate(crowd) if CROWD[number % len(CROWD)] is slow_writer])
             series = metrics.read(broker)
-            among = quietest_p99_ms(broker, topic)
+            among = p99s_ms(broker, topic)
             resident = broker.resident_bytes()
         finally:
+            if drip:
+                drip.stop()
             for wire in crowd:
                 wire.close()
+
+        def told(p99s):
+            return " ".join(f"{ms:.1f}" for ms in p99s)
+
         say(
-            f"a record there and back: p99 {alone:.1f} ms alone, {among:.1f} ms among {CONNECTIONS}; "
+            f"a record there and back, p99s: {told(alone)} ms alone, {told(among)} ms among {CONNECTIONS}; {drip.sent} bytes dripped; "
             f"{resident / MIB:.0f} MiB resident, at most {CROWD_RESIDENT_BYTES / MIB:.0f}"
         )
         assert metrics.total(series, "thalweg_connections") >= CONNECTIONS * 9 // 10
-        assert among <= max(2 * alone, NOISE_MS)
+        assert drip.sent > 0
+        floor = NOISE_OF_RELEASE_MS if pytestconfig.getoption("--release") else NOISE_MS
+        assert among[0] <= max(2 * alone[0], floor)
         assert resident < CROWD_RESIDENT_BYTES
         metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_connections") < 10)
         broker.stop()

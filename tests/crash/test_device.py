@@ -10,10 +10,14 @@ import subprocess
 import time
 
 import brokers
+import messages
 import pytest
-from load import NOTHING_UPLOADED, SETTINGS, Load, Lost, check_everything, create_topic, kill_in_a_loop, start
+from load import NOTHING_UPLOADED, SETTINGS, TOPIC, Load, Lost, check_everything, create_topic, kill_in_a_loop, start
+from wire import Connection, Part, Producer, batch, batches_in
 
 pytestmark = pytest.mark.timeout(600)
+
+TIMED_OUT = 7
 
 
 def last_line(broker):
@@ -172,6 +176,35 @@ def test_a_stalled_disk_delays_and_loses_nothing(faulty):
     broker.remove_wal()
     broker.start()
     check_everything(broker.bootstrap, acknowledged)
+
+
+def test_an_unknown_outcome_is_told_as_such(faulty):
+    """Neither as done nor as -1, at which clients give the batch up for lost; who sends it again learns what came of it."""
+    broker = faulty({}, "--device-fault", "stall=1:5")
+    broker.start()
+    create_topic(broker.bootstrap)
+    with Connection(broker.bootstrap) as wire:
+        producer = messages.producer_id(wire)
+        data = batch([b"a", b"b"], producer=Producer(producer, 0, 0))
+
+        def told(**more):
+            part = messages.produce(wire, TOPIC, {0: data}, **more)[0]
+            return part.ErrorCode, part.BaseOffset
+
+        # A repetition of what is on its way knows no more.
+        for _ in range(2):
+            began = time.monotonic()
+            assert told(timeout_ms=500) == (TIMED_OUT, -1)
+            assert 0.5 <= time.monotonic() - began < 2
+        assert "a device fails: Stall" in broker.fresh_log()
+        assert told() == (0, 0), "when the device is back, the one who asks again is told the offset that it has"
+        assert told(timeout_ms=500) == (0, 0)
+        # It is there once.
+        data = batch([b"c"], producer=Producer(producer, 0, 2))
+        assert told() == (0, 2)
+        fetched = wire.fetch([Part(TOPIC, 0, 0)]).parts[TOPIC, 0]
+        assert [(base, count) for base, count, _ in batches_in(fetched.records)] == [(0, 2), (2, 1)]
+    broker.stop()
 
 
 def test_a_flipped_bit_in_acknowledged_data_refuses_the_start(faulty):

@@ -1,6 +1,7 @@
 """Which clients run, in which versions, and what they cannot do. tests/install brings them into the cache."""
 
 import pathlib
+import shutil
 
 from brokers import CACHE, java_command
 from scenarios import Client
@@ -111,3 +112,12 @@ CLIENTS = [
         lacks={**RSKAFKA_LACKS, ("seek-by-time", ""): "no offsets by time before 0.6"},
     ),
 ]
+
+# Of these one version each runs every day, in these scenarios.
+SAMPLED = ["franz-go", "kafka-python", "kafkajs"]
+SAMPLED_SCENARIOS = ["codecs", "idempotence", "rebalance"]
+
+
+def sample_of(name):
+    """The newest version whose program this machine has: a Go that is too old cannot build the newest. None when it has none."""
+    return next((client for client in CLIENTS if client.name == name and shutil.which(client.command[0])), None)

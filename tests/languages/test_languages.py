@@ -11,7 +11,7 @@ import pytest
 import sample
 import scenarios
 import use_confluent
-from clients import CLIENTS
+from clients import CLIENTS, SAMPLED, SAMPLED_SCENARIOS, sample_of
 from confluent_kafka.admin import NewTopic
 
 # An hour ago, in whole seconds: nothing is too old to be kept or too new to be taken.
@@ -95,8 +95,23 @@ def check_stored(broker, client, scenario):
         looker.close()
 
 
-@pytest.mark.parametrize("scenario", list(scenarios.SCENARIOS))
-@pytest.mark.parametrize("client", [pytest.param(client, id=client.label) for client in CLIENTS])
+def every_client_in_every_scenario():
+    """Those of the everyday run bear a mark."""
+    samples = [sample_of(name) for name in SAMPLED]
+    for client in CLIENTS:
+        for scenario in scenarios.SCENARIOS:
+            marks = [pytest.mark.sample] if client in samples and scenario in SAMPLED_SCENARIOS else []
+            yield pytest.param(client, scenario, id=f"{client.label}-{scenario}", marks=marks)
+
+
+@pytest.mark.sample
+@pytest.mark.parametrize("name", SAMPLED)
+def test_the_sample_is_whole(name):
+    if sample_of(name) is None:
+        pytest.skip(f"CANNOT RUN: there is no program of {name}; tests/install languages-sample says why")
+
+
+@pytest.mark.parametrize("client, scenario", every_client_in_every_scenario())
 def test_client(broker, administrator, reference, client, scenario):
     wanted = scenarios.expected(client, scenario, EPOCH_MS)
     if wanted is None:

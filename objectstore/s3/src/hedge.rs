@@ -1,5 +1,6 @@
 //! Hedged reads: when the first byte of an answer is later than nineteen of twenty are, a second request is sent, and the
 //! sooner answer taken. Of all reads at most one in twenty is sent twice, so that a slow store does not get double load.
+#![expect(clippy::disallowed_types, reason = "lives in the tokio world; held for a moment, never while a request runs")]
 
 use std::{
     sync::{

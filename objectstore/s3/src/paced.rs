@@ -1,4 +1,8 @@
 //! The pace of one put that may have time.
+#![expect(
+    clippy::disallowed_types,
+    reason = "lives in the tokio world; held for a moment, never while a request waits"
+)]
 
 use std::{num::NonZeroU64, sync::Mutex};
 

@@ -3,6 +3,7 @@
 //! A run is a pure function of its seed: the scheduler picks among the ready tasks with its own random stream, time jumps
 //! to the next timer when nothing is ready, and a digest folds every poll and timer, so that two processes can compare.
 //! Tasks belong to a node; a crash drops a node's tasks without polling them again.
+#![expect(clippy::disallowed_types, reason = "runtime module: a waker must be Sync; the simulation has one thread")]
 
 use std::{
     cell::{Cell, RefCell},

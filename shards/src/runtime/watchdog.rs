@@ -2,7 +2,11 @@
 //!
 //! Lives on a plain thread. glommio 0.9 can park an executor while task queues are runnable and then hang until an
 //! outside event arrives; a wake from another thread is such an event, a timer inside the executor is not.
-#![expect(clippy::disallowed_methods, reason = "runtime module: owns a plain thread and its pace")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "runtime module: owns a plain thread and its pace, and wakes from it"
+)]
 
 use std::{
     sync::{

@@ -1,6 +1,7 @@
 //! The metadata store in memory, for tests and the simulation.
 //!
 //! Clones share one store, so a restarted broker finds what it wrote; [`MemoryStore::crash`] takes back what was not synced.
+#![expect(clippy::disallowed_types, reason = "for tests and the simulation; each call holds the lock for a moment")]
 
 use std::{
     collections::BTreeMap,

@@ -5,7 +5,11 @@
 //! durable after damage, without a word. Therefore each entry carries a CRC, a state entry written by every transaction
 //! carries count and digest of all entries, and a small file beside sled's ([`SyncMark`]) the newest synced revision; what
 //! does not fit is refused at opening.
-#![expect(clippy::disallowed_methods, reason = "sled is called on threads of its own, never on a shard")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "sled is called on threads of its own, never on a shard"
+)]
 
 use std::{
     collections::BTreeSet,

@@ -221,22 +221,29 @@ public final class Checks {
     }
 
     /**
-     * Reads `records` numbered records of topic "t" and says how far it has come, while somebody else produces them and ends the broker now and
-     * then. There is no policy for a lost offset: a reset, or a log that seems truncated, is an exception.
+     * Reads topic "t", each of whose records is the number of its offset, and says how far it has come in which partition, while somebody else
+     * produces them, ends the broker and moves partitions now and then. There is no policy for a lost offset: a reset, or a log that seems
+     * truncated, is an exception. What follows a number is of no matter, but for the word that it is the partition's last.
      */
     private void readOnWhileTheBrokerComesAndGoes() {
-        TopicPartition partition = new TopicPartition("t", 0);
+        Map<TopicPartition, Long> next = new HashMap<>();
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(null, "auto.offset.reset", "none", "metadata.max.age.ms", "500")) {
-            consumer.assign(Set.of(partition));
-            consumer.seek(partition, 0);
-            for (long next = 0; next < records; ) {
+            consumer.partitionsFor("t").forEach(found -> next.put(new TopicPartition("t", found.partition()), 0L));
+            consumer.assign(next.keySet());
+            next.forEach(consumer::seek);
+            for (int reading = next.size(); reading > 0; ) {
                 ConsumerRecords<byte[], byte[]> some = consumer.poll(POLL);
-                for (ConsumerRecord<byte[], byte[]> record : some) {
-                    require(record.offset() == next, record.offset() + " came in place of " + next);
-                    require(new String(record.value()).equals(Long.toString(next)), "offset " + next + " holds another record");
-                    next++;
+                for (TopicPartition partition : some.partitions()) {
+                    for (ConsumerRecord<byte[], byte[]> record : some.records(partition)) {
+                        long expected = next.get(partition);
+                        require(record.offset() == expected, partition + ": " + record.offset() + " came in place of " + expected);
+                        String[] words = new String(record.value()).split(" ");
+                        require(words[0].equals(Long.toString(expected)), partition + ": offset " + expected + " holds another record");
+                        next.put(partition, expected + 1);
+                        if (words.length > 1 && words[1].equals("last")) reading--;
+                    }
+                    System.out.println("at " + partition.partition() + " " + next.get(partition));
                 }
-                if (!some.isEmpty()) System.out.println("at " + next);
             }
         }
     }

@@ -1,5 +1,9 @@
 //! The layer between a slice's device and its file.
-#![expect(clippy::disallowed_methods, reason = "asks for the identity of a file while the broker starts")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "asks for the identity of a file while the broker starts"
+)]
 
 use std::{
     cell::Cell,

@@ -1,4 +1,5 @@
 //! A metadata store that keeps in memory what was not synced: gone with the process.
+#![expect(clippy::disallowed_types, reason = "the disk's stand-in blocks as the disk does, on the metadata's thread")]
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
 //! What was written to a file and is not durable yet: gone with the process.
+#![expect(clippy::disallowed_types, reason = "for cores that open one file one after the other: nobody waits for it")]
 
 use std::{
     collections::BTreeMap,

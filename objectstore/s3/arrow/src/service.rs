@@ -1,5 +1,6 @@
 //! What lies below the library: its requests are completed, signed and sent here, and what the server said is noted for
 //! the call that they belong to.
+#![expect(clippy::disallowed_types, reason = "lives in the tokio world; held for a moment, never while a request runs")]
 
 use std::{
     fmt,

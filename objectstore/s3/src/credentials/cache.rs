@@ -1,5 +1,9 @@
 //! Credentials at hand: renewed ahead of their end, by one flight however many requests wait, and kept to their end while
 //! renewing fails.
+#![expect(
+    clippy::disallowed_types,
+    reason = "lives in the tokio world; held for a moment, never while credentials are fetched"
+)]
 
 use std::{
     fmt,

@@ -1,5 +1,9 @@
 //! The instance's metadata service, version 2: a token is asked for with PUT and sent along with every question. Version 1
 //! (without a token) is never spoken: it gives credentials to whoever can make the process fetch a URL.
+#![expect(
+    clippy::disallowed_types,
+    reason = "lives in the tokio world; held for a moment, never while a token is fetched"
+)]
 
 use std::{
     fmt,

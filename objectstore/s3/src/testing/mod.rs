@@ -2,7 +2,10 @@
 //!
 //! Each function of [`behaviour`], [`secrets`] and [`server`] is a test; [`engine_tests!`](crate::engine_tests) makes them
 //! tests of an engine's crate.
-#![cfg_attr(not(test), expect(clippy::disallowed_methods, reason = "tests touch the machine"))]
+#![cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests touch the machine")
+)]
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
 #[cfg(feature = "testing")]
