@@ -94,7 +94,11 @@ mod tests {
         };
         assert_eq!(told(Some(1_000), None, 6_001), (Some(30), 30));
         assert_eq!(told(None, Some(150), 6_001), (None, 20));
-        assert_eq!(told(Some(1_000), Some(150), 4_000), (Some(10), 20));
+        assert_eq!(
+            told(Some(1_000), Some(150), 4_000),
+            (Some(10), 30),
+            "the last one is too old, behind one that is too much"
+        );
         assert_eq!(told(Some(1_000), Some(250), 6_001), (Some(30), 30));
     }
 
