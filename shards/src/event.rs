@@ -11,6 +11,7 @@ use thalweg_wal::{GroupId, Lsn};
 use crate::{
     cleaning,
     compaction::{Inquiry, Left},
+    janitor::Expired,
     meta::{CommittedObject, ManifestRef, ObjectId},
     msg::PartitionError,
     offsets::LookUp,
@@ -61,8 +62,8 @@ pub enum Event {
         /// What was left out or failed; the shard takes it up again.
         result: Result<(), UploadFailure>,
     },
-    /// The metadata has recorded new log starts.
-    LogStarts(Vec<(PartitionId, Offset)>),
+    /// The metadata has recorded the log starts that retention wants.
+    LogStarts(Vec<(PartitionId, Expired)>),
     /// DeleteRecords is durable: answer it.
     LogStartsRaised(Rc<crate::mailbox::ReplyTo>, Vec<Result<Offset, PartitionError>>, Vec<(PartitionId, Offset)>),
     /// Compaction wants to know something.

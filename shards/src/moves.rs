@@ -258,7 +258,8 @@ impl Shard {
         let Some(borrowed) = &mut partition.borrowed else { return };
         borrowed.bytes = borrowed.bytes.saturating_sub(object.size_bytes);
         let until = borrowed.until;
-        partition.commit(object);
+        let dropped = partition.commit(object);
+        self.ports.meters.dropped_bytes.delete_records.increment(dropped);
         if partition.committed_end < until {
             return;
         }

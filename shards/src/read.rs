@@ -370,19 +370,30 @@ impl Shard {
         results: Vec<Result<Offset, PartitionError>>,
         starts: &[(PartitionId, Offset)],
     ) {
-        self.raise_log_starts(starts);
+        let meters = self.ports.meters.clone();
+        for (id, to) in starts {
+            let why = (*to, &meters.log_starts_moved.delete_records, &meters.dropped_bytes.delete_records);
+            self.raise_log_start(id, [why]);
+        }
         reply.send_more(Reply::LogStarts(results));
     }
 
-    /// Lets readers meet log starts that are durable in the metadata.
-    pub(crate) fn raise_log_starts(&mut self, starts: &[(PartitionId, Offset)]) {
-        for (id, to) in starts {
-            if let Some(partition) = self.partitions.get_mut(id) {
-                partition.raising = partition.raising.saturating_sub(1);
-                partition.raise_log_start(*to);
-                self.watches.wake(*id);
+    /// Lets readers meet a log start that is durable in the metadata. It moves in steps, of each of which is counted that it moved, and the
+    /// bytes that went.
+    pub(crate) fn raise_log_start<'a>(
+        &mut self,
+        id: &PartitionId,
+        steps: impl IntoIterator<Item = (Offset, &'a Counter, &'a Counter)>,
+    ) {
+        let Some(partition) = self.partitions.get_mut(id) else { return };
+        partition.raising = partition.raising.saturating_sub(1);
+        for (to, moved, dropped_bytes) in steps {
+            if let Some(bytes) = partition.raise_log_start(to) {
+                moved.increment(1);
+                dropped_bytes.increment(bytes);
             }
         }
+        self.watches.wake(*id);
     }
 }
 

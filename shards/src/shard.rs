@@ -404,7 +404,7 @@ impl Shard {
             Event::RingReadEnded { result, read } => self.ring_read_ended(result, read),
             Event::Committed { objects } => self.committed(objects),
             Event::UploadEnded { job, result } => self.upload_ended(job, result),
-            Event::LogStarts(starts) => self.raise_log_starts(&starts),
+            Event::LogStarts(expired) => self.retention_recorded(&expired),
             Event::LogStartsRaised(reply, results, starts) => self.log_starts_raised(&reply, results, &starts),
             Event::Inquiry(inquiry) => self.inquiry(inquiry),
             Event::Compacted { objects } => self.compacted(objects),

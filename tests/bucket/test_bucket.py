@@ -10,6 +10,7 @@ import pytest
 from scene import (
     Scene,
     admin,
+    delete_records,
     elsewhere,
     in_an_object,
     lose,
@@ -20,7 +21,7 @@ from scene import (
 )
 from test_librdkafka import create
 from waiting import until
-from wire import Connection, Part, batch
+from wire import Connection, Part, batch, batches_in
 
 NEVER_MS = 3_600_000
 
@@ -210,6 +211,34 @@ def test_what_retention_dropped_leaves_the_bucket(store):
         until(lambda: data_objects(broker) <= 1, "one object is left at most")
         part = wire.fetch([Part("t", 0, 3)]).parts["t", 0]
         assert (part.error, part.high_watermark) == (0, 3)
+        broker.stop()
+
+
+def test_what_delete_records_dropped_leaves_the_bucket(store):
+    """Nothing else drops anything. Where the log start lies within an object, that stays, and serves what is left of it."""
+    settings = SETTINGS | store | {"metadata.snapshot.interval.ms": 100, "shards": 1, "object.compaction.enable": "false"}
+    with brokers.Thalweg(settings) as broker, Connection(broker.bootstrap) as wire:
+        create(broker, "t", 1, retention_ms=-1)
+        for _ in range(3):
+            in_an_object(broker, wire, "t", 0, batch([b"x" * 2_000, b"y"]))
+        snapshot_of_everything(broker)
+        assert data_objects(broker) == 3
+        for before, left in [(3, 2), (4, 1), (6, 0)]:
+            delete_records(broker, "t", 0, before)
+            until(lambda left=left: data_objects(broker) == left, f"{left} objects are left")
+            part = wire.fetch([Part("t", 0, before)], max_wait_ms=10_000).parts["t", 0]
+            assert (part.error, part.log_start, part.high_watermark) == (0, before, 6)
+            assert [base for base, _, _ in batches_in(part.records)] == [base for base in (2, 4) if base + 1 >= before]
+        now = metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_garbage_deleted_total") == 3)
+        assert metrics.total(now, "thalweg_garbage_objects") == 0
+        # The bucket alone knows as much.
+        broker.stop()
+        shutil.rmtree(broker.data)
+        assert thalweg(broker, "metadata", "rebuild")["rebuilt"]
+        broker.start()
+        with Connection(broker.bootstrap) as again:
+            part = again.fetch([Part("t", 0, 6)]).parts["t", 0]
+            assert (part.error, part.log_start, part.high_watermark) == (0, 6, 6)
         broker.stop()
 
 

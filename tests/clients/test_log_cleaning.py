@@ -1,28 +1,32 @@
 """Log cleaning: what is left of a compacted topic is what Apache Kafka 4.3.1 leaves of the same records, one by one."""
 
+import contextlib
 import random
+import struct
 import time
 from typing import NamedTuple, Optional
 
 import brokers
 import confluent_kafka as ck
+import messages
 import metrics
 import pytest
 from records import CODECS
 from test_librdkafka import admin
 from waiting import until
-from wire import Connection, Part, batch_of, batches_in
+from wire import Connection, Part, Producer, batch_of, batches_in, record
 
 pytestmark = pytest.mark.only_thalweg
 
 # Kafka cleans no segment that is written to: a record this much later than the first of a segment begins the next.
 SEGMENT_MS = 1_000
-CLEANING = {"log.cleaner.backoff.ms": 100}
+CLEANING = {"log.cleaner.backoff.ms": 100, "log.retention.check.interval.ms": 100, "offsets.topic.num.partitions": 1}
 THALWEG = CLEANING | {"shards": 2, "object.upload.interval.ms": 100}
 KEPT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.001", "segment.ms": str(SEGMENT_MS)}
 # What the object in work, its parts and the map of keys may take, with what the allocator keeps of it.
 CLEANING_RESIDENT_BYTES = 192 << 20
-EPOCH_MS = int(time.time() * 1000) - 3_600_000
+HOUR_MS = 3_600_000
+EPOCH_MS = int(time.time() * 1000) - HOUR_MS
 
 
 class Row(NamedTuple):
@@ -84,8 +88,36 @@ def read(broker, topic):
 
 
 def newest(some, tombstones=True):
-    last = {row.key: row for row in some}
+    last = {row.key: row for row in some if row.key is not None}
     return sorted(row for row in last.values() if tombstones or row.value is not None)
+
+
+def alter(broker, topic, **settings):
+    set_to = ck.admin.AlterConfigOpType.SET
+    entries = [ck.admin.ConfigEntry(name, value, incremental_operation=set_to) for name, value in settings.items()]
+    resource = ck.admin.ConfigResource(ck.admin.ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+    admin(broker).incremental_alter_configs([resource])[resource].result(30)
+
+
+def later(some, by_ms):
+    """The same records, of a later time (or, below 0, an earlier one)."""
+    return [row._replace(timestamp_ms=row.timestamp_ms + by_ms) for row in some]
+
+
+def behind(some, offset):
+    """The same records, where the log has come to this offset."""
+    return [row._replace(offset=offset + n) for n, row in enumerate(some)]
+
+
+def log_start(broker, topic):
+    with Connection(broker.bootstrap) as wire:
+        (part,) = messages.offsets(wire, topic, [(0, -2)])
+        return part.Offset
+
+
+def uploaded(broker):
+    """Waits until the log holds nothing that no object has."""
+    metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_trim_lag_bytes") == 0, 60)
 
 
 def create(broker, topic, **settings):
@@ -117,15 +149,36 @@ class Both:
         later = max(row.timestamp_ms for row in self.sent[topic]) + 10 * SEGMENT_MS
         self.write(topic, [Row(offset, b"roll-%d" % offset, b"", (), later)])
 
-    def left(self, topic, **expected):
-        """Both come to the same; what that is."""
-        wanted = newest(self.sent[topic], **expected)
+    def alter(self, topic, **settings):
+        for broker in self.brokers:
+            alter(broker, topic, **settings)
+
+    def are(self, topic, wanted):
+        """Both come to this."""
 
         def same():
             return all(read(broker, topic) == wanted for broker in self.brokers)
 
         until(same, f"{topic} is cleaned", 60)
+
+    def left(self, topic, **expected):
+        """Both come to the same; what that is."""
+        wanted = newest(self.sent[topic], **expected)
+        self.are(topic, wanted)
         return wanted
+
+    def cleaned_elsewhere(self):
+        """Waits until both have looked for work, twice at least: a topic that needs cleaning got it."""
+        topic = f"other-{len(self.sent)}"
+        self.create(topic)
+        for _ in range(2):
+            self.write(topic, behind(rows(9, 50, 3), len(self.sent[topic])))
+            self.roll(topic)
+            self.left(topic)
+
+    def starts(self, topic):
+        """Where the logs start."""
+        return [log_start(broker, topic) for broker in self.brokers]
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +199,7 @@ def test_of_each_key_the_newest_stays(both, codec):
     both.roll(topic)
     both.left(topic)
     # Again, with records of some of the same keys.
-    again = [row._replace(offset=row.offset + 1, timestamp_ms=row.timestamp_ms + 20 * SEGMENT_MS) for row in some[900:]]
-    both.write(topic, again, codec)
+    both.write(topic, behind(later(some[900:], 20 * SEGMENT_MS), 901), codec)
     both.roll(topic)
     left = both.left(topic)
     assert len(left) < 100 and any(row.value is None for row in left) and any(row.headers for row in left)
@@ -171,6 +223,204 @@ def test_tombstones_go_when_they_were_there_for_long_enough(both):
     until(gone, "tombstones are gone", 90)
     both.roll(topic)
     both.left(topic, tombstones=False)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name, held, freed", [
+    ("min.cleanable.dirty.ratio", {"min.cleanable.dirty.ratio": "1"}, "0.01"),
+    ("min.compaction.lag.ms", {"min.compaction.lag.ms": str(24 * HOUR_MS)}, "0"),
+    # Never dirty enough, but old.
+    ("max.compaction.lag.ms", {"min.cleanable.dirty.ratio": "1"}, str(HOUR_MS // 2)),
+])
+def test_a_setting_that_holds_cleaning_back_is_altered(both, name, held, freed):
+    """It acts without a restart, on what was there before."""
+    topic = f"altered-{name}"
+    both.create(topic, **held)
+    both.write(topic, rows(11, 600, 30))
+    both.roll(topic)
+    uploaded(both.brokers[0])
+    both.cleaned_elsewhere()
+    assert all(read(broker, topic) == both.sent[topic] for broker in both.brokers), "it is held back"
+    both.alter(topic, **{name: freed})
+    both.left(topic)
+
+
+@pytest.mark.timeout(300)
+def test_how_long_tombstones_stay_is_altered(both):
+    """For those that no cleaning has seen; the others stay as long as was said when one saw them."""
+    topic = "altered-delete.retention.ms"
+    both.create(topic, **{"delete.retention.ms": str(24 * HOUR_MS)})
+    both.write(topic, [row._replace(key=b"first-" + row.key) for row in rows(12, 400, 40)])
+    both.roll(topic)
+    first = [row for row in both.left(topic) if row.value is None]
+    both.alter(topic, **{"delete.retention.ms": "500"})
+    second = rows(13, 400, 40)
+    both.write(topic, behind(later(second, 30 * SEGMENT_MS), len(both.sent[topic])))
+    gone = {row.offset for row in newest(both.sent[topic]) if row.value is None} - {row.offset for row in first}
+    assert len(first) > 3 and len(gone) > 3
+
+    def are_gone():
+        both.roll(topic)
+        return all(not gone & {row.offset for row in read(broker, topic)} for broker in both.brokers)
+
+    until(are_gone, "the later tombstones are gone", 90)
+    both.roll(topic)
+    both.are(topic, [row for row in newest(both.sent[topic]) if row.offset not in gone])
+
+
+@pytest.mark.timeout(300)
+def test_what_is_too_young_is_not_cleaned(both):
+    """`min.compaction.lag.ms`: what is older is cleaned by itself, as if nothing came behind it."""
+    topic = "young"
+    both.create(topic, **{"min.compaction.lag.ms": str(2 * HOUR_MS)})
+    both.write(topic, later(rows(14, 600, 30), -2 * HOUR_MS), "zstd")
+    both.roll(topic)
+    uploaded(both.brokers[0])
+    old = list(both.sent[topic])
+    both.write(topic, behind(rows(15, 600, 30), len(old)), "zstd")
+    both.roll(topic)
+    young = both.sent[topic][len(old):]
+    both.are(topic, newest(old) + young)
+    both.cleaned_elsewhere()
+    both.are(topic, newest(old) + young)
+
+
+@pytest.mark.timeout(300)
+def test_compact_and_delete_in_one_topic(both):
+    """It is cleaned, and what is too old goes by retention, whether it was cleaned or not."""
+    topic = "compact-and-delete"
+    both.create(topic, **{"cleanup.policy": "compact,delete", "retention.ms": "-1", "min.compaction.lag.ms": str(2 * HOUR_MS)})
+    both.write(topic, later(rows(16, 600, 30), -3 * HOUR_MS), "lz4")
+    both.roll(topic)
+    uploaded(both.brokers[0])
+    old = list(both.sent[topic])
+    both.write(topic, behind(rows(17, 600, 30), len(old)), "lz4")
+    both.roll(topic)
+    young = both.sent[topic][len(old):]
+    both.are(topic, newest(old) + young)
+    assert both.starts(topic) == [0, 0]
+    both.alter(topic, **{"retention.ms": str(3 * HOUR_MS)})
+    both.are(topic, young)
+    assert both.starts(topic) == [len(old)] * 2
+    both.alter(topic, **{"min.compaction.lag.ms": "0"})
+    both.are(topic, newest(young))
+    # What was cleaned goes, and the topic goes on.
+    both.alter(topic, **{"retention.ms": str(HOUR_MS // 2)})
+    both.are(topic, [])
+    end = len(both.sent[topic])
+    assert both.starts(topic) == [end, end]
+    both.alter(topic, **{"retention.ms": str(3 * HOUR_MS)})
+    both.write(topic, behind(later(rows(18, 300, 30), 20 * SEGMENT_MS), end), "lz4")
+    both.roll(topic)
+    both.are(topic, newest(both.sent[topic][end:]))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_records_without_a_key_go_when_their_topic_becomes_compacted(both, codec):
+    topic = f"keyless-{codec}"
+    both.create(topic, **{"cleanup.policy": "delete"})
+    chance = random.Random(19)
+    both.write(topic, [row._replace(key=None) if chance.random() < 0.4 else row for row in rows(19, 600, 30)], codec)
+    # A batch of nothing else, and the end of what is there.
+    both.write(topic, behind([Row(0, None, b"keyless", (), EPOCH_MS + 5 * SEGMENT_MS)] * 40, 600), codec)
+    both.alter(topic, **{"cleanup.policy": "compact"})
+    both.roll(topic)
+    left = both.left(topic)
+    assert all(row.key for row in left) and len(left) > 20
+
+
+@pytest.mark.timeout(300)
+def test_a_producer_whose_last_batch_was_emptied_goes_on_after_a_restart(both):
+    topic = "emptied"
+    both.create(topic)
+
+    def batch(key, sequence, at_ms):
+        return batch_of(record(0, b"value", key), 1, at_ms, at_ms, Producer(77_000, 0, sequence))
+
+    def told(sequence):
+        """The batch again, or the next, on both: error and offset."""
+        answers = []
+        for broker in both.brokers:
+            with Connection(broker.bootstrap) as wire:
+                (part,) = messages.produce(wire, topic, {0: batch(b"k", sequence, EPOCH_MS + sequence)}).values()
+                answers.append((part.ErrorCode, part.BaseOffset))
+        return answers
+
+    for sequence in range(3):
+        assert told(sequence) == [(0, sequence)] * 2
+    both.sent[topic] = [Row(n, b"k", b"value", (), EPOCH_MS + n) for n in range(3)]
+    # Of the producer's records none stays.
+    both.write(topic, [Row(3, b"k", b"of another", (), EPOCH_MS + 500)])
+    both.roll(topic)
+    both.left(topic)
+    for broker in both.brokers:
+        broker.stop()
+    # Objects are enough.
+    both.brokers[0].remove_wal()
+    for broker in both.brokers:
+        broker.start()
+    both.left(topic)
+    first, last = told(2), told(4)
+    assert first == [(0, 2)] * 2, f"its last batch is known, though nothing is left of it: {first}"
+    assert last == [(45, -1)] * 2, f"a gap in its sequence: {last}"
+    both.are(topic, newest(both.sent[topic]))
+    assert told(3) == [(0, 5)] * 2
+    both.sent[topic].append(Row(5, b"k", b"value", (), EPOCH_MS + 3))
+    both.roll(topic)
+    both.left(topic)
+
+
+@pytest.mark.timeout(300)
+def test_offsets_of_a_deleted_group_go_from_the_log(both):
+    """Of the group nothing is left in `__consumer_offsets` but that it is gone; another has its newest."""
+    log = "__consumer_offsets"
+    both.create("committed")
+
+    def group(broker, name):
+        return ck.Consumer({"bootstrap.servers": broker.bootstrap, "group.id": name, "enable.auto.commit": False})
+
+    def commit(client, offset):
+        client.commit(offsets=[ck.TopicPartition("committed", 0, offset)], asynchronous=False)
+
+    def known(broker):
+        """The offsets of both groups; nothing while Kafka still reads its log."""
+        told = []
+        for name in ("gone", "kept"):
+            client = group(broker, name)
+            with contextlib.suppress(ck.KafkaException):
+                told += client.committed([ck.TopicPartition("committed", 0)], 30)
+            client.close()
+        return [part.offset for part in told]
+
+    def offsets_key(name):
+        """OffsetCommitKey, version 1."""
+        return b"".join([b"\0\1", *(struct.pack(">h", len(text)) + text for text in (name, b"committed")), bytes(4)])
+
+    def left(broker, name):
+        """Of each record of the group's offset whether it is a tombstone."""
+        return [row.value is None for row in read(broker, log) if row.key == offsets_key(name)]
+
+    for broker in both.brokers:
+        gone, kept = group(broker, "gone"), group(broker, "kept")
+        for offset in range(1, 6):
+            commit(gone, offset)
+            commit(kept, offset)
+        gone.close()
+        admin(broker).delete_consumer_groups(["gone"])["gone"].result(30)
+        alter(broker, log, **{"min.cleanable.dirty.ratio": "0.001", "segment.ms": str(SEGMENT_MS)})
+
+        def is_cleaned(broker=broker, kept=kept):
+            # With a commit that comes later Kafka begins another segment, which is not cleaned.
+            commit(kept, 7)
+            return left(broker, b"gone") == [True]
+
+        until(is_cleaned, f"{broker.name}: {log} is cleaned", 60)
+        kept.close()
+        assert known(broker) == [ck.OFFSET_INVALID, 7]
+        broker.stop()
+        broker.start()
+        until(lambda broker=broker: known(broker) == [ck.OFFSET_INVALID, 7], "the groups are as they were")
 
 
 @pytest.mark.timeout(300)
@@ -254,7 +504,7 @@ def test_a_log_larger_than_the_memory_of_its_cleaning(request):
 
 @pytest.mark.timeout(300)
 def test_offsets_of_groups_are_cleaned_and_not_lost():
-    with brokers.Thalweg(THALWEG | {"offsets.topic.num.partitions": 1}) as broker:
+    with brokers.Thalweg(THALWEG) as broker:
         create(broker, "t")
         consumer = ck.Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "g", "enable.auto.commit": False})
 
@@ -285,9 +535,7 @@ def test_a_batch_that_cannot_be_unpacked_leaves_its_partition_as_it_is():
         create(broker, "odd", **{"cleanup.policy": "delete"})
         create(broker, "sound")
         wire.produce("odd", 0, batch_of(b"no gzip", 1, EPOCH_MS, EPOCH_MS, attributes=1))
-        policy = ck.admin.ConfigEntry("cleanup.policy", "compact", incremental_operation=ck.admin.AlterConfigOpType.SET)
-        resource = ck.admin.ConfigResource(ck.admin.ConfigResource.Type.TOPIC, "odd", incremental_configs=[policy])
-        admin(broker).incremental_alter_configs([resource])[resource].result(30)
+        alter(broker, "odd", **{"cleanup.policy": "compact"})
         some = rows(4, 300, 10)
         for topic in ("odd", "sound"):
             write(broker, topic, some)

@@ -12,6 +12,7 @@ import brokers
 import confluent_kafka as ck
 import metrics
 import pytest
+from test_fetch import delete_records
 from test_librdkafka import admin, consumer, create
 from wire import Connection, Part, batch, batch_of, record
 
@@ -202,6 +203,57 @@ def test_groups_are_counted_and_their_lag_goes_with_them():
         broker.stop()
 
 
+def test_what_goes_from_the_start_of_logs_is_counted():
+    """Log starts that moved, and bytes that went, by why; an object of which something is left has not gone."""
+    settings = {
+        "shards": 1, "log.retention.check.interval.ms": 50, "object.upload.interval.ms": 50, "object.compaction.enable": "false",
+    }
+    now_ms, names = int(time.time() * 1000), ("retention_log_starts_moved", "retention_bytes")
+    one = batch([b"x" * 1_000, b"y"], now_ms)
+
+    def told(series):
+        return [{why: metrics.total(series, f"thalweg_{name}_total", reason=why) for why in ("time", "size", "delete_records")} for name in names]
+
+    def come_to(moved, dropped):
+        wanted = [moved, {why: count * len(one) for why, count in dropped.items()}]
+        metrics.wait_until(broker, lambda now: told(now) == wanted)
+
+    with brokers.Thalweg(settings) as broker, Connection(broker.bootstrap) as wire:
+        limits = {"old": {"retention_ms": 1}, "large": {"retention_bytes": len(one), "retention_ms": -1}, "kept": {"retention_ms": -1}}
+        for topic, limit in limits.items():
+            create(broker, topic, 1, **limit)
+        for _ in range(3):
+            wire.produce("kept", 0, one)
+            metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_trim_lag_bytes") == 0)
+        assert told(metrics.read(broker)) == [dict.fromkeys(("time", "size", "delete_records"), 0)] * 2
+        delete_records(broker, "kept", 0, 3)
+        come_to({"time": 0, "size": 0, "delete_records": 1}, {"time": 0, "size": 0, "delete_records": 1})
+        delete_records(broker, "kept", 0, 3)
+        delete_records(broker, "kept", 0, 4)
+        come_to({"time": 0, "size": 0, "delete_records": 2}, {"time": 0, "size": 0, "delete_records": 2})
+        wire.produce("old", 0, one)
+        come_to({"time": 1, "size": 0, "delete_records": 2}, {"time": 1, "size": 0, "delete_records": 2})
+        for _ in range(2):
+            wire.produce("large", 0, one)
+            metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_trim_lag_bytes") == 0)
+        come_to({"time": 1, "size": 1, "delete_records": 2}, {"time": 1, "size": 1, "delete_records": 2})
+        # A deleted topic has no start.
+        admin(broker).delete_topics(["large"])["large"].result(30)
+        # No object holds these when they are dropped: their bytes are counted when one does.
+        broker.settings |= {"object.upload.interval.ms": 3_600_000, "object.upload.bytes": 1 << 20}
+        broker.stop()
+        broker.start()
+        create(broker, "other", 1, retention_ms=-1)
+        with Connection(broker.bootstrap) as again:
+            again.produce("kept", 0, one)
+            delete_records(broker, "kept", 0, 8)
+            come_to({"time": 0, "size": 0, "delete_records": 1}, {"time": 0, "size": 0, "delete_records": 1})
+            for _ in range(2):
+                again.produce("other", 0, batch([b"z" * 600_000]))
+            come_to({"time": 0, "size": 0, "delete_records": 1}, {"time": 0, "size": 0, "delete_records": 2})
+        broker.stop()
+
+
 def fill(broker, wire, topic, partitions):
     """Produces until the log is full, which is the store's fault."""
     one, sent = batch([b"x" * 900_000]), 0
@@ -237,6 +289,7 @@ def test_every_metric_is_there_and_moves(s3):
         workload(broker, wire, s3)
         exact_uploads(broker, s3)
         clean(broker)
+        delete_records(broker, "t", 1, ck.OFFSET_END)
         # With the topic goes the lag of its readers.
         with_topic = watched.note(metrics.read(broker))
         admin(broker).delete_topics(["t"])["t"].result(30)

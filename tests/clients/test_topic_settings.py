@@ -1,8 +1,14 @@
 """Settings on the wire (PROTOCOL: k32, k33, k44): what can be changed, what is refused, what acts. Runs against any broker."""
 
+import time
+
+import brokers
 import messages
+import metrics
+import pytest
 from test_fetch import create
-from wire import batch
+from waiting import until
+from wire import Connection, batch
 
 TOPIC, BROKER = 2, 4
 SET, DELETE, APPEND, SUBTRACT = range(4)
@@ -161,3 +167,50 @@ def test_the_brokers_own_settings(broker, wire):
     assert error == 42 and why
     assert alter(wire, resource(77, "x", ("y", SET, "1")))["x"][0] == 42
     assert described(wire, 77, "x")[0] == 42
+
+
+@pytest.mark.only_thalweg
+@pytest.mark.parametrize("how", ["IncrementalAlterConfigs", "AlterConfigs"])
+def test_retention_acts_without_a_restart(how):
+    """What begins to hold takes what is there already, of this topic alone; whole objects, from the oldest on."""
+    settings = {"log.retention.check.interval.ms": 50, "object.upload.interval.ms": 50, "object.compaction.enable": "false"}
+    hour_ms, now_ms, one = 3_600_000, int(time.time() * 1000), b"x" * 2_000
+    size = len(batch([one]))
+
+    def change(topic, name, value):
+        if how == "AlterConfigs":
+            assert replace(wire, topic, {"retention.ms": "-1", name: value}) == 0
+        else:
+            assert code(wire, topic, (name, SET, value)) == 0
+
+    def start(topic):
+        (told,) = messages.offsets(wire, topic, [(0, -2)])
+        return told.Offset
+
+    with brokers.Thalweg(settings) as broker, Connection(broker.bootstrap) as wire:
+        for topic in ("aged", "large", "untouched"):
+            create(broker, topic, 1, retention_ms=-1)
+        for age_ms in (3 * hour_ms, 2 * hour_ms, hour_ms, 0):
+            for topic in ("aged", "large", "untouched"):
+                wire.produce(topic, 0, batch([one], now_ms - age_ms))
+            # Each of its own objects.
+            metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_trim_lag_bytes") == 0)
+        assert [start(topic) for topic in ("aged", "large", "untouched")] == [0, 0, 0]
+        change("aged", "retention.ms", str(2 * hour_ms + hour_ms // 2))
+        until(lambda: start("aged") == 1, "what is older goes")
+        change("aged", "retention.ms", str(hour_ms // 2))
+        until(lambda: start("aged") == 3, "and then what is older than less")
+        change("large", "retention.bytes", str(3 * size))
+        until(lambda: start("large") == 1, "the limit stays, and no object more")
+        change("large", "retention.bytes", "0")
+        until(lambda: start("large") == 4, "nothing stays")
+        assert (start("aged"), start("untouched")) == (3, 0)
+        # What nothing limits any more grows again.
+        change("large", "retention.bytes", "-1")
+        for _ in range(3):
+            wire.produce("large", 0, batch([one], now_ms))
+            metrics.wait_until(broker, lambda now: metrics.total(now, "thalweg_wal_trim_lag_bytes") == 0)
+        change("aged", "retention.ms", "1")
+        until(lambda: start("aged") == 4, "retention has looked at it all")
+        assert start("large") == 4
+        broker.stop()

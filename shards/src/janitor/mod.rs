@@ -7,4 +7,5 @@
 mod plan;
 mod sweep;
 
+pub(crate) use plan::Expired;
 pub(crate) use sweep::Janitor;

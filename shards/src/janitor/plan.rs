@@ -7,19 +7,28 @@ use thalweg_record::{Offset, Wall};
 
 use crate::{msg::PartitionSettings, partition::Extent};
 
+/// How far a log start moves, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Expired {
+    /// So far by `retention.ms`.
+    pub by_time: Option<Offset>,
+    /// From there on by `retention.bytes`, or by time behind what went by size.
+    pub start: Offset,
+}
+
 /// The new log start, when it moves.
 pub(super) fn expired(
     settings: &PartitionSettings,
     extents: impl Iterator<Item = Extent>,
     size_bytes: u64,
     now: Wall,
-) -> Option<Offset> {
+) -> Option<Expired> {
     if !settings.delete {
         return None;
     }
     let oldest_kept = settings.retention_ms.and_then(|ms| now.0.checked_sub(i64::try_from(ms).ok()?)).map(Wall);
     let mut left = size_bytes;
-    let mut start = None;
+    let (mut by_time, mut start, mut all_too_old) = (None, None, true);
     for extent in extents {
         let too_old = oldest_kept.is_some_and(|oldest| extent.max_timestamp < oldest);
         let too_much = settings.retention_bytes.is_some_and(|limit| left.saturating_sub(extent.size_bytes) >= limit);
@@ -28,8 +37,12 @@ pub(super) fn expired(
         }
         left = left.saturating_sub(extent.size_bytes);
         start = Some(extent.last.next());
+        all_too_old &= too_old;
+        if all_too_old {
+            by_time = start;
+        }
     }
-    start
+    start.map(|start| Expired { by_time, start })
 }
 
 #[cfg(test)]
@@ -52,7 +65,7 @@ mod tests {
     }
 
     fn start(s: &PartitionSettings, now: i64) -> Option<i64> {
-        expired(s, extents().into_iter(), 350, Wall(now)).map(|o| o.0)
+        expired(s, extents().into_iter(), 350, Wall(now)).map(|expired| expired.start.0)
     }
 
     #[test]
@@ -71,6 +84,22 @@ mod tests {
         assert_eq!(start(&settings(None, Some(250)), 0), Some(10));
         assert_eq!(start(&settings(None, Some(249)), 0), Some(10));
         assert_eq!(start(&settings(None, Some(0)), 0), Some(30), "the ring's 50 bytes stay");
+    }
+
+    #[test]
+    fn what_is_too_old_goes_by_time_though_it_is_too_much_as_well() {
+        let told = |ms, bytes, now| {
+            let told = expired(&settings(ms, bytes), extents().into_iter(), 350, Wall(now)).expect("something goes");
+            (told.by_time.map(|to| to.0), told.start.0)
+        };
+        assert_eq!(told(Some(1_000), None, 6_001), (Some(30), 30));
+        assert_eq!(told(None, Some(150), 6_001), (None, 20));
+        assert_eq!(
+            told(Some(1_000), Some(150), 4_000),
+            (Some(10), 30),
+            "the last one is too old, behind one that is too much"
+        );
+        assert_eq!(told(Some(1_000), Some(250), 6_001), (Some(30), 30));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use thalweg_objectstore::{data_key, manifest_key};
 use thalweg_record::{Mono, Offset, PartitionId, Wall, failpoint};
 
-use super::plan;
+use super::plan::{self, Expired};
 use crate::{event::Event, meta::MetaRequest, partition::Role, runtime::Queue, shard::Shard};
 
 /// Index entries of batches that left the ring are dropped this often (in ticks).
@@ -48,13 +48,26 @@ impl Shard {
         #[cfg(feature = "planted-bugs")]
         self.delete_by_age();
         let wall = self.wall;
-        let starts: Vec<(PartitionId, Offset)> = self
+        let expired: Vec<(PartitionId, Expired)> = self
             .partitions
             .iter()
             .filter(|p| p.role == Role::Owner)
             .filter_map(|p| Some((p.id, plan::expired(&p.settings, p.objects.extents(), p.size_bytes(), wall)?)))
             .collect();
-        self.record_log_starts(starts, Event::LogStarts);
+        if !expired.is_empty() {
+            let starts = expired.iter().map(|(id, expired)| (*id, expired.start)).collect();
+            self.record_log_starts(starts, move |_| Event::LogStarts(expired));
+        }
+    }
+
+    /// The metadata has the log starts that retention wants.
+    pub(crate) fn retention_recorded(&mut self, expired: &[(PartitionId, Expired)]) {
+        let meters = self.ports.meters.clone();
+        let (starts, bytes) = (&meters.log_starts_moved, &meters.dropped_bytes);
+        for (id, Expired { by_time, start }) in expired {
+            let by_time = by_time.map(|to| (to, &starts.time, &bytes.time));
+            self.raise_log_start(id, by_time.into_iter().chain([(*start, &starts.size, &bytes.size)]));
+        }
     }
 
     /// A bug to be found: age says nothing of whether an object is needed.

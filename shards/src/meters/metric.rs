@@ -139,6 +139,15 @@ crate::families! {
         /// What is live in an object that is mostly dead.
         split,
     }
+    /// One handle for each reason why a log's start moves.
+    ByReason by "reason" {
+        /// `retention.ms`.
+        time,
+        /// `retention.bytes`.
+        size,
+        /// DeleteRecords.
+        delete_records,
+    }
     /// One handle for each call of the object store.
     ByOperation by "operation" {
         /// Write an object.

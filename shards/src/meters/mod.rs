@@ -9,5 +9,5 @@ mod metric;
 mod shard;
 
 pub use busy::BusyRatio;
-pub use metric::{ByKind, ByOperation, ByTier, Handle, Kind, Labels, Metric, buckets};
+pub use metric::{ByKind, ByOperation, ByReason, ByTier, Handle, Kind, Labels, Metric, buckets};
 pub use shard::{SHARD_METRICS, STORE_METRICS, ShardMeters, StoreMeters};

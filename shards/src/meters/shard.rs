@@ -3,7 +3,7 @@
 use metrics::{Counter, Gauge, Histogram};
 use thalweg_record::ShardId;
 
-use super::{ByKind, ByOperation, ByTier, buckets};
+use super::{ByKind, ByOperation, ByReason, ByTier, buckets};
 
 crate::meters! {
     /// One shard's handles.
@@ -86,6 +86,10 @@ crate::meters! {
         cleaner_unfit: Gauge = "thalweg_cleaner_uncleanable_partitions", "partitions";
         /// Since log cleaning last looked for work and had done all of it; 0 while it works.
         cleaner_idle_seconds: Gauge = "thalweg_cleaner_idle_seconds", "seconds";
+        /// Log starts that moved, by why.
+        log_starts_moved: ByReason<Counter> = "thalweg_retention_log_starts_moved_total", "moves";
+        /// Bytes of record batches that went with objects, or manifests, of which no offset is left above the log start, by why.
+        dropped_bytes: ByReason<Counter> = "thalweg_retention_bytes_total", "bytes";
         /// Manifests written: lists of objects that take their place in the metadata.
         manifests: Counter = "thalweg_manifests_written_total", "manifests";
         /// Manifests that gave their place back to what they list, for their topic's log is to be cleaned.

@@ -123,14 +123,18 @@ impl ObjectList {
         self.extents().filter(|extent| extent.last >= from).map(|extent| extent.max_timestamp).max()
     }
 
-    /// Forgets the objects, and manifests, that end below `log_start`.
-    pub fn raise_start(&mut self, log_start: Offset) {
-        while self.manifests.front().is_some_and(|m| m.last < log_start) {
+    /// Forgets the objects, and manifests, that end below `log_start`; answers the partition's bytes in them.
+    pub fn raise_start(&mut self, log_start: Offset) -> u64 {
+        let mut bytes = 0;
+        while let Some(manifest) = self.manifests.front().filter(|m| m.last < log_start) {
+            bytes += manifest.size_bytes;
             self.manifests.pop_front();
         }
-        while self.objects.front().is_some_and(|o| o.last < log_start) {
+        while let Some(object) = self.objects.front().filter(|o| o.last < log_start) {
+            bytes += object.size_bytes;
             self.pop_oldest();
         }
+        bytes
     }
 
     fn pop_oldest(&mut self) {

@@ -352,13 +352,15 @@ impl Partition {
         }
     }
 
-    /// An object of this partition's next range is committed.
-    pub fn commit(&mut self, object: CommittedObject) {
+    /// An object of this partition's next range is committed. Answers its bytes when the log starts behind it already.
+    pub fn commit(&mut self, object: CommittedObject) -> u64 {
         assert_eq!(object.base, self.committed_end, "commits are contiguous");
         self.committed_end = object.last.next();
-        if object.last >= self.log_start {
-            self.objects.push(object);
+        if object.last < self.log_start {
+            return object.size_bytes;
         }
+        self.objects.push(object);
+        0
     }
 
     /// What the metadata needs to know of `[base, last]`, the range of an upload.
@@ -381,12 +383,13 @@ impl Partition {
         self.objects.replace(object);
     }
 
-    /// Raises the log start; what lies below is gone for readers at once.
-    pub fn raise_log_start(&mut self, to: Offset) {
-        if to > self.log_start {
-            self.log_start = to.min(self.high_watermark);
-            self.objects.raise_start(self.log_start);
-        }
+    /// Raises the log start; what lies below is gone for readers at once. Answers the bytes in objects that went, if it moved.
+    pub fn raise_log_start(&mut self, to: Offset) -> Option<u64> {
+        let to = to.min(self.high_watermark);
+        (to > self.log_start).then(|| {
+            self.log_start = to;
+            self.objects.raise_start(to)
+        })
     }
 
     /// Bytes in committed objects and, beyond them, in the ring.

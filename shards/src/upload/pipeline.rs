@@ -182,7 +182,11 @@ impl Shard {
                 self.pass_on(id, || PeerMessage::Committed(id, object.clone()));
             }
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
-            partition.commit(object);
+            let dropped = partition.commit(object);
+            if partition.role != Role::Lender {
+                // Only DeleteRecords takes what no object holds yet.
+                self.ports.meters.dropped_bytes.delete_records.increment(dropped);
+            }
             partition.ring.prune(floor, partition.committed_end);
             self.lent_committed(id);
         }

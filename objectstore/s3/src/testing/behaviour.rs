@@ -341,12 +341,41 @@ pub fn what_is_put_has_a_checksum_and_is_encrypted_as_the_url_says<R: Requests>(
             assert!(complete.body.contains(&format!("<ChecksumCRC32C>{checksum}</ChecksumCRC32C>")), "{complete:?}");
         }
     }
+    let aes = bench_with(make, limits(), "&sse=AES256", uploads);
+    assert_eq!(aes.put(10, PutCondition::Always), Ok(()));
+    assert_eq!(aes.put(1500, PutCondition::Always), Ok(()));
+    let seen = aes.seen.lock().expect("a lock").clone();
+    let told: Vec<_> = seen.iter().map(|asked| asked.header("x-amz-server-side-encryption")).collect();
+    let s3s = Some("AES256".to_owned());
+    assert_eq!(told, [s3s.clone(), s3s, None, None, None], "with the object, and with the upload of parts: {seen:?}");
+    assert!(seen.iter().all(|asked| asked.header("x-amz-server-side-encryption-aws-kms-key-id").is_none()), "{seen:?}");
+    let signed = seen[0].header("authorization").expect("signed");
+    assert!(signed.contains("x-amz-server-side-encryption"), "{signed}");
     let bare = bench_with(make, limits(), "&checksum=none", uploads);
     assert_eq!(bare.put(1500, PutCondition::Always), Ok(()));
     let seen = bare.seen.lock().expect("a lock").clone();
     let checksums = ["x-amz-checksum-crc32c", "x-amz-checksum-algorithm", "x-amz-server-side-encryption"];
     assert!(seen.iter().all(|asked| checksums.iter().all(|name| asked.header(name).is_none())), "{seen:?}");
     assert!(!seen.last().is_some_and(|asked| asked.body.contains("Checksum")), "{seen:?}");
+}
+
+pub fn the_host_names_the_bucket_where_the_url_says_so<R: Requests>(make: Make<R>) {
+    let (endpoint, seen) = serve(|_, _| Some(Reply::of(200, "")));
+    let port = endpoint.rsplit_once(':').expect("a port").1;
+    // No name of a bucket before the server's would be found: this bucket's is the first part of the server's address.
+    let url = S3Url::parse(&format!("s3://127/prefix?style=virtual&endpoint=http://0.0.1:{port}")).expect("a URL");
+    let runtime = runtime();
+    let store = S3Store::new(url, keys(), runtime.handle(), limits(), make);
+    assert_eq!(runtime.block_on(store.put(&key(), vec![Bytes::from_static(b"x")], PutCondition::Always)), Ok(()));
+    assert_eq!(runtime.block_on(store.delete(&key())), Ok(()));
+    let seen = seen.lock().expect("a lock").clone();
+    let lines: Vec<_> = seen.iter().map(|asked| asked.line.as_str()).collect();
+    assert_eq!(lines, ["PUT /prefix/a/b", "DELETE /prefix/a/b"], "the path does not");
+    for asked in seen {
+        assert_eq!(asked.header("host"), Some(format!("127.0.0.1:{port}")));
+        let signed = asked.header("authorization").expect("signed");
+        assert!(signed.contains("SignedHeaders=") && signed.contains("host"), "{signed}");
+    }
 }
 
 pub fn a_read_that_hangs_is_asked_twice_once_there_is_credit<R: Requests>(make: Make<R>) {

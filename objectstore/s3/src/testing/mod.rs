@@ -51,6 +51,7 @@ macro_rules! behaves {
             an_instance_role_signs_and_is_renewed_when_the_store_calls_it_expired
             without_credentials_the_error_names_every_place_in_order
             what_is_put_has_a_checksum_and_is_encrypted_as_the_url_says
+            the_host_names_the_bucket_where_the_url_says_so
             a_read_that_hangs_is_asked_twice_once_there_is_credit
             stale_uploads_of_the_prefix_are_aborted_and_no_others
         );
