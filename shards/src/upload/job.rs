@@ -117,8 +117,9 @@ async fn write(job: &Job, id: ObjectId, object: JobObject) -> Result<ObjectCommi
     let properties = properties(job, &object);
     let mut encoder = ObjectEncoder::new(id.0, job.block_bytes);
     let mut ranges = Vec::with_capacity(object.parts.len());
+    let mut stroke = Stroke::default();
     for part in object.parts {
-        encode(job, &mut encoder, part.range.partition, &part.batches).await?;
+        encode(job, &mut encoder, &mut stroke, part.range.partition, &part.batches).await?;
         ranges.push(part.range);
     }
     let EncodedObject { parts, size_bytes, .. } = encoder.finish(&properties);
@@ -127,9 +128,17 @@ async fn write(job: &Job, id: ObjectId, object: JobObject) -> Result<ObjectCommi
     Ok(ObjectCommit { object: id, key, object_bytes: size_bytes, ranges })
 }
 
+/// What was encoded since the others on this core could have their turn, of however many partitions.
+#[derive(Default)]
+struct Stroke {
+    batches: usize,
+    bytes: u64,
+}
+
 async fn encode(
     job: &Job,
     encoder: &mut ObjectEncoder,
+    stroke: &mut Stroke,
     partition: PartitionId,
     batches: &[RingEntry],
 ) -> Result<(), UploadFailure> {
@@ -146,13 +155,12 @@ async fn encode(
         .await
         .map_err(|e| damaged(&e))?;
     let mut read: BTreeMap<Offset, Bytes> = read.into_iter().map(|(entry, bytes)| (entry.base, bytes)).collect();
-    let (mut pushed, mut pushed_bytes) = (0, 0);
     for entry in batches {
         let bytes = job.memory.get(entry.lsn, entry.size as usize).or_else(|| read.remove(&entry.base));
         encoder.push_whole(partition, bytes.ok_or_else(|| damaged(&"a batch is missing"))?).map_err(|e| damaged(&e))?;
-        (pushed, pushed_bytes) = (pushed + 1, pushed_bytes + u64::from(entry.size));
-        if pushed >= BATCHES_PER_BREATH || pushed_bytes >= BYTES_PER_BREATH {
-            (pushed, pushed_bytes) = (0, 0);
+        *stroke = Stroke { batches: stroke.batches + 1, bytes: stroke.bytes + u64::from(entry.size) };
+        if stroke.batches >= BATCHES_PER_BREATH || stroke.bytes >= BYTES_PER_BREATH {
+            *stroke = Stroke::default();
             job.runtime.give_way().await;
         }
     }

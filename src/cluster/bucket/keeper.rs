@@ -271,8 +271,11 @@ impl Keeper {
         let next = self.kept.as_ref().and_then(VecDeque::back).map_or(1, |newest| newest.sequence + 1);
         match self.give_way(next).await {
             Err(Trouble::Fault(fault)) => Err(fault),
-            // The next snapshot meets the same.
-            Ok(()) | Err(Trouble::Store(_)) => Ok(()),
+            Err(Trouble::Store(error)) => {
+                tracing::warn!(%error, "whether this node was replaced cannot be seen; the next snapshot looks again");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
