@@ -7,7 +7,7 @@ thalweg_shards::meters! {
     pub struct BucketMeters(BUCKET_METRICS, labels: []) {
         /// Number of the newest metadata snapshot in the bucket that this process wrote.
         snapshot_sequence: Gauge = "thalweg_metadata_snapshot_sequence", "snapshots";
-        /// Time since the newest metadata snapshot was written, while something has changed since; else 0.
+        /// Time since the newest metadata snapshot was written, while something has changed since; else 0. Two intervals are usual while nothing but uploads is committed.
         snapshot_age_seconds: Gauge = "thalweg_metadata_snapshot_age_seconds", "seconds";
         /// Size of the newest metadata snapshot that this process wrote.
         snapshot_bytes: Gauge = "thalweg_metadata_snapshot_bytes", "bytes";
