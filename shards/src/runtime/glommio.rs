@@ -15,11 +15,6 @@ use super::{Heartbeat, LocalBoxFuture, Queue, Runtime};
 /// Long enough that I/O is polled and other queues run; a timer of 0 or 1 ns would complete at once and starve them.
 const BREATH: Duration = Duration::from_micros(2);
 
-/// A task queue that has more to do than this gives way, for I/O and for the queue whose share is due; glommio's own 100 ms
-/// would let a queue of many short tasks keep the others from the core for so long, whatever their shares. Much shorter turns
-/// cost throughput, for each ends in a look at three rings.
-const TURN: Duration = Duration::from_millis(2);
-
 /// Shares of the task queues, in the order of [`Queue`].
 const SHARES: [(Queue, &str, usize); 4] = [
     (Queue::Hot, "hot", 1000),
@@ -146,8 +141,9 @@ where
         Some(cpu) if core < cores => Placement::Fixed(*cpu),
         _ => Placement::Unbound,
     };
-    let builder = LocalExecutorBuilder::new(placement).name(&format!("shard-{shard}")).preempt_timer(TURN);
-    let started = builder.spawn(move || async move {
+    // Not with a shorter preempt_timer: one that fires before the first queue has run lets glommio park with tasks left, and
+    // before the heartbeat's first turn nobody would wake it.
+    let started = LocalExecutorBuilder::new(placement).name(&format!("shard-{shard}")).spawn(move || async move {
         let runtime: Rc<dyn Runtime> = Rc::new(GlommioRuntime::new());
         runtime.spawn(Queue::Hot, "heartbeat", Box::pin(heart.task()));
         body(runtime).await;
@@ -167,46 +163,4 @@ fn allowed_cores() -> Vec<usize> {
     };
     // SAFETY: the index stays below the set's size.
     (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use futures_lite::future::yield_now;
-
-    use super::*;
-    use crate::runtime::Watchdog;
-
-    fn cpu() -> Duration {
-        let (s, ns) = clock(libc::CLOCK_THREAD_CPUTIME_ID);
-        Duration::new(s, ns)
-    }
-
-    #[test]
-    fn a_queue_that_never_runs_dry_gives_way_to_one_whose_share_is_due() {
-        let (tell, told) = flume::bounded(1);
-        let executor =
-            start(ShardId(0), Watchdog::start(1).expect("a thread").hearts()[0].clone(), move |runtime| async move {
-                let (over, ended) = flume::bounded(1);
-                let cold = runtime.clone();
-                let busy = async move {
-                    let hot_ran = Rc::new(Cell::new(false));
-                    let (seen, began) = (hot_ran.clone(), cpu());
-                    cold.spawn(Queue::Hot, "hot", Box::pin(async move { seen.set(true) }));
-                    while !hot_ran.get() {
-                        // A stretch of work, after which this queue has more.
-                        let stretch = cpu();
-                        while cpu() - stretch < Duration::from_micros(20) {}
-                        yield_now().await;
-                    }
-                    let _gone = over.try_send(cpu() - began);
-                };
-                runtime.spawn(Queue::Cold, "busy", Box::pin(busy));
-                let _gone = tell.try_send(ended.recv_async().await.expect("it ends"));
-            });
-        executor.expect("an executor").join().expect("no panic");
-        let kept = told.recv().expect("measured");
-        assert!(kept < Duration::from_millis(20), "the cold queue kept the core for {kept:?}");
-    }
 }
