@@ -148,7 +148,7 @@ async fn encode(
     for some in batches.chunks(BATCHES_PER_BREATH) {
         missing.extend(some.iter().filter(|e| !job.memory.holds(e.lsn, e.size as usize)));
         if batches.len() > BATCHES_PER_BREATH {
-            job.runtime.give_way().await;
+            job.runtime.breathe().await;
         }
     }
     let read = read_spans(&*job.runtime, job.device.clone(), job.ring, spans(job.ring, &missing))
@@ -161,7 +161,7 @@ async fn encode(
         *stroke = Stroke { batches: stroke.batches + 1, bytes: stroke.bytes + u64::from(entry.size) };
         if stroke.batches >= BATCHES_PER_BREATH || stroke.bytes >= BYTES_PER_BREATH {
             *stroke = Stroke::default();
-            job.runtime.give_way().await;
+            job.runtime.breathe().await;
         }
     }
     Ok(())
