@@ -268,19 +268,25 @@ def test_how_long_tombstones_stay_is_altered(both):
     both.are(topic, [row for row in newest(both.sent[topic]) if row.offset not in gone])
 
 
+def old_and_young(both, topic, seeds, age_hours, codec):
+    """Records of so long ago, which are cleaned, and behind them some of now, which are too young for it; answers what was sent of both."""
+    both.write(topic, later(rows(seeds[0], 600, 30), -age_hours * HOUR_MS), codec)
+    both.roll(topic)
+    uploaded(both.brokers[0])
+    old = list(both.sent[topic])
+    both.write(topic, behind(rows(seeds[1], 600, 30), len(old)), codec)
+    both.roll(topic)
+    young = both.sent[topic][len(old):]
+    both.are(topic, newest(old) + young)
+    return old, young
+
+
 @pytest.mark.timeout(300)
 def test_what_is_too_young_is_not_cleaned(both):
     """`min.compaction.lag.ms`: what is older is cleaned by itself, as if nothing came behind it."""
     topic = "young"
     both.create(topic, **{"min.compaction.lag.ms": str(2 * HOUR_MS)})
-    both.write(topic, later(rows(14, 600, 30), -2 * HOUR_MS), "zstd")
-    both.roll(topic)
-    uploaded(both.brokers[0])
-    old = list(both.sent[topic])
-    both.write(topic, behind(rows(15, 600, 30), len(old)), "zstd")
-    both.roll(topic)
-    young = both.sent[topic][len(old):]
-    both.are(topic, newest(old) + young)
+    old, young = old_and_young(both, topic, (14, 15), 2, "zstd")
     both.cleaned_elsewhere()
     both.are(topic, newest(old) + young)
 
@@ -290,14 +296,7 @@ def test_compact_and_delete_in_one_topic(both):
     """It is cleaned, and what is too old goes by retention, whether it was cleaned or not."""
     topic = "compact-and-delete"
     both.create(topic, **{"cleanup.policy": "compact,delete", "retention.ms": "-1", "min.compaction.lag.ms": str(2 * HOUR_MS)})
-    both.write(topic, later(rows(16, 600, 30), -3 * HOUR_MS), "lz4")
-    both.roll(topic)
-    uploaded(both.brokers[0])
-    old = list(both.sent[topic])
-    both.write(topic, behind(rows(17, 600, 30), len(old)), "lz4")
-    both.roll(topic)
-    young = both.sent[topic][len(old):]
-    both.are(topic, newest(old) + young)
+    old, young = old_and_young(both, topic, (16, 17), 3, "lz4")
     assert both.starts(topic) == [0, 0]
     both.alter(topic, **{"retention.ms": str(3 * HOUR_MS)})
     both.are(topic, young)

@@ -252,8 +252,7 @@ impl Keeper {
             return Ok(true);
         }
         // One that took over while this process stood still needs what only our snapshots list.
-        let next = self.kept.as_ref().and_then(VecDeque::back).map_or(1, |newest| newest.sequence + 1);
-        match self.give_way(next).await {
+        match self.give_way(self.next_sequence()).await {
             Ok(()) => {}
             Err(Trouble::Fault(fault)) => return Err(fault),
             Err(Trouble::Store(error)) => {
@@ -265,11 +264,15 @@ impl Keeper {
         deletion::delete(&*self.objects, &self.ledger, &listed, &mut self.refused, &self.meters).await
     }
 
+    /// The number that the next snapshot gets.
+    fn next_sequence(&self) -> u64 {
+        self.kept.as_ref().and_then(VecDeque::back).map_or(1, |newest| newest.sequence + 1)
+    }
+
     /// Looks whether it was replaced, in place of a snapshot that waits.
     async fn look(&mut self) -> Result<(), Fault> {
         self.looked = Duration::ZERO;
-        let next = self.kept.as_ref().and_then(VecDeque::back).map_or(1, |newest| newest.sequence + 1);
-        match self.give_way(next).await {
+        match self.give_way(self.next_sequence()).await {
             Err(Trouble::Fault(fault)) => Err(fault),
             Err(Trouble::Store(error)) => {
                 tracing::warn!(%error, "whether this node was replaced cannot be seen; the next snapshot looks again");
@@ -324,8 +327,8 @@ impl Keeper {
     }
 
     async fn write(&mut self, wall: &dyn Fn() -> Wall) -> Result<(), Trouble> {
-        let kept = self.kept.as_ref().expect("found before");
-        let sequence = kept.back().map_or(1, |newest| newest.sequence + 1);
+        assert!(self.kept.is_some(), "found before");
+        let sequence = self.next_sequence();
         let (operator_changes, access_changes, upload_changes, dead) = {
             let ledger = self.ledger.borrow();
             // A copy of this store that does not know of the snapshot is out of date.
