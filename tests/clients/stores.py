@@ -1,5 +1,6 @@
 """Object stores for the tests: a real S3 server on loopback, and a proxy before it that can be slow, failing or gone."""
 
+import collections
 import contextlib
 import re
 import shutil
@@ -72,6 +73,8 @@ class Faults:
         self.open = set()
         # How those called themselves who asked for something.
         self.agents = set()
+        # What was asked for, as far as it was passed on.
+        self.asked = Asked()
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -118,7 +121,7 @@ class Faults:
             self._track(stack, server)
             back = threading.Thread(target=self._copy, args=(server, client, mode, True), daemon=True)
             back.start()
-            self._copy(client, server, mode)
+            self._copy(client, server, mode, requests=self.asked.connection())
             back.join()
 
     def _track(self, stack, s):
@@ -130,11 +133,12 @@ class Faults:
         with self.lock:
             self.open.discard(s)
 
-    def _copy(self, source, target, mode, answers=False):
+    def _copy(self, source, target, mode, answers=False, requests=None):
         with contextlib.suppress(OSError):
             while piece := source.recv(1 << 20):
                 if not answers:
                     self.agents.update(re.findall(rb"\r\nuser-agent: ([^\r]*)\r", piece.lower()))
+                    requests.take(piece)
                 if mode == "slow":
                     time.sleep(self.SLOW_SECONDS)
                 if answers and mode == "crawl":
@@ -145,3 +149,66 @@ class Faults:
                 target.sendall(piece)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
+
+
+class Asked:
+    """What an S3 server is asked for, request by request: how often, and how many bytes of objects come with it."""
+
+    def __init__(self):
+        self.requests = collections.Counter()  # {(method, folder below the prefix, action): count}
+        self.bytes = collections.Counter()  # likewise
+        self.lock = threading.Lock()
+
+    def connection(self):
+        return _Requests(self)
+
+    def add(self, key, size):
+        with self.lock:
+            self.requests[key] += 1
+            self.bytes[key] += size
+
+    def now(self):
+        """Copies of both, of one moment."""
+        with self.lock:
+            return self.requests.copy(), self.bytes.copy()
+
+
+class _Requests:
+    """The requests of one connection, cut off as they come."""
+
+    def __init__(self, asked):
+        self.asked = asked
+        self.head = b""
+        self.body_left = 0
+
+    def take(self, piece):
+        piece = memoryview(piece)
+        while piece:
+            if self.body_left:
+                size = min(self.body_left, len(piece))
+                self.body_left -= size
+                piece = piece[size:]
+                continue
+            before = len(self.head)
+            # A head is some KB; what comes behind it is the body's.
+            self.head += bytes(piece[: 64 << 10])
+            end = self.head.find(b"\r\n\r\n")
+            if end < 0:
+                piece = piece[64 << 10 :]
+                continue
+            piece = piece[end + 4 - before :]
+            self._begun(self.head[:end].decode())
+            self.head = b""
+
+    def _begun(self, head):
+        request, *lines = head.split("\r\n")
+        method, target, _ = request.split(" ")
+        fields = {name.lower(): text.strip() for name, text in (line.split(":", 1) for line in lines)}
+        assert "transfer-encoding" not in fields, fields
+        self.body_left = int(fields.get("content-length", 0))
+        path, _, query = target.partition("?")
+        # /bucket/prefix/folder/...
+        folder = (path.split("/") + ["", "", ""])[3]
+        action = next((word for word in ("uploads", "partNumber", "uploadId", "list-type") if word in query), "object")
+        size = int(fields.get("x-amz-decoded-content-length", self.body_left)) if method == "PUT" else 0
+        self.asked.add((method, folder, action), size)
